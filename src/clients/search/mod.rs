@@ -1,0 +1,5 @@
+//! Elasticsearch and OpenSearch over HTTP.
+
+mod settings;
+
+pub use settings::{Auth, Settings};

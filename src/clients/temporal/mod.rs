@@ -1,0 +1,5 @@
+//! Temporal's frontend over gRPC.
+
+mod settings;
+
+pub use settings::Settings;

@@ -1,0 +1,120 @@
+//! What every error of the crate can say about itself: of what kind it is and what to do about it.
+//!
+//! Domain errors are `thiserror` enums of their own. They implement [`Explain`], so that the runner, the command
+//! line and the ledger treat them alike without knowing them.
+
+use std::error::Error;
+use std::fmt;
+
+/// The kinds of failure that callers tell apart; each has its exit code in [`crate::exit`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// Something went wrong while it was done.
+    Failed,
+    /// Nothing was done because doing it would be wrong.
+    Refused,
+    /// The run was asked to stop, or its deadline passed.
+    Cancelled,
+    /// A comparison found a difference.
+    VerificationFailed,
+    /// A comparison could not be made.
+    CouldNotVerify,
+    /// The plan or approval was made for another state of the world.
+    Stale,
+    /// The run failed and its finished steps were undone.
+    Compensated,
+    /// The command line is wrong.
+    Usage,
+    /// The configuration or a policy is wrong.
+    Config,
+}
+
+/// An error that knows its kind and, where it can, the next step for the reader.
+pub trait Explain: Error + Send + Sync + 'static {
+    /// The kind of this failure; [`Kind::Failed`] unless said otherwise.
+    fn kind(&self) -> Kind {
+        Kind::Failed
+    }
+
+    /// What to do next, one sentence in the imperative, without a full stop.
+    fn hint(&self) -> Option<String> {
+        None
+    }
+}
+
+/// Any [`Explain`] error, flattened to what the runner stores and the command line prints.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Failure {
+    /// Of what kind.
+    pub kind: Kind,
+    /// The error and its causes, joined by `: `.
+    pub message: String,
+    /// What to do next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Failure {
+    /// A failure made on the spot, for the places that have no error type of their own.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: None }
+    }
+
+    /// The same failure with a hint.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl<E: Explain> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { kind: error.kind(), message: chain(&error), hint: error.hint() }
+    }
+}
+
+/// The error and its causes in one line; a cause that the outer message already ends with is not repeated.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("reading the manifest")]
+    struct Outer(#[source] std::io::Error);
+    impl Explain for Outer {
+        fn hint(&self) -> Option<String> {
+            Some("run `sexton doctor`".into())
+        }
+    }
+
+    #[test]
+    fn a_failure_keeps_the_causes_and_the_hint() {
+        let failure = Failure::from(Outer(std::io::Error::other("no such bucket")));
+        assert_eq!(failure.message, "reading the manifest: no such bucket");
+        assert_eq!(failure.hint.as_deref(), Some("run `sexton doctor`"));
+        assert_eq!(failure.kind, Kind::Failed);
+    }
+}
