@@ -12,6 +12,7 @@ pub mod context;
 pub mod daemon;
 pub mod exit;
 pub mod failure;
+pub mod job;
 pub mod migrate;
 pub mod plan;
 pub mod policy;

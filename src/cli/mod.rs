@@ -1,1 +1,137 @@
-//! (to be filled)
+//! The command line: arguments as typed, one file per verb, and the way results and errors are shown.
+//!
+//! Standard output is data (tables, or JSON with `--json`), standard error is talk (logs, progress, errors).
+
+mod backup;
+mod completions;
+mod doctor;
+mod failures;
+mod ledger;
+mod migrate;
+mod once;
+mod output;
+mod plan;
+mod progress;
+mod run;
+mod signals;
+mod status;
+mod telemetry;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::clients::install_crypto_provider;
+use crate::daemon::jobs::Site;
+use crate::exit::Exit;
+use crate::failure::Failure;
+
+/// Maintenance for self-hosted Temporal on PostgreSQL: retention, visibility index, backups, migrations.
+#[derive(Debug, Parser)]
+#[command(name = "sexton", version, max_term_width = 110, arg_required_else_help = true)]
+#[command(after_help = "Exit codes: 0 done or nothing to do, 1 failed or refused, 2 changes present, 3 verification \
+    failed, 4 could not verify, 5 stale plan or approval, 6 failed and compensated, 64 usage, 78 config or policy error")]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Options of every verb.
+#[derive(Debug, Args)]
+struct Global {
+    /// The configuration file [default: ./sexton.yaml, else /etc/sexton/sexton.yaml]
+    #[arg(long, short, global = true, env = "SEXTON_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// How logs are written to standard error
+    #[arg(long, global = true, env = "SEXTON_LOG_FORMAT", value_enum, default_value = "auto")]
+    log_format: telemetry::Format,
+    /// More logs; twice for everything
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Only errors, no progress
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run the daemon: every job on its schedule, until SIGTERM
+    Run,
+    /// Run one job, or all of them, once; what a CronJob calls
+    Once(once::OnceArgs),
+    /// Show what the jobs would change now, and change nothing
+    Plan(plan::PlanArgs),
+    /// Show the last runs and when each job is due next
+    Status(status::StatusArgs),
+    /// Check every connection, version and privilege, and say what is missing
+    Doctor(doctor::DoctorArgs),
+    /// List, show, verify and restore backups
+    #[command(subcommand)]
+    Backup(backup::BackupVerb),
+    /// List, plan and run staged migrations
+    #[command(subcommand)]
+    Migrate(migrate::MigrateVerb),
+    /// sexton's own database
+    #[command(subcommand)]
+    Ledger(ledger::LedgerVerb),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+impl Verb {
+    /// The daemon and its kin tell what they do; the others answer on standard output.
+    fn is_service(&self) -> bool {
+        matches!(self, Self::Run)
+    }
+}
+
+/// The whole program.
+#[must_use]
+pub fn main() -> Exit {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come as errors too; they belong on standard output and are a success.
+            let exit = if error.use_stderr() { Exit::Usage } else { Exit::Done };
+            let _ = error.print();
+            return exit;
+        }
+    };
+    install_crypto_provider();
+    telemetry::init(&cli.global, cli.verb.is_service());
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return failures::show(&failures::Shown::from(Failure::new(
+                crate::failure::Kind::Failed,
+                format!("starting the runtime: {error}"),
+            )));
+        }
+    };
+    let exit = runtime.block_on(dispatch(&cli)).unwrap_or_else(|error| failures::show(&error));
+    // A blocking task that hangs must not keep the process: what it did is bounded and repeatable.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    exit
+}
+
+async fn dispatch(cli: &Cli) -> Result<Exit, failures::Shown> {
+    let global = &cli.global;
+    match &cli.verb {
+        Verb::Run => run::run(site(global)?).await,
+        Verb::Once(args) => once::once(site(global)?, args, global).await,
+        Verb::Plan(args) => plan::plan(site(global)?, args).await,
+        Verb::Status(args) => status::status(site(global)?, args).await,
+        Verb::Doctor(args) => doctor::doctor(site(global)?, args).await,
+        Verb::Backup(verb) => backup::backup(site(global)?, verb, global).await,
+        Verb::Migrate(verb) => migrate::migrate(site(global)?, verb, global).await,
+        Verb::Ledger(verb) => ledger::ledger(site(global)?, verb).await,
+        Verb::Completions(args) => Ok(completions::completions(args)),
+    }
+}
+
+/// The configuration and policies of this invocation.
+fn site(global: &Global) -> Result<Site, failures::Shown> {
+    Ok(Site::load(global.config.as_deref())?)
+}

@@ -1,1 +1,78 @@
-//! (to be filled)
+//! `sexton.yaml`: where the systems are and how to log in. Read once, resolved into settings of the clients; what to
+//! do with the systems stands in the policies.
+
+pub mod document;
+mod resolve;
+mod secret;
+mod suggest;
+mod written;
+
+use std::path::{Path, PathBuf};
+
+pub use document::{ConfigError, Document};
+
+use crate::backup::store;
+use crate::clients::{postgres, search, temporal};
+
+/// The resolved configuration: secrets read, paths absolute or relative to the working directory.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it came from.
+    pub path: PathBuf,
+    /// Temporal's frontend; `None` when nothing is to be done there.
+    pub temporal: Option<temporal::Settings>,
+    /// The PostgreSQL server that holds Temporal's databases.
+    pub postgres: postgres::Settings,
+    /// Their names there.
+    pub databases: Databases,
+    /// The visibility store; `None` when the cluster uses SQL visibility.
+    pub search: Option<search::Settings>,
+    /// Where backups go; `None` when none are made.
+    pub store: Option<store::Settings>,
+    /// The name of the ledger's database, on the same server.
+    pub ledger_database: String,
+    /// The folder of the policies.
+    pub policies: PathBuf,
+    /// A folder of recipes beside the built-in ones.
+    pub recipes: Option<PathBuf>,
+    /// The run-once migrations that the job `migrate` applies, in this order.
+    pub apply: Vec<String>,
+}
+
+/// Temporal's databases by role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Databases {
+    /// Histories, executions, namespaces.
+    pub main: String,
+    /// SQL visibility, when the cluster uses it.
+    pub visibility: Option<String>,
+}
+
+impl Databases {
+    /// All of them, the main one first.
+    #[must_use]
+    pub fn all(&self) -> Vec<String> {
+        std::iter::once(&self.main).chain(&self.visibility).cloned().collect()
+    }
+}
+
+impl Config {
+    /// Reads and resolves a file.
+    ///
+    /// # Errors
+    /// With file, line, column and a hint.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        resolve::resolve(&Document::read(path)?)
+    }
+
+    /// Finds the file: the one named, else `sexton.yaml` here, else the system's.
+    #[must_use]
+    pub fn find(named: Option<&Path>) -> PathBuf {
+        const SYSTEM: &str = "/etc/sexton/sexton.yaml";
+        match named {
+            Some(path) => path.to_owned(),
+            None if !Path::new("sexton.yaml").exists() && Path::new(SYSTEM).exists() => SYSTEM.into(),
+            None => "sexton.yaml".into(),
+        }
+    }
+}

@@ -1,1 +1,203 @@
-//! (to be filled)
+//! The daemon: leads or stands by, turns schedules into runs, stops at a safe point. Also home of the runner and the
+//! ledger, which the command line uses without a daemon.
+
+pub mod jobs;
+mod leader;
+pub mod ledger;
+pub mod runner;
+mod schedule;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use self::ledger::LedgerError;
+use self::runner::{Request, Runner};
+use self::schedule::Due;
+use crate::failure::{Explain, Kind, chain};
+use crate::job::{Job, JobName};
+use crate::policy::schedule::SchedulePolicy;
+use crate::progress;
+
+/// How long a scheduled run waits for a manual run of the same job to end.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Everything the daemon needs, put together by the caller.
+pub struct Daemon {
+    /// Executes the runs.
+    pub runner: Runner,
+    /// When.
+    pub policy: SchedulePolicy,
+    /// What; the schedule may name only these.
+    pub jobs: Vec<Arc<dyn Job>>,
+}
+
+impl std::fmt::Debug for Daemon {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Daemon").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+/// Why the daemon gave up.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The ledger, at start.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The scheduler could not be set up.
+    #[error("the scheduler")]
+    Scheduler(#[from] tokio_cron_scheduler::JobSchedulerError),
+    /// Runs were still busy when the grace period ended.
+    #[error("stopped with {0} unfinished; the next start marks them as interrupted")]
+    Unfinished(String),
+}
+
+impl Explain for DaemonError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Ledger(inner) => inner.kind(),
+            _ => Kind::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Ledger(inner) => inner.hint(),
+            Self::Scheduler(_) => None,
+            Self::Unfinished(_) => Some("raise shutdown_grace and the pod's terminationGracePeriodSeconds".into()),
+        }
+    }
+}
+
+impl Daemon {
+    /// Runs until `stop` is cancelled. Standing by and leading alternate as the lock in the ledger comes and goes.
+    ///
+    /// # Errors
+    /// When the scheduler cannot be set up, or runs outlive the grace period.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), DaemonError> {
+        info!(version = env!("CARGO_PKG_VERSION"), jobs = self.policy.jobs.len(), "sexton starts");
+        for (job, schedule) in &self.policy.jobs {
+            let next = schedule.cron.next_after(Timestamp::now()).map(|at| at.to_string());
+            info!(%job, cron = %schedule.cron, next, "scheduled");
+        }
+        while let Some(lock) = leader::wait_to_lead(self.runner.ledger(), &stop).await {
+            // Cancelled when leadership ends, for whichever reason.
+            let term = stop.child_token();
+            let watched = tokio::spawn({
+                let term = term.clone();
+                async move {
+                    let lock = leader::watch(lock, &term).await;
+                    term.cancel();
+                    lock
+                }
+            });
+            let result = self.lead(&term).await;
+            term.cancel();
+            // Given back only after the runs have ended, so that the next leader does not meet them.
+            if let Ok(Some(lock)) = watched.await {
+                lock.release().await;
+            }
+            result?;
+            if !stop.is_cancelled() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+        info!("sexton has stopped");
+        Ok(())
+    }
+
+    async fn lead(&self, term: &CancellationToken) -> Result<(), DaemonError> {
+        if let Err(error) = self.runner.sweep_interrupted(term).await {
+            warn!(error = %chain(&error), "looking for interrupted runs");
+        }
+        let (due_in, mut due_out) = mpsc::channel(64);
+        match schedule::missed(&self.policy, self.runner.ledger(), Timestamp::now()).await {
+            Ok(missed) => {
+                for due in missed {
+                    info!(job = %due.job, due = %due.at, "a schedule was missed; catching up");
+                    let _ = due_in.try_send(due);
+                }
+            }
+            Err(error) => warn!(error = %chain(&error), "looking for missed schedules"),
+        }
+        let mut scheduler = schedule::start(&self.policy, due_in).await?;
+        let mut runs: JoinSet<JobName> = JoinSet::new();
+        let mut busy = BTreeSet::new();
+        loop {
+            tokio::select! {
+                () = term.cancelled() => break,
+                Some(due) = due_out.recv() => {
+                    if busy.insert(due.job) {
+                        self.spawn(&mut runs, due, term);
+                    } else {
+                        info!(job = %due.job, "due, but its last run is still busy; left out");
+                    }
+                }
+                Some(done) = runs.join_next() => match done {
+                    Ok(job) => { busy.remove(&job); }
+                    Err(panic) => {
+                        // Which job it was is unknown; none may stay blocked for ever.
+                        error!(%panic, "a run panicked");
+                        busy.clear();
+                    }
+                },
+            }
+        }
+        if let Err(error) = scheduler.shutdown().await {
+            warn!(%error, "stopping the scheduler");
+        }
+        self.drain(runs, busy).await
+    }
+
+    fn spawn(&self, runs: &mut JoinSet<JobName>, due: Due, term: &CancellationToken) {
+        let Some(job) = self.jobs.iter().find(|job| job.name() == due.job).cloned() else {
+            return;
+        };
+        let runner = self.runner.clone();
+        let request = Request {
+            trigger: due.trigger,
+            deadline: self.policy.deadline(due.job).into(),
+            patience: PATIENCE,
+            cancel: term.clone(),
+            progress: progress::silent(),
+        };
+        runs.spawn(async move {
+            // Served once it is taken up: a run that fails waits for its next tick, it is not repeated at once.
+            if let Err(error) = runner.ledger().mark_served(due.job, due.at).await {
+                error!(job = %due.job, error = %chain(&error), "the run could not be started");
+                return due.job;
+            }
+            if let Err(error) = runner.run(&*job, &request).await {
+                error!(job = %due.job, error = %chain(&error), "the run could not be written to the ledger");
+            }
+            due.job
+        });
+    }
+
+    /// Waits for the cancelled runs to reach a safe point, at most for the grace period.
+    async fn drain(&self, mut runs: JoinSet<JobName>, mut busy: BTreeSet<JobName>) -> Result<(), DaemonError> {
+        if runs.is_empty() {
+            return Ok(());
+        }
+        info!(runs = runs.len(), grace = %self.policy.shutdown_grace, "waiting for runs to stop");
+        let all = async {
+            while let Some(done) = runs.join_next().await {
+                if let Ok(job) = done {
+                    busy.remove(&job);
+                }
+            }
+        };
+        if tokio::time::timeout(self.policy.shutdown_grace.into(), all).await.is_ok() {
+            return Ok(());
+        }
+        runs.abort_all();
+        let names: Vec<&str> = busy.iter().map(|job| job.as_str()).collect();
+        Err(DaemonError::Unfinished(names.join(", ")))
+    }
+}

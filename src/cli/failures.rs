@@ -1,0 +1,49 @@
+//! How an error is shown: what happened, then what to do.
+
+use std::io::Write;
+
+use crate::config::ConfigError;
+use crate::exit::Exit;
+use crate::failure::{Explain, Failure};
+
+/// An error on its way to standard error: a snippet of a file, or a failure with a hint.
+#[derive(Debug)]
+pub(super) enum Shown {
+    Config(Box<ConfigError>),
+    Failure(Failure),
+}
+
+impl From<ConfigError> for Shown {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(Box::new(error))
+    }
+}
+
+impl From<Failure> for Shown {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl Shown {
+    /// Any error of a domain or client.
+    pub(super) fn of(error: impl Explain) -> Self {
+        Self::Failure(error.into())
+    }
+}
+
+/// Writes the error to standard error and gives its exit code.
+pub(super) fn show(error: &Shown) -> Exit {
+    let (text, exit) = match error {
+        Shown::Config(error) => (error.render(), Exit::Config),
+        Shown::Failure(failure) => (render(failure), Exit::of(failure.kind)),
+    };
+    let _ = writeln!(std::io::stderr(), "{text}");
+    exit
+}
+
+/// `error: …` and, on a line of its own, `  hint: …`.
+pub(super) fn render(failure: &Failure) -> String {
+    let hint = failure.hint.as_ref().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+    format!("error: {failure}{hint}")
+}

@@ -1,0 +1,117 @@
+use std::time::Duration;
+
+use clap::Args;
+
+use super::failures::{self, Shown};
+use super::{Global, output, progress, signals};
+use crate::context::Context;
+use crate::daemon::jobs::Site;
+use crate::daemon::ledger::Trigger;
+use crate::daemon::runner::{Finished, Request, Runner};
+use crate::exit::Exit;
+use crate::job::JobName;
+use crate::units::Span;
+
+/// `sexton once`.
+#[derive(Debug, Args)]
+pub(super) struct OnceArgs {
+    /// retention, visibility, backup, migrate, or all of them in this order
+    #[arg(value_parser = one_or_all, value_name = "JOB|all")]
+    job: Which,
+    /// Show what would be done and write nothing anywhere; exits 2 when there is something
+    #[arg(long)]
+    dry_run: bool,
+    /// How long to wait for another run of the same job to end
+    #[arg(long, value_name = "DURATION", default_value = "0s")]
+    wait: Span,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Which {
+    One(JobName),
+    All,
+}
+
+fn one_or_all(text: &str) -> Result<Which, String> {
+    if text == "all" { Ok(Which::All) } else { job_name(text).map(Which::One) }
+}
+
+/// A job by name, for clap.
+pub(super) fn job_name(text: &str) -> Result<JobName, String> {
+    JobName::parse(text).ok_or_else(|| {
+        let names: Vec<&str> = JobName::ALL.iter().map(|job| job.as_str()).collect();
+        format!("there is no such job; the jobs are {}", names.join(", "))
+    })
+}
+
+pub(super) async fn once(site: Site, args: &OnceArgs, global: &Global) -> Result<Exit, Shown> {
+    let only = match args.job {
+        Which::One(job) => Some(job),
+        Which::All => None,
+    };
+    let stop = signals::stop_token();
+    let jobs = site.configured(only);
+    if args.dry_run {
+        return dry_run(&jobs, args.json, Context { cancel: stop, ..Context::plain() }).await;
+    }
+    let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
+    let mut results = Vec::new();
+    for job in jobs {
+        if stop.is_cancelled() {
+            break;
+        }
+        let request = Request {
+            trigger: Trigger::Cli,
+            deadline: site.policies.schedule.deadline(job.name()).into(),
+            patience: Duration::from(args.wait),
+            cancel: stop.clone(),
+            progress: progress::sink(global.quiet),
+        };
+        // One job's failure does not keep the others from running; the worst decides the exit code.
+        let finished = runner.run(&*job, &request).await.map_err(Shown::of)?;
+        if !args.json {
+            show(&finished);
+        }
+        results.push(finished);
+    }
+    if args.json {
+        output::json(&serde_json::json!({ "runs": results }));
+    }
+    Ok(worst(&results))
+}
+
+async fn dry_run(jobs: &[std::sync::Arc<dyn crate::job::Job>], json: bool, ctx: Context) -> Result<Exit, Shown> {
+    let mut plans = Vec::new();
+    for job in jobs {
+        let plan = job.plan(&ctx).await.map_err(Shown::from)?.plan();
+        if !json {
+            output::text(format_args!("{} (dry run)\n{}", job.name(), output::plan(&plan)));
+        }
+        plans.push(serde_json::json!({ "job": job.name(), "digest": plan.digest(), "plan": plan }));
+    }
+    if json {
+        output::json(&serde_json::json!({ "dry_run": true, "plans": plans }));
+    }
+    let changes = plans.iter().any(|p| p.pointer("/plan/changes/0").is_some());
+    Ok(if changes { Exit::ChangesPresent } else { Exit::Done })
+}
+
+fn show(finished: &Finished) {
+    let what = finished.summary.as_deref().unwrap_or("");
+    output::text(format_args!("{}: {}{}{what}", finished.job, finished.outcome.as_str(), if what.is_empty() { "" } else { ", " }));
+    if let Some(plan) = finished.plan.as_ref().filter(|plan| !plan.is_empty() || !plan.notes.is_empty()) {
+        output::text(output::plan(plan));
+    }
+    if let Some(error) = &finished.error {
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), "{}", failures::render(error));
+    }
+}
+
+/// The exit code of several runs: that of the first one that did not end well.
+fn worst(results: &[Finished]) -> Exit {
+    results.iter().find_map(|r| r.error.as_ref()).map_or(Exit::Done, |failure| Exit::of(failure.kind))
+}

@@ -1,0 +1,102 @@
+//! Tables and JSON on standard output.
+
+use std::io::Write;
+
+use comfy_table::{Table, presets};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use crate::plan::{Action, Change, Plan};
+use crate::units::Span;
+
+/// Writes one JSON document.
+pub(super) fn json(value: &impl Serialize) {
+    let mut out = std::io::stdout().lock();
+    // A closed pipe is the reader's decision, not an error.
+    let _ = serde_json::to_writer_pretty(&mut out, value);
+    let _ = writeln!(out);
+}
+
+/// Writes text as it is.
+pub(super) fn text(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// A table with a header, columns apart by two blanks, no lines: it can be read, grepped and cut.
+pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header.iter().map(|h| h.to_uppercase()));
+    table.add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n")
+}
+
+/// The lines of a plan: its changes as a table, then its notes.
+pub(super) fn plan(plan: &Plan) -> String {
+    let mut lines = Vec::new();
+    if plan.is_empty() {
+        lines.push("  nothing to do".to_owned());
+    }
+    lines.extend(plan.changes.iter().map(change));
+    lines.extend(plan.notes.iter().map(|note| format!("  note: {note}")));
+    lines.join("\n")
+}
+
+fn change(change: &Change) -> String {
+    let sign = match change.action {
+        Action::Create => '+',
+        Action::Update => '~',
+        Action::Delete => '-',
+        Action::Run => '>',
+    };
+    let values = match (&change.from, &change.to) {
+        (Some(from), Some(to)) => format!(" {from} -> {to}"),
+        (None, Some(to)) => format!(" -> {to}"),
+        _ => String::new(),
+    };
+    let field = change.field.as_ref().map(|field| format!(": {field}")).unwrap_or_default();
+    let warning = if change.destructive { " [destructive]" } else { "" };
+    format!("  {sign} {}{field}{values}{warning}  ({})", change.subject, change.reason)
+}
+
+/// An instant as `2026-01-31 02:00:00Z`.
+pub(super) fn instant(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
+}
+
+/// How long ago or ahead, in one unit: `3m`, `2h`, `9d`.
+pub(super) fn distance(from: Timestamp, to: Timestamp) -> String {
+    let seconds = to.as_second().abs_diff(from.as_second());
+    let span = match seconds {
+        0..=119 => Span::seconds(seconds),
+        120..=7_199 => Span::minutes(seconds / 60),
+        7_200..=172_799 => Span::hours(seconds / 3_600),
+        _ => Span::days(seconds / 86_400),
+    };
+    // `120s` reads back as `2m`; what was chosen above is already the unit to show.
+    span.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_reads_as_one_line() {
+        let line = change(
+            &Change::new(Action::Update, "namespace orders", "policy default")
+                .field("retention", Some("90d".into()), "30d")
+                .destructive(),
+        );
+        assert_eq!(line, "  ~ namespace orders: retention 90d -> 30d [destructive]  (policy default)");
+    }
+
+    #[test]
+    fn tables_have_no_trailing_blanks() {
+        let text = table(&["a", "b"], vec![vec!["1".into(), String::new()]]);
+        assert_eq!(text, "A  B\n1");
+    }
+}

@@ -1,0 +1,74 @@
+use clap::Args;
+use serde::Serialize;
+
+use super::failures::{self, Shown};
+use super::{once, output};
+use crate::context::Context;
+use crate::daemon::jobs::Site;
+use crate::exit::Exit;
+use crate::failure::Failure;
+use crate::job::JobName;
+use crate::plan::Plan;
+
+/// `sexton plan`.
+#[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    /// Only this job
+    #[arg(value_parser = once::job_name, value_name = "JOB")]
+    job: Option<JobName>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// One job's part of the answer; the JSON shape is documented in docs/json.md.
+#[derive(Debug, Serialize)]
+struct JobPlan {
+    job: JobName,
+    #[serde(flatten)]
+    plan: Option<Plan>,
+    digest: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Failure>,
+}
+
+pub(super) async fn plan(site: Site, args: &PlanArgs) -> Result<Exit, Shown> {
+    let ctx = Context::plain();
+    let mut plans = Vec::new();
+    for job in site.configured(args.job) {
+        let result = job.overview(&ctx).await;
+        let (plan, error) = match result {
+            Ok(plan) => (Some(plan), None),
+            Err(error) => (None, Some(error)),
+        };
+        let digest = plan.as_ref().map(Plan::digest);
+        plans.push(JobPlan { job: job.name(), plan, digest, error });
+    }
+    let changes: usize = plans.iter().filter_map(|p| p.plan.as_ref()).map(|p| p.changes.len()).sum();
+    let failed = plans.iter().find_map(|p| p.error.as_ref());
+    if args.json {
+        output::json(&serde_json::json!({ "plans": plans, "changes": changes }));
+    } else {
+        for part in &plans {
+            output::text(part.job);
+            match (&part.plan, &part.error) {
+                (Some(plan), _) => output::text(output::plan(plan)),
+                (None, Some(error)) => {
+                    output::text(failures::render(error).lines().map(|l| format!("  {l}")).collect::<Vec<_>>().join("\n"));
+                }
+                (None, None) => {}
+            }
+        }
+        let summary = match changes {
+            0 => "nothing to do".to_owned(),
+            1 => "1 change".to_owned(),
+            n => format!("{n} changes"),
+        };
+        output::text(format_args!("\n{summary}"));
+    }
+    Ok(match (failed, changes) {
+        (Some(failure), _) => Exit::of(failure.kind),
+        (None, 0) => Exit::Done,
+        (None, _) => Exit::ChangesPresent,
+    })
+}

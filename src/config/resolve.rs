@@ -1,0 +1,202 @@
+//! From what was written to settings the clients take: secrets read, files checked, contradictions refused.
+
+use std::path::{Path, PathBuf};
+
+use serde_saphyr::Spanned;
+
+use super::document::{ConfigError, Document};
+use super::{Config, Databases, secret, written};
+use crate::backup::store;
+use crate::clients::{TlsFiles, postgres, search, temporal};
+
+pub(super) fn resolve(doc: &Document) -> Result<Config, ConfigError> {
+    let written: written::Written = doc.parse()?;
+    let databases = Databases {
+        main: written.postgres.databases.main.clone(),
+        visibility: written.postgres.databases.visibility.clone(),
+    };
+    check_databases(doc, &databases, &written.ledger.database)?;
+    let recipes = written.migrations.recipes.as_ref().map(|folder| doc.folder().join(folder));
+    if let Some(folder) = recipes.as_ref().filter(|folder| !folder.is_dir()) {
+        let message = format!("{} is not a folder", folder.display());
+        return Err(doc.error_at_key("migrations.recipes", message, Some("name an existing folder".into())));
+    }
+    Ok(Config {
+        path: doc.path().to_owned(),
+        temporal: written.temporal.as_ref().map(|t| temporal_settings(doc, t)).transpose()?,
+        postgres: postgres_settings(doc, &written.postgres)?,
+        databases,
+        search: written.search.as_ref().map(|s| search_settings(doc, s)).transpose()?,
+        store: written.store.as_ref().map(|s| store_settings(doc, s)).transpose()?,
+        ledger_database: written.ledger.database,
+        policies: doc.folder().join(&written.policies),
+        recipes,
+        apply: written.migrations.apply,
+    })
+}
+
+fn check_databases(doc: &Document, databases: &Databases, ledger: &str) -> Result<(), ConfigError> {
+    for (key, name) in [
+        ("postgres.databases.main", Some(&databases.main)),
+        ("postgres.databases.visibility", databases.visibility.as_ref()),
+        ("ledger.database", Some(&ledger.to_owned())),
+    ] {
+        if name.is_some_and(|name| name.is_empty() || name.len() > 63 || name.contains('\0')) {
+            let hint = "PostgreSQL's names have 1 to 63 bytes".to_owned();
+            return Err(doc.error_at_key(key, "is not the name of a database", Some(hint)));
+        }
+    }
+    if databases.visibility.as_ref() == Some(&databases.main) {
+        return Err(doc.error_at_key(
+            "postgres.databases.visibility",
+            "is the same database as `main`",
+            Some("leave it out when visibility is in a search engine".into()),
+        ));
+    }
+    if databases.all().iter().any(|name| name == ledger) {
+        return Err(doc.error_at_key(
+            "ledger.database",
+            "is one of Temporal's databases; the ledger needs its own, which outlives a restore of theirs",
+            Some("write `database: sexton` and run `sexton ledger init`".into()),
+        ));
+    }
+    Ok(())
+}
+
+fn temporal_settings(doc: &Document, written: &written::Temporal) -> Result<temporal::Settings, ConfigError> {
+    let address = &written.address;
+    let valid = address.value.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains("://") && port.parse::<u16>().is_ok_and(|p| p > 0)
+    });
+    if !valid {
+        return Err(doc.error_at(
+            address.referenced,
+            format!("`{}` is not host:port", address.value),
+            "write the frontend's address without a scheme, for example `temporal-frontend.temporal:7233`; TLS is \
+             turned on with `tls: {}`",
+        ));
+    }
+    let tls = match &written.tls {
+        Some(tls) => Some(tls_files(doc, tls.ca.as_ref(), tls.certificate.as_ref(), tls.key.as_ref())?),
+        None => None,
+    };
+    if let (Some(api_key), None) = (&written.api_key, &tls) {
+        return Err(doc.error_at(
+            api_key.referenced,
+            "an API key would travel unencrypted",
+            "turn TLS on with `tls: {}`",
+        ));
+    }
+    Ok(temporal::Settings {
+        address: address.value.clone(),
+        tls,
+        server_name: written.tls.as_ref().and_then(|tls| tls.server_name.clone()),
+        api_key: written.api_key.as_ref().map(|key| secret::read(doc, key)).transpose()?,
+        timeout: written.timeout.into(),
+    })
+}
+
+fn postgres_settings(doc: &Document, written: &written::Postgres) -> Result<postgres::Settings, ConfigError> {
+    let tls = &written.tls;
+    let bin_dir = written.bin_dir.as_ref().map(|dir| doc.folder().join(&dir.value));
+    if let (Some(dir), Some(at)) = (bin_dir.as_ref().filter(|dir| !dir.is_dir()), &written.bin_dir) {
+        return Err(doc.error_at(
+            at.referenced,
+            format!("{} is not a folder", dir.display()),
+            "name the folder that holds pg_dump, or leave it out",
+        ));
+    }
+    Ok(postgres::Settings {
+        host: written.host.clone(),
+        port: written.port,
+        user: written.user.clone(),
+        password: written.password.as_ref().map(|password| secret::read(doc, password)).transpose()?,
+        tls_mode: tls.mode,
+        tls: tls_files(doc, tls.ca.as_ref(), tls.certificate.as_ref(), tls.key.as_ref())?,
+        connect_timeout: written.connect_timeout.into(),
+        statement_timeout: written.statement_timeout.into(),
+        bin_dir,
+    })
+}
+
+fn search_settings(doc: &Document, written: &written::Search) -> Result<search::Settings, ConfigError> {
+    let url = &written.url.value;
+    let complain = |message: &str, hint: &str| Err(doc.error_at(written.url.referenced, message, hint));
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return complain("is not an http or https address", "write for example `http://elasticsearch:9200`");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return complain("holds credentials", "write them as `basic: {user: …, password: {env: NAME}}`");
+    }
+    let auth = match (&written.basic, &written.api_key) {
+        (Some(_), Some(key)) => {
+            return Err(doc.error_at(key.referenced, "`basic` and `api_key` exclude each other", "keep one of them"));
+        }
+        (Some(basic), None) => {
+            search::Auth::Basic { user: basic.user.clone(), password: secret::read(doc, &basic.password)? }
+        }
+        (None, Some(key)) => search::Auth::ApiKey(secret::read(doc, key)?),
+        (None, None) => search::Auth::None,
+    };
+    let ca = written.ca.as_ref().map(|ca| readable(doc, ca)).transpose()?;
+    Ok(search::Settings { url: url.clone(), auth, ca, timeout: written.timeout.into() })
+}
+
+fn store_settings(doc: &Document, spanned: &Spanned<written::Store>) -> Result<store::Settings, ConfigError> {
+    match (&spanned.value.s3, &spanned.value.directory) {
+        (Some(s3), None) => {
+            let credentials = match &s3.credentials {
+                Some(keys) => {
+                    use secrecy::ExposeSecret;
+                    let access = secret::read(doc, &keys.access_key)?.expose_secret().to_owned();
+                    Some((access, secret::read(doc, &keys.secret_key)?))
+                }
+                None => None,
+            };
+            Ok(store::Settings::S3 {
+                bucket: s3.bucket.clone(),
+                prefix: s3.prefix.trim_matches('/').to_owned(),
+                region: s3.region.clone(),
+                endpoint: s3.endpoint.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned()),
+                path_style: s3.path_style,
+                credentials,
+            })
+        }
+        (None, Some(directory)) => Ok(store::Settings::Directory { path: doc.folder().join(directory) }),
+        _ => Err(doc.error_at(
+            spanned.referenced,
+            "a store is either `s3` or `directory`",
+            "write one of `s3: {bucket: …}` and `directory: PATH`",
+        )),
+    }
+}
+
+fn tls_files(
+    doc: &Document,
+    ca: Option<&Spanned<PathBuf>>,
+    certificate: Option<&Spanned<PathBuf>>,
+    key: Option<&Spanned<PathBuf>>,
+) -> Result<TlsFiles, ConfigError> {
+    if let (Some(lonely), None) | (None, Some(lonely)) = (certificate, key) {
+        return Err(doc.error_at(
+            lonely.referenced,
+            "a client certificate needs both `certificate` and `key`",
+            "add the other one",
+        ));
+    }
+    let read = |file: Option<&Spanned<PathBuf>>| file.map(|file| readable(doc, file)).transpose();
+    Ok(TlsFiles { ca: read(ca)?, certificate: read(certificate)?, key: read(key)? })
+}
+
+/// The file's path from here, after a look whether it can be read.
+fn readable(doc: &Document, file: &Spanned<PathBuf>) -> Result<PathBuf, ConfigError> {
+    let path: PathBuf = doc.folder().join(Path::new(&file.value));
+    match std::fs::File::open(&path) {
+        Ok(_) => Ok(path),
+        Err(error) => Err(doc.error_at(
+            file.referenced,
+            format!("{} cannot be read: {error}", path.display()),
+            "check the path and that the user that runs sexton may read it",
+        )),
+    }
+}

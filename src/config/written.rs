@@ -1,0 +1,164 @@
+//! `sexton.yaml` as people write it. Every type refuses unknown keys; [`super::resolve`] makes settings of them.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+use url::Url;
+
+use super::secret::SecretRef;
+use crate::clients::postgres::TlsMode;
+use crate::units::Span;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Written {
+    pub temporal: Option<Temporal>,
+    pub postgres: Postgres,
+    pub search: Option<Search>,
+    pub store: Option<Spanned<Store>>,
+    pub ledger: Ledger,
+    #[serde(default = "default_policies")]
+    pub policies: PathBuf,
+    #[serde(default)]
+    pub migrations: Migrations,
+}
+
+fn default_policies() -> PathBuf {
+    "policies".into()
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Temporal {
+    pub address: Spanned<String>,
+    pub tls: Option<TemporalTls>,
+    pub api_key: Option<Spanned<SecretRef>>,
+    #[serde(default = "ten_seconds")]
+    pub timeout: Span,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TemporalTls {
+    pub ca: Option<Spanned<PathBuf>>,
+    pub certificate: Option<Spanned<PathBuf>>,
+    pub key: Option<Spanned<PathBuf>>,
+    pub server_name: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Postgres {
+    pub host: String,
+    #[serde(default = "postgres_port")]
+    pub port: u16,
+    pub user: String,
+    pub password: Option<Spanned<SecretRef>>,
+    #[serde(default)]
+    pub tls: PostgresTls,
+    pub databases: Databases,
+    #[serde(default = "ten_seconds")]
+    pub connect_timeout: Span,
+    #[serde(default = "one_minute")]
+    pub statement_timeout: Span,
+    pub bin_dir: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PostgresTls {
+    #[serde(default)]
+    pub mode: TlsMode,
+    pub ca: Option<Spanned<PathBuf>>,
+    pub certificate: Option<Spanned<PathBuf>>,
+    pub key: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Databases {
+    pub main: String,
+    pub visibility: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Search {
+    pub url: Spanned<Url>,
+    pub basic: Option<Basic>,
+    pub api_key: Option<Spanned<SecretRef>>,
+    pub ca: Option<Spanned<PathBuf>>,
+    #[serde(default = "thirty_seconds")]
+    pub timeout: Span,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Basic {
+    pub user: String,
+    pub password: Spanned<SecretRef>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Store {
+    pub s3: Option<S3>,
+    pub directory: Option<PathBuf>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct S3 {
+    pub bucket: String,
+    #[serde(default)]
+    pub prefix: String,
+    #[serde(default = "default_region")]
+    pub region: String,
+    pub endpoint: Option<Url>,
+    #[serde(default)]
+    pub path_style: bool,
+    pub credentials: Option<S3Credentials>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct S3Credentials {
+    pub access_key: Spanned<SecretRef>,
+    pub secret_key: Spanned<SecretRef>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ledger {
+    pub database: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Migrations {
+    pub recipes: Option<PathBuf>,
+    #[serde(default)]
+    pub apply: Vec<String>,
+}
+
+fn default_region() -> String {
+    "us-east-1".into()
+}
+
+fn postgres_port() -> u16 {
+    5432
+}
+
+fn ten_seconds() -> Span {
+    Span::seconds(10)
+}
+
+fn thirty_seconds() -> Span {
+    Span::seconds(30)
+}
+
+fn one_minute() -> Span {
+    Span::minutes(1)
+}

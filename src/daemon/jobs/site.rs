@@ -1,0 +1,85 @@
+//! One site: the configuration and policies of one Temporal cluster, and the clients made from them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::backup::BackupJob;
+use super::migrate::MigrateJob;
+use super::retention::RetentionJob;
+use super::visibility::VisibilityJob;
+use crate::clients::postgres::Postgres;
+use crate::config::{Config, ConfigError};
+use crate::daemon::ledger::{Ledger, LedgerError};
+use crate::job::{Job, JobName};
+use crate::policy::Policies;
+
+/// The configuration with everything that is read from it at start; clients are made when they are needed, so that
+/// one system that is down stops only the jobs that use it.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// Where the systems are.
+    pub config: Arc<Config>,
+    /// What is wanted of them.
+    pub policies: Arc<Policies>,
+}
+
+impl Site {
+    /// Reads the configuration, from the named file or where it usually is, and its policies.
+    ///
+    /// # Errors
+    /// With file, line, column and a hint.
+    pub fn load(named: Option<&Path>) -> Result<Self, ConfigError> {
+        let config = Config::load(&Config::find(named))?;
+        let policies = Policies::load(&config.policies)?;
+        Ok(Self { config: Arc::new(config), policies: Arc::new(policies) })
+    }
+
+    /// The PostgreSQL server of Temporal and of the ledger.
+    #[must_use]
+    pub fn postgres(&self) -> Postgres {
+        Postgres::new(self.config.postgres.clone())
+    }
+
+    /// The ledger; it must have been initialised.
+    ///
+    /// # Errors
+    /// When it cannot be reached or is not ready.
+    pub async fn ledger(&self) -> Result<Ledger, LedgerError> {
+        Ledger::open(Arc::new(self.postgres()), &self.config.ledger_database).await
+    }
+
+    /// A job of this site.
+    #[must_use]
+    pub fn job(&self, name: JobName) -> Arc<dyn Job> {
+        match name {
+            JobName::Retention => Arc::new(RetentionJob(self.clone())),
+            JobName::Visibility => Arc::new(VisibilityJob(self.clone())),
+            JobName::Backup => Arc::new(BackupJob(self.clone())),
+            JobName::Migrate => Arc::new(MigrateJob::configured(self.clone())),
+        }
+    }
+
+    /// Every job.
+    #[must_use]
+    pub fn jobs(&self) -> Vec<Arc<dyn Job>> {
+        JobName::ALL.into_iter().map(|name| self.job(name)).collect()
+    }
+
+    /// The one job, or all that this site has a connection and a policy for.
+    #[must_use]
+    pub fn configured(&self, only: Option<JobName>) -> Vec<Arc<dyn Job>> {
+        match only {
+            Some(name) => vec![self.job(name)],
+            None => JobName::ALL.into_iter().filter(|name| self.has(*name)).map(|name| self.job(name)).collect(),
+        }
+    }
+
+    fn has(&self, job: JobName) -> bool {
+        match job {
+            JobName::Retention => self.config.temporal.is_some() && self.policies.retention.is_some(),
+            JobName::Visibility => self.policies.visibility.is_some(),
+            JobName::Backup => self.config.store.is_some() && self.policies.backup.is_some(),
+            JobName::Migrate => true,
+        }
+    }
+}

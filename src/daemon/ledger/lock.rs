@@ -1,0 +1,82 @@
+//! Advisory locks that are polled, never waited for: a session waiting in `pg_advisory_lock` holds a snapshot that
+//! blocks `CREATE INDEX CONCURRENTLY`.
+
+use std::time::Duration;
+
+use sqlx::{Connection, PgConnection};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{Ledger, LedgerError, query};
+
+/// How often a taken lock is tried again.
+const POLL: Duration = Duration::from_millis(250);
+
+/// A held advisory lock. It lives as long as its session: when the process or the connection dies, it is free.
+#[derive(Debug)]
+pub struct Lock {
+    connection: PgConnection,
+}
+
+impl Ledger {
+    /// Tries to take the lock `name` until `patience` has passed; `None` when somebody else keeps it, or on cancel.
+    ///
+    /// # Errors
+    /// When the ledger cannot be reached.
+    pub async fn lock(
+        &self,
+        name: &str,
+        patience: Duration,
+        cancel: &CancellationToken,
+    ) -> Result<Option<Lock>, LedgerError> {
+        let mut connection = self.postgres.connect(&self.database).await?;
+        let give_up = Instant::now() + patience;
+        loop {
+            let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
+                .bind(key(name))
+                .fetch_one(&mut connection)
+                .await
+                .map_err(query("taking a lock"))?;
+            if taken {
+                return Ok(Some(Lock { connection }));
+            }
+            if Instant::now() >= give_up || cancel.is_cancelled() {
+                let _ = connection.close().await;
+                return Ok(None);
+            }
+            tokio::select! {
+                () = sleep(POLL) => {}
+                () = cancel.cancelled() => {}
+            }
+        }
+    }
+}
+
+impl Lock {
+    /// The session that holds the lock, for a query that proves it is still alive.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
+    /// Asks the session for a sign of life.
+    ///
+    /// # Errors
+    /// When it is gone, and the lock with it.
+    pub async fn check(&mut self) -> Result<(), LedgerError> {
+        sqlx::query("SELECT 1").execute(&mut self.connection).await.map(drop).map_err(query("checking a lock"))
+    }
+
+    /// Gives the lock back.
+    pub async fn release(self) {
+        // Closing the session releases it; if that fails the session is gone already.
+        let _ = self.connection.close().await;
+    }
+}
+
+/// The lock's number: sexton's own name space, so that other programs in the same database do not meet it by chance.
+fn key(name: &str) -> i64 {
+    let hash = blake3::derive_key("sexton advisory lock", name.as_bytes());
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(hash.first_chunk::<8>().unwrap_or(&[0; 8]));
+    i64::from_be_bytes(bytes)
+}

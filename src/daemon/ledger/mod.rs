@@ -1,0 +1,171 @@
+//! The ledger: sexton's own PostgreSQL database, with every run and the schedules served.
+
+mod lock;
+mod runs;
+mod schedules;
+
+use std::sync::Arc;
+
+use sqlx::migrate::Migrator;
+use sqlx::{AssertSqlSafe, Connection, PgPool};
+
+use crate::clients::postgres::{Postgres, PostgresError, quote_identifier};
+use crate::failure::{Explain, Kind};
+
+pub use lock::Lock;
+pub use runs::{Ended, Outcome, Run, Trigger};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/ledger");
+
+/// A connected ledger whose schema is current.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    pool: PgPool,
+    postgres: Arc<Postgres>,
+    database: String,
+}
+
+/// What can go wrong with the ledger.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The server or the database cannot be reached or refuses.
+    #[error("the ledger")]
+    Postgres(#[from] PostgresError),
+    /// The database is there but has no ledger, or an older one.
+    #[error("the ledger database `{database}` is not ready: {reason}")]
+    NotReady {
+        /// Its name.
+        database: String,
+        /// What is missing.
+        reason: String,
+    },
+    /// The schema could not be brought up to date.
+    #[error("bringing the ledger database `{database}` up to date")]
+    Migrate {
+        /// Its name.
+        database: String,
+        /// Why.
+        #[source]
+        source: sqlx::migrate::MigrateError,
+    },
+    /// A query failed.
+    #[error("the ledger: {what}")]
+    Query {
+        /// What was attempted.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: sqlx::Error,
+    },
+}
+
+impl Explain for LedgerError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Postgres(inner) => inner.kind(),
+            _ => Kind::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            // The same remedy for a missing database as for a missing table, and the likeliest cause of both.
+            Self::Postgres(inner) if matches!(inner, PostgresError::NoDatabase { .. }) => Some("run `sexton ledger init`".into()),
+            Self::Postgres(inner) => inner.hint(),
+            Self::NotReady { .. } => Some("run `sexton ledger init`".into()),
+            Self::Migrate { .. } => Some("check that the role may create tables there; `sexton doctor` tells".into()),
+            Self::Query { .. } => None,
+        }
+    }
+}
+
+/// Turns a query's error into a [`LedgerError`] that says what was attempted.
+pub(super) fn query(what: &'static str) -> impl Fn(sqlx::Error) -> LedgerError {
+    move |source| LedgerError::Query { what, source }
+}
+
+/// What `ledger init` found and did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Initialised {
+    /// The database was created.
+    pub created: bool,
+    /// How many schema migrations were applied.
+    pub applied: usize,
+}
+
+impl Ledger {
+    /// Connects; the schema must be current.
+    ///
+    /// # Errors
+    /// When the server refuses, or the ledger was not initialised.
+    pub async fn open(postgres: Arc<Postgres>, database: &str) -> Result<Self, LedgerError> {
+        let ledger = Self::connect(postgres, database).await?;
+        let missing = ledger.missing_migrations().await?;
+        if missing > 0 {
+            let reason = format!("{missing} of its schema migrations are not applied");
+            return Err(LedgerError::NotReady { database: database.to_owned(), reason });
+        }
+        Ok(ledger)
+    }
+
+    /// Creates the database when it is missing and brings its schema up to date; safe to repeat.
+    ///
+    /// # Errors
+    /// When the role may not create it, or a migration fails.
+    pub async fn init(postgres: Arc<Postgres>, database: &str) -> Result<(Self, Initialised), LedgerError> {
+        let (created, ledger) = match Self::connect(Arc::clone(&postgres), database).await {
+            Ok(ledger) => (false, ledger),
+            Err(LedgerError::Postgres(PostgresError::NoDatabase { .. })) => {
+                create_database(&postgres, database).await?;
+                (true, Self::connect(postgres, database).await?)
+            }
+            Err(error) => return Err(error),
+        };
+        let applied = ledger.missing_migrations().await?;
+        MIGRATIONS
+            .run(&ledger.pool)
+            .await
+            .map_err(|source| LedgerError::Migrate { database: database.to_owned(), source })?;
+        Ok((ledger, Initialised { created, applied }))
+    }
+
+    async fn connect(postgres: Arc<Postgres>, database: &str) -> Result<Self, LedgerError> {
+        // The pool connects when it is first used and then says little about why it could not.
+        let probe = postgres.connect(database).await?;
+        probe.close().await.map_err(query("closing a connection"))?;
+        let pool = postgres.pool(database, 8);
+        Ok(Self { pool, postgres, database: database.to_owned() })
+    }
+
+    /// The pool, for the parts that keep tables of their own in the ledger.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    async fn missing_migrations(&self) -> Result<usize, LedgerError> {
+        let there: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(query("looking for its tables"))?;
+        let total = MIGRATIONS.iter().count();
+        if !there {
+            return Ok(total);
+        }
+        let applied: Vec<i64> = sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success")
+            .fetch_all(&self.pool)
+            .await
+            .map_err(query("reading its schema version"))?;
+        Ok(MIGRATIONS.iter().filter(|m| !applied.contains(&m.version)).count())
+    }
+}
+
+async fn create_database(postgres: &Postgres, database: &str) -> Result<(), LedgerError> {
+    let mut conn = postgres.connect("postgres").await?;
+    let statement = format!("CREATE DATABASE {}", quote_identifier(database));
+    sqlx::raw_sql(AssertSqlSafe(statement))
+        .execute(&mut conn)
+        .await
+        .map_err(|error| postgres.error("postgres", "creating the ledger database", error))?;
+    conn.close().await.map_err(query("closing a connection"))
+}

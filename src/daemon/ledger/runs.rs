@@ -1,0 +1,255 @@
+//! The rows of `runs`.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use sqlx::Row;
+use sqlx::postgres::PgRow;
+use uuid::Uuid;
+
+use super::{Ledger, LedgerError, Lock, query};
+use crate::failure::{Failure, Kind};
+use crate::job::{Applied, JobName};
+use crate::plan::Plan;
+
+/// What started a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Trigger {
+    /// The daemon's schedule.
+    Schedule,
+    /// A schedule that was missed.
+    CatchUp,
+    /// The command line, so also a CronJob.
+    Cli,
+}
+
+impl Trigger {
+    /// As it stands in the ledger.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Schedule => "schedule",
+            Self::CatchUp => "catch-up",
+            Self::Cli => "cli",
+        }
+    }
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// There was nothing to do.
+    Unchanged,
+    /// Done.
+    Changed,
+    /// Nothing was done, because it would have been wrong.
+    Refused,
+    /// It went wrong.
+    Failed,
+    /// It was asked to stop, or its deadline passed.
+    Cancelled,
+    /// Its process died; found by a later run.
+    Interrupted,
+}
+
+impl Outcome {
+    /// As it stands in the ledger.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unchanged => "unchanged",
+            Self::Changed => "changed",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// The outcome that a failure of this kind is.
+    #[must_use]
+    pub const fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::Refused | Kind::Stale | Kind::Config | Kind::Usage => Self::Refused,
+            Kind::Cancelled => Self::Cancelled,
+            Kind::Failed | Kind::VerificationFailed | Kind::CouldNotVerify | Kind::Compensated => Self::Failed,
+        }
+    }
+}
+
+/// The end of a run, as it is written to the ledger.
+#[derive(Debug)]
+pub struct Ended<'a> {
+    /// How.
+    pub outcome: Outcome,
+    /// What was done, as far as the run came.
+    pub applied: Option<&'a Applied>,
+    /// Why not more.
+    pub failure: Option<&'a Failure>,
+}
+
+/// A row of the ledger.
+#[derive(Debug, Clone, Serialize)]
+pub struct Run {
+    /// Its id; version 7, so ids sort by start.
+    pub id: Uuid,
+    /// Of which job.
+    pub job: String,
+    /// What started it.
+    pub trigger: String,
+    /// How it ended, or `running`.
+    pub outcome: String,
+    /// On which host.
+    pub host: String,
+    /// Which version of sexton ran it.
+    pub version: String,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// Its last sign of life.
+    pub heartbeat_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// The digest of its plan.
+    pub plan_digest: Option<String>,
+    /// Its plan.
+    pub plan: Option<serde_json::Value>,
+    /// One line on what it did.
+    pub summary: Option<String>,
+    /// The job's report.
+    pub report: Option<serde_json::Value>,
+    /// `kind`, `message` and perhaps `hint` when it did not reach its end.
+    pub error: Option<serde_json::Value>,
+}
+
+const COLUMNS: &str = "id, job, trigger, outcome, host, version, plan_digest, plan, summary, report, error, \
+    to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS started_at, \
+    to_char(heartbeat_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS heartbeat_at, \
+    to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS finished_at";
+
+fn instant(row: &PgRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
+    let text: Option<String> = row.try_get(column)?;
+    text.map(|t| t.parse().map_err(|error: jiff::Error| sqlx::Error::Decode(Box::new(error)))).transpose()
+}
+
+fn required(row: &PgRow, column: &str) -> Result<Timestamp, sqlx::Error> {
+    instant(row, column)?.ok_or_else(|| sqlx::Error::ColumnNotFound(column.to_owned()))
+}
+
+fn run_of(row: &PgRow) -> Result<Run, sqlx::Error> {
+    Ok(Run {
+        id: row.try_get("id")?,
+        job: row.try_get("job")?,
+        trigger: row.try_get("trigger")?,
+        outcome: row.try_get("outcome")?,
+        host: row.try_get("host")?,
+        version: row.try_get("version")?,
+        started_at: required(row, "started_at")?,
+        heartbeat_at: required(row, "heartbeat_at")?,
+        finished_at: instant(row, "finished_at")?,
+        plan_digest: row.try_get("plan_digest")?,
+        plan: row.try_get("plan")?,
+        summary: row.try_get("summary")?,
+        report: row.try_get("report")?,
+        error: row.try_get("error")?,
+    })
+}
+
+impl Ledger {
+    /// Writes a run as begun. The caller holds the job's lock.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn begin(&self, id: Uuid, job: JobName, trigger: Trigger, host: &str) -> Result<(), LedgerError> {
+        sqlx::query("INSERT INTO runs (id, job, trigger, host, version) VALUES ($1, $2, $3, $4, $5)")
+            .bind(id)
+            .bind(job.as_str())
+            .bind(trigger.as_str())
+            .bind(host)
+            .bind(env!("CARGO_PKG_VERSION"))
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(query("writing the start of a run"))
+    }
+
+    /// Adds the plan to a run, before anything of it is done.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn planned(&self, id: Uuid, plan: &Plan) -> Result<(), LedgerError> {
+        sqlx::query("UPDATE runs SET plan_digest = $2, plan = $3 WHERE id = $1")
+            .bind(id)
+            .bind(plan.digest())
+            .bind(sqlx::types::Json(plan))
+            .execute(&self.pool)
+            .await
+            .map(drop)
+            .map_err(query("writing a plan"))
+    }
+
+    /// A run's sign of life, sent through the session that holds its lock, so that it fails when the lock is gone.
+    ///
+    /// # Errors
+    /// When that session is gone.
+    pub async fn heartbeat(lock: &mut Lock, id: Uuid) -> Result<(), LedgerError> {
+        sqlx::query("UPDATE runs SET heartbeat_at = now() WHERE id = $1")
+            .bind(id)
+            .execute(lock.connection())
+            .await
+            .map(drop)
+            .map_err(query("writing a heartbeat"))
+    }
+
+    /// Writes the end of a run.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn end(&self, id: Uuid, ended: &Ended<'_>) -> Result<(), LedgerError> {
+        sqlx::query(
+            "UPDATE runs SET outcome = $2, finished_at = now(), heartbeat_at = now(), summary = $3, report = $4, \
+             error = $5 WHERE id = $1 AND outcome = 'running'",
+        )
+        .bind(id)
+        .bind(ended.outcome.as_str())
+        .bind(ended.applied.map(|a| a.summary.as_str()))
+        .bind(ended.applied.map(|a| &a.report))
+        .bind(ended.failure.map(sqlx::types::Json))
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(query("writing the end of a run"))
+    }
+
+    /// Marks runs of a job that never ended as interrupted. The caller holds the job's lock, so none of them lives.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn mark_interrupted(&self, job: JobName) -> Result<Vec<Uuid>, LedgerError> {
+        sqlx::query_scalar(
+            "UPDATE runs SET outcome = 'interrupted', finished_at = now() WHERE job = $1 AND outcome = 'running' \
+             RETURNING id",
+        )
+        .bind(job.as_str())
+        .fetch_all(&self.pool)
+        .await
+        .map_err(query("marking interrupted runs"))
+    }
+
+    /// The latest runs, newest first, of one job or of all.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn recent(&self, job: Option<JobName>, limit: u32) -> Result<Vec<Run>, LedgerError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM runs WHERE $1::text IS NULL OR job = $1 ORDER BY started_at DESC, id DESC LIMIT $2"
+        );
+        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(job.map(JobName::as_str))
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await
+            .map_err(query("reading runs"))?;
+        rows.iter().map(run_of).collect::<Result<_, _>>().map_err(query("reading runs"))
+    }
+}

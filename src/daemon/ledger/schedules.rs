@@ -1,0 +1,39 @@
+//! Up to which due time each schedule has been served.
+
+use jiff::Timestamp;
+
+use super::{Ledger, LedgerError, query};
+use crate::job::JobName;
+
+impl Ledger {
+    /// The last due time that was served, `None` before the first.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn served_at(&self, job: JobName) -> Result<Option<Timestamp>, LedgerError> {
+        let micros: Option<i64> =
+            sqlx::query_scalar("SELECT (extract(epoch FROM served_at) * 1000000)::bigint FROM schedules WHERE job = $1")
+                .bind(job.as_str())
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(query("reading a schedule"))?;
+        Ok(micros.and_then(|m| Timestamp::from_microsecond(m).ok()))
+    }
+
+    /// Notes that the due time `at` is served; it never goes back.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn mark_served(&self, job: JobName, at: Timestamp) -> Result<(), LedgerError> {
+        sqlx::query(
+            "INSERT INTO schedules (job, served_at) VALUES ($1, $2::text::timestamptz) \
+             ON CONFLICT (job) DO UPDATE SET served_at = greatest(schedules.served_at, excluded.served_at)",
+        )
+        .bind(job.as_str())
+        .bind(at.to_string())
+        .execute(&self.pool)
+        .await
+        .map(drop)
+        .map_err(query("writing a schedule"))
+    }
+}

@@ -1,0 +1,262 @@
+//! One run, end to end: the lock, the ledger, the deadline, plan and apply. The schedule, a CronJob and the command
+//! line all come through here, and none of it knows what a job does.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, error, info, info_span, warn};
+use uuid::Uuid;
+
+use super::ledger::{Ended, Ledger, LedgerError, Lock, Outcome, Trigger};
+use crate::context::Context;
+use crate::failure::{Failure, Kind};
+use crate::job::{Applied, Job, JobName};
+use crate::plan::Plan;
+use crate::progress::Progress;
+
+/// How often a run gives a sign of life, and notices that its lock is gone.
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// How long a cancelled run may take to reach a safe point before it is dropped.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Executes runs and writes them to the ledger.
+#[derive(Debug, Clone)]
+pub struct Runner {
+    ledger: Ledger,
+    host: Arc<str>,
+}
+
+/// How one run is to be made.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What asked for it.
+    pub trigger: Trigger,
+    /// After this it is cancelled.
+    pub deadline: Duration,
+    /// How long to wait for another run of the same job to end.
+    pub patience: Duration,
+    /// Cancelled when the process is to stop.
+    pub cancel: CancellationToken,
+    /// Where progress goes.
+    pub progress: Arc<dyn Progress>,
+}
+
+/// A finished run.
+#[derive(Debug, serde::Serialize)]
+pub struct Finished {
+    /// Its id in the ledger; `None` when it never began, because another run of the job is in progress.
+    pub run: Option<Uuid>,
+    /// Of which job.
+    pub job: JobName,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The plan it made, when it came that far.
+    pub plan: Option<Plan>,
+    /// One line for people.
+    pub summary: Option<String>,
+    /// The job's report.
+    pub report: Option<serde_json::Value>,
+    /// Why it did not reach its end.
+    pub error: Option<Failure>,
+}
+
+impl Runner {
+    /// A runner that writes to this ledger.
+    #[must_use]
+    pub fn new(ledger: Ledger) -> Self {
+        Self { ledger, host: host_name().into() }
+    }
+
+    /// The ledger it writes to.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Runs a job once.
+    ///
+    /// # Errors
+    /// Only when the ledger cannot be used; what the job itself runs into is in [`Finished`].
+    pub async fn run(&self, job: &dyn Job, request: &Request) -> Result<Finished, LedgerError> {
+        let id = Uuid::now_v7();
+        let name = job.name();
+        let span = info_span!("run", job = %name, run = %id, trigger = request.trigger.as_str());
+        self.locked(id, job, request).instrument(span).await
+    }
+
+    /// Marks what earlier processes left behind as interrupted, for the jobs nobody is running.
+    ///
+    /// # Errors
+    /// When the ledger cannot be used.
+    pub async fn sweep_interrupted(&self, cancel: &CancellationToken) -> Result<(), LedgerError> {
+        for job in JobName::ALL {
+            if let Some(lock) = self.ledger.lock(&lock_name(job), Duration::ZERO, cancel).await? {
+                self.mark_interrupted(job).await?;
+                lock.release().await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn mark_interrupted(&self, job: JobName) -> Result<(), LedgerError> {
+        for run in self.ledger.mark_interrupted(job).await? {
+            warn!(%job, interrupted = %run, "an earlier run never ended; its process must have died");
+        }
+        Ok(())
+    }
+
+    async fn locked(&self, id: Uuid, job: &dyn Job, request: &Request) -> Result<Finished, LedgerError> {
+        let name = job.name();
+        let Some(lock) = self.ledger.lock(&lock_name(name), request.patience, &request.cancel).await? else {
+            let failure = self.busy(name).await?;
+            warn!(error = %failure, "not started");
+            return Ok(finished(None, name, Outcome::Refused, None, None, Some(failure)));
+        };
+        // From here on nobody else runs this job, so whatever still says `running` is dead.
+        self.mark_interrupted(name).await?;
+        self.ledger.begin(id, name, request.trigger, &self.host).await?;
+        info!("started");
+
+        let cancel = request.cancel.child_token();
+        let stop_beating = CancellationToken::new();
+        let heart = tokio::spawn(beat(lock, id, cancel.clone(), stop_beating.clone()));
+        let ctx = Context { now: Timestamp::now(), cancel: cancel.clone(), progress: Arc::clone(&request.progress) };
+        let (plan, result) = self.bounded(id, job, &ctx, request.deadline).await;
+        stop_beating.cancel();
+        let lock = heart.await.ok().flatten();
+
+        let (applied, failure) = match result {
+            Ok(mut applied) => {
+                let failure = applied.failure.take();
+                (Some(applied), failure)
+            }
+            Err(failure) => (None, Some(failure)),
+        };
+        let outcome = match (&failure, &applied) {
+            (Some(failure), _) => Outcome::of(failure.kind),
+            (None, Some(applied)) if applied.changed => Outcome::Changed,
+            (None, _) => Outcome::Unchanged,
+        };
+        let ended = Ended { outcome, applied: applied.as_ref(), failure: failure.as_ref() };
+        let written = self.ledger.end(id, &ended).await;
+        if let Some(lock) = lock {
+            lock.release().await;
+        }
+        match (&failure, &applied) {
+            (Some(f), _) => error!(outcome = outcome.as_str(), error = %f, hint = f.hint.as_deref(), "ended"),
+            (None, Some(a)) => info!(outcome = outcome.as_str(), summary = %a.summary, "ended"),
+            (None, None) => info!(outcome = outcome.as_str(), "ended"),
+        }
+        written?;
+        Ok(finished(Some(id), name, outcome, plan, applied, failure))
+    }
+
+    /// Plan and apply under the deadline. On cancel or at the deadline the job is asked to stop and, when it does not
+    /// in time, dropped.
+    async fn bounded(
+        &self,
+        id: Uuid,
+        job: &dyn Job,
+        ctx: &Context,
+        deadline: Duration,
+    ) -> (Option<Plan>, Result<Applied, Failure>) {
+        let mut plan = None;
+        let work = async {
+            let planned = job.plan(ctx).await?;
+            let common = planned.plan();
+            for note in &common.notes {
+                info!(note, "noted");
+            }
+            self.ledger.planned(id, &common).await?;
+            let empty = common.is_empty();
+            plan = Some(common);
+            if empty {
+                return Ok(Applied::done(false, "nothing to do", &serde_json::json!({})));
+            }
+            if ctx.is_cancelled() {
+                return Err(Failure::new(Kind::Cancelled, "stopped before anything was done"));
+            }
+            planned.apply(ctx).await
+        };
+        tokio::pin!(work);
+        let timed_out = tokio::select! {
+            result = &mut work => return (plan, result),
+            () = tokio::time::sleep(deadline) => {
+                warn!(?deadline, "the deadline has passed; stopping");
+                ctx.cancel.cancel();
+                true
+            }
+            () = ctx.cancel.cancelled() => false,
+        };
+        let why = if timed_out {
+            Failure::new(Kind::Cancelled, format!("the deadline of {} passed", crate::units::Span::from(deadline)))
+                .with_hint("raise the job's deadline in policies/schedule.yaml, or look for what makes it slow")
+        } else {
+            Failure::new(Kind::Cancelled, "it was asked to stop")
+        };
+        let result = tokio::select! {
+            result = &mut work => Some(result),
+            () = tokio::time::sleep(STOP_PATIENCE) => None,
+        };
+        let result = match result {
+            // It came to its end all the same.
+            Some(Ok(applied)) if applied.failure.is_none() => Ok(applied),
+            Some(Ok(applied)) => Ok(applied.failed(why)),
+            Some(Err(failure)) if failure.kind != Kind::Cancelled => Err(failure),
+            Some(Err(_)) | None => Err(why),
+        };
+        (plan, result)
+    }
+
+    async fn busy(&self, job: JobName) -> Result<Failure, LedgerError> {
+        let running = self.ledger.recent(Some(job), 5).await?.into_iter().find(|run| run.outcome == "running");
+        let who = running.map_or_else(String::new, |run| {
+            format!(" (run {} on {}, started {}, last heard of {})", run.id, run.host, run.started_at, run.heartbeat_at)
+        });
+        Ok(Failure::new(Kind::Refused, format!("another run of `{job}` is in progress{who}"))
+            .with_hint("wait for it to end; `sexton status` shows it"))
+    }
+}
+
+fn lock_name(job: JobName) -> String {
+    format!("job {job}")
+}
+
+/// Keeps the run's row fresh until told to stop, and gives the lock back. When the lock's session is gone the run is
+/// cancelled: from then on another process could start the same job.
+async fn beat(mut lock: Lock, id: Uuid, cancel: CancellationToken, stop: CancellationToken) -> Option<Lock> {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return Some(lock),
+            () = tokio::time::sleep(HEARTBEAT) => {}
+        }
+        if let Err(error) = Ledger::heartbeat(&mut lock, id).await {
+            error!(error = %crate::failure::chain(&error), "the lock in the ledger is lost; stopping the run");
+            cancel.cancel();
+            return None;
+        }
+    }
+}
+
+fn finished(
+    run: Option<Uuid>,
+    job: JobName,
+    outcome: Outcome,
+    plan: Option<Plan>,
+    applied: Option<Applied>,
+    error: Option<Failure>,
+) -> Finished {
+    let (summary, report) = applied.map_or((None, None), |a| (Some(a.summary), Some(a.report)));
+    Finished { run, job, outcome, plan, summary, report, error }
+}
+
+/// The pod's or machine's name.
+fn host_name() -> String {
+    std::env::var("HOSTNAME")
+        .ok()
+        .filter(|name| !name.is_empty())
+        .or_else(|| std::fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_owned()))
+        .unwrap_or_else(|| "unknown".to_owned())
+}

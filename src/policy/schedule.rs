@@ -1,0 +1,61 @@
+//! `policies/schedule.yaml`: when each job runs, and how long it may.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::cron::CronSchedule;
+use crate::job::JobName;
+use crate::units::Span;
+
+/// When the daemon runs what.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SchedulePolicy {
+    /// The jobs the daemon runs by itself; one that is not named runs only when somebody asks.
+    pub jobs: BTreeMap<JobName, JobSchedule>,
+    /// How long a stopping daemon waits for its runs to reach a safe point. Keep it below the pod's
+    /// `terminationGracePeriodSeconds`.
+    #[serde(default = "default_grace")]
+    pub shutdown_grace: Span,
+}
+
+/// When one job runs.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JobSchedule {
+    /// When, in UTC.
+    pub cron: CronSchedule,
+    /// A run that takes longer is cancelled.
+    #[serde(default = "default_deadline")]
+    pub deadline: Span,
+    /// Whether a schedule missed while no daemon ran is made up for, once.
+    #[serde(default = "yes")]
+    pub catch_up: bool,
+}
+
+impl SchedulePolicy {
+    /// The limit of one run of a job, whoever started it.
+    #[must_use]
+    pub fn deadline(&self, job: JobName) -> Span {
+        self.jobs.get(&job).map_or_else(default_deadline, |schedule| schedule.deadline)
+    }
+}
+
+impl Default for SchedulePolicy {
+    fn default() -> Self {
+        Self { jobs: BTreeMap::new(), shutdown_grace: default_grace() }
+    }
+}
+
+fn default_grace() -> Span {
+    Span::seconds(25)
+}
+
+fn default_deadline() -> Span {
+    Span::hours(1)
+}
+
+fn yes() -> bool {
+    true
+}
