@@ -1,5 +1,12 @@
-//! PostgreSQL through sqlx: connections with explicit time-outs and TLS.
+//! PostgreSQL through sqlx: connections with explicit time-outs and TLS, errors that say what to do, and the server's
+//! own `pg_dump`.
 
+mod client;
+mod error;
 mod settings;
+mod tools;
 
+pub use client::{Postgres, ServerVersion, quote_identifier, quote_literal};
+pub use error::PostgresError;
 pub use settings::{Settings, TlsMode};
+pub use tools::{Tool, find_tool};
