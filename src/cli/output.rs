@@ -25,7 +25,7 @@ pub(super) fn text(text: impl std::fmt::Display) {
 /// A table with a header, columns apart by two blanks, no lines: it can be read, grepped and cut.
 pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header.iter().map(|h| h.to_uppercase()));
+    table.load_style(presets::NOTHING).set_header(header.iter().map(|h| h.to_uppercase()));
     table.add_rows(rows);
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));

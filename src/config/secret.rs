@@ -12,7 +12,7 @@ use super::document::{ConfigError, Document};
 
 /// Where a secret is: `{env: NAME}` or `{file: PATH}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SecretRef {
+pub(super) enum SecretRef {
     /// In an environment variable.
     Env(String),
     /// In a file, as Kubernetes mounts it; one trailing line end is not part of it.

@@ -1,7 +1,7 @@
 //! One run, end to end: the lock, the ledger, the deadline, plan and apply. The schedule, a CronJob and the command
 //! line all come through here, and none of it knows what a job does.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -162,7 +162,7 @@ impl Runner {
         ctx: &Context,
         deadline: Duration,
     ) -> (Option<Plan>, Result<Applied, Failure>) {
-        let mut plan = None;
+        let made: OnceLock<Plan> = OnceLock::new();
         let work = async {
             let planned = job.plan(ctx).await?;
             let common = planned.plan();
@@ -171,7 +171,7 @@ impl Runner {
             }
             self.ledger.planned(id, &common).await?;
             let empty = common.is_empty();
-            plan = Some(common);
+            let _ = made.set(common);
             if empty {
                 return Ok(Applied::done(false, "nothing to do", &serde_json::json!({})));
             }
@@ -182,7 +182,7 @@ impl Runner {
         };
         tokio::pin!(work);
         let timed_out = tokio::select! {
-            result = &mut work => return (plan, result),
+            result = &mut work => return (made.get().cloned(), result),
             () = tokio::time::sleep(deadline) => {
                 warn!(?deadline, "the deadline has passed; stopping");
                 ctx.cancel.cancel();
@@ -207,7 +207,7 @@ impl Runner {
             Some(Err(failure)) if failure.kind != Kind::Cancelled => Err(failure),
             Some(Err(_)) | None => Err(why),
         };
-        (plan, result)
+        (made.get().cloned(), result)
     }
 
     async fn busy(&self, job: JobName) -> Result<Failure, LedgerError> {
