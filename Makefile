@@ -1,0 +1,31 @@
+# `make demo` shows everything on a real cluster, `make test` proves it. Both install what they need.
+
+STACK := tests/stack
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint build up down clean
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: build up ## A real Temporal cluster, every job once, and what changed
+	tests/demo/demo
+
+test: lint up ## Every check and test, on the real engines (they keep running; see `make down`)
+	eval "$$($(STACK)/env)" && $(CARGO) test --locked
+
+lint: ## Formatting, clippy, licences, shell scripts
+	tests/lint
+
+build: ## The binary, target/debug/sexton
+	$(CARGO) build --locked
+
+up: ## Start the real engines
+	$(STACK)/up
+
+down: ## End the engines
+	$(STACK)/down
+
+clean: down ## End the engines and remove what was built
+	$(CARGO) clean
