@@ -17,3 +17,10 @@ pub struct TlsFiles {
     /// The client's private key.
     pub key: Option<PathBuf>,
 }
+
+/// Makes aws-lc-rs the process's TLS provider. rustls has two in this dependency tree and panics when it has to
+/// choose; call this before the first connection. Calling it again does nothing.
+pub fn install_crypto_provider() {
+    // The error says that a provider is installed already, which is all that is wanted.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
