@@ -1,0 +1,314 @@
+//! `policies/retention.yaml`: how long each namespace keeps the history of closed runs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::Span;
+
+/// Temporal's own namespace. It keeps 7 days and is never touched.
+pub const SYSTEM_NAMESPACE: &str = "temporal-system";
+
+/// The least retention of a local namespace, and of a global one (server default of
+/// `system.namespaceMinRetentionLocal` and `system.namespaceMinRetentionGlobal`).
+pub const MIN_LOCAL: Span = Span::hours(1);
+/// See [`MIN_LOCAL`].
+pub const MIN_GLOBAL: Span = Span::days(1);
+/// The server silently caps a longer retention to this (100 years of 365 days), so that it would never be reached.
+const MAX: Span = Span::days(36_500);
+/// The server's default of `limit.maxIDLength`, in bytes.
+const MAX_NAME_BYTES: usize = 1000;
+
+/// The whole file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionPolicy {
+    /// The retention of every registered namespace in scope that `namespaces` does not give one of its own.
+    pub default: Retention,
+    /// Which namespaces `default` is for. A namespace named in `namespaces` is in scope whatever stands here.
+    pub applies_to: Vec<NamePattern>,
+    /// Which namespaces to leave alone, although `applies_to` matches them.
+    pub ignore: Vec<NamePattern>,
+    /// The namespaces with settings of their own.
+    pub namespaces: BTreeMap<NamespaceName, NamespacePolicy>,
+}
+
+/// What is wanted of one namespace. What is not given is left as it is; the retention then is the default one.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NamespacePolicy {
+    /// Instead of the default.
+    pub retention: Option<Retention>,
+    /// The owner's e-mail address.
+    pub owner: Option<Text>,
+    /// Free text.
+    pub description: Option<Text>,
+    /// Register the namespace when it does not exist.
+    pub ensure: bool,
+}
+
+impl Default for RetentionPolicy {
+    fn default() -> Self {
+        Self {
+            default: Retention(Span::days(30)),
+            applies_to: vec![NamePattern("*".into())],
+            ignore: Vec::new(),
+            namespaces: BTreeMap::new(),
+        }
+    }
+}
+
+impl RetentionPolicy {
+    /// Checks what one field alone cannot know.
+    ///
+    /// # Errors
+    /// One sentence, with what to do, when a namespace is both named and ignored by its exact name.
+    pub fn validate(&self) -> Result<(), String> {
+        for pattern in &self.ignore {
+            if self.namespaces.keys().any(|name| name.as_str() == pattern.as_str()) {
+                return Err(format!(
+                    "`{pattern}` stands under both `ignore` and `namespaces`; remove it from one of them"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the default is meant for a namespace that `namespaces` does not name.
+    #[must_use]
+    pub fn covers(&self, name: &str) -> bool {
+        let any = |patterns: &[NamePattern]| patterns.iter().any(|pattern| pattern.matches(name));
+        name != SYSTEM_NAMESPACE && any(&self.applies_to) && !any(&self.ignore)
+    }
+}
+
+/// How long a closed run is kept: from one hour to 36500 days, in whole seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "Span")]
+pub struct Retention(Span);
+
+impl Retention {
+    /// As a span.
+    #[must_use]
+    pub const fn span(self) -> Span {
+        self.0
+    }
+}
+
+impl TryFrom<Span> for Retention {
+    type Error = String;
+
+    fn try_from(span: Span) -> Result<Self, String> {
+        if span < MIN_LOCAL {
+            return Err(format!(
+                "a retention of {span} is too short; Temporal keeps closed runs for {MIN_LOCAL} at least"
+            ));
+        }
+        if span > MAX {
+            return Err(format!("a retention of {span} is too long; Temporal caps it at {MAX}"));
+        }
+        if !span.as_millis().is_multiple_of(1000) {
+            return Err(format!("a retention of {span} is not in whole seconds"));
+        }
+        Ok(Self(span))
+    }
+}
+
+/// The name of a namespace that sexton may change.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
+#[serde(try_from = "String")]
+pub struct NamespaceName(String);
+
+impl NamespaceName {
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for NamespaceName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        check_name(&name)?;
+        if name == SYSTEM_NAMESPACE {
+            return Err(format!("`{SYSTEM_NAMESPACE}` is Temporal's own namespace and is never touched; remove it"));
+        }
+        if name.contains('*') {
+            return Err(format!("`{name}` is a pattern; patterns go under `applies_to` and `ignore`, names go here"));
+        }
+        Ok(Self(name))
+    }
+}
+
+impl fmt::Display for NamespaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A name in which `*` stands for any number of characters: `*`, `team-a-*`, `*-staging`.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String")]
+pub struct NamePattern(String);
+
+impl NamePattern {
+    /// As written.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// True when the whole name fits the pattern.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        let mut parts = self.0.split('*');
+        let first = parts.next().unwrap_or_default();
+        let Some(mut rest) = name.strip_prefix(first) else { return false };
+        let Some(last) = parts.next_back() else { return rest.is_empty() };
+        // The earliest place for each part in the middle leaves the most for those after it.
+        for part in parts {
+            let Some((_, after)) = rest.split_once(part) else { return false };
+            rest = after;
+        }
+        rest.ends_with(last)
+    }
+}
+
+impl TryFrom<String> for NamePattern {
+    type Error = String;
+
+    fn try_from(pattern: String) -> Result<Self, String> {
+        check_name(&pattern)?;
+        Ok(Self(pattern))
+    }
+}
+
+impl fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A text that is not empty: Temporal takes an empty one for "leave it as it is".
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "String")]
+pub struct Text(String);
+
+impl Text {
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Text {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text.trim().is_empty() {
+            return Err("Temporal cannot set this back to empty; write a text or leave the key out".into());
+        }
+        Ok(Self(text))
+    }
+}
+
+fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() {
+        return Err("the name of a namespace is empty".into());
+    }
+    if name.len() > MAX_NAME_BYTES {
+        return Err(format!("the name of a namespace is longer than {MAX_NAME_BYTES} bytes"));
+    }
+    if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return Err(format!(
+            "`{}` is not the name of a namespace; it has a space or a control character",
+            name.escape_debug()
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(yaml: &str) -> Result<RetentionPolicy, String> {
+        let policy: RetentionPolicy = serde_saphyr::from_str(yaml).map_err(|error| error.to_string())?;
+        policy.validate()?;
+        Ok(policy)
+    }
+
+    #[test]
+    fn the_shipped_policy_is_the_default() {
+        assert_eq!(read(include_str!("../../policies/retention.yaml")), Ok(RetentionPolicy::default()));
+    }
+
+    #[test]
+    fn a_full_policy_is_read() {
+        let policy = read(
+            "default: 14d\napplies_to: ['prod-*']\nignore: ['prod-tmp-*']\nnamespaces:\n  orders:\n    retention: 90d\n    owner: a@b.c\n    description: Orders\n    ensure: true\n  billing: {}\n",
+        )
+        .unwrap();
+        let orders = &policy.namespaces[&NamespaceName("orders".into())];
+        assert_eq!(orders.retention.map(Retention::span), Some(Span::days(90)));
+        assert_eq!(orders.owner.as_ref().map(Text::as_str), Some("a@b.c"));
+        assert!(orders.ensure);
+        assert_eq!(policy.namespaces[&NamespaceName("billing".into())], NamespacePolicy::default());
+        assert!(policy.covers("prod-x") && !policy.covers("prod-tmp-x") && !policy.covers("other"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        let check = |yaml: &str, expect: &str| match read(yaml) {
+            Ok(policy) => panic!("{yaml}: accepted as {policy:?}"),
+            Err(error) => assert!(error.contains(expect), "{yaml}: {error}"),
+        };
+        check("default: 30", "is not a duration");
+        check("default: 59m", "too short");
+        check("default: 0s", "too short");
+        check("default: 40000d", "too long");
+        check("default: 3600001ms", "whole seconds");
+        check("retention: 30d", "unknown field");
+        check("namespaces: {orders: {retentoin: 3d}}", "unknown field");
+        check("namespaces: {temporal-system: {retention: 3d}}", "never touched");
+        check("namespaces: {'team-*': {retention: 3d}}", "is a pattern");
+        check("namespaces: {'': {}}", "is empty");
+        check("namespaces: {'a b': {}}", "has a space");
+        check("namespaces: {a: {owner: ''}}", "back to empty");
+        check("namespaces: {a: {description: ' '}}", "back to empty");
+        check("namespaces: {a: {}, a: {}}", "duplicate");
+        check("namespaces: {a: {}}\nignore: [a]", "both `ignore` and `namespaces`");
+        check("ignore: ['']", "is empty");
+        check(&format!("ignore: ['{}']", "x".repeat(1001)), "longer than 1000 bytes");
+    }
+
+    #[test]
+    fn a_star_stands_for_any_characters() {
+        let check = |pattern: &str, name: &str, expect: bool| {
+            let pattern = NamePattern::try_from(pattern.to_owned()).unwrap();
+            assert_eq!(pattern.matches(name), expect, "{pattern} {name}");
+        };
+        check("*", "anything", true);
+        check("orders", "orders", true);
+        check("orders", "orders2", false);
+        check("orders", "my-orders", false);
+        check("team-*", "team-a", true);
+        check("team-*", "team-", true);
+        check("team-*", "my-team-a", false);
+        check("*-staging", "a-staging", true);
+        check("*-staging", "a-staging-b", false);
+        check("a*b*c", "a-b-b-c", true);
+        check("a*b*c", "a-c", false);
+        check("ab*ba", "aba", false);
+        check("**", "x", true);
+    }
+
+    #[test]
+    fn the_systems_namespace_is_never_covered() {
+        assert!(!RetentionPolicy::default().covers(SYSTEM_NAMESPACE));
+    }
+}
