@@ -35,7 +35,7 @@ phase() { if [[ -n ${PHASE_FILE:-} ]]; then echo "$*" >"$PHASE_FILE"; fi; }
 # One build at a time: a build keeps all processors busy by itself.
 go_program() {
   command -v go >/dev/null || missing Go "Version 1.26.2 or newer: https://go.dev/dl/"
-  with_lock "$CACHE/lock/go" env GOBIN="$3/bin" go install -ldflags='-s -w' "$1"
+  with_lock "$CACHE/lock/go" env GOBIN="$3/bin" go install -trimpath -ldflags='-s -w' "$1"
   mv "$3"/bin/* "$3/$2" # `go install` names a program after its folder
   rmdir "$3/bin"
 }

@@ -61,10 +61,14 @@ temporal_start() {
   give_to_stack "$dir"
   start_process "$name" "$TEMPORAL_SERVER" --config-file "$dir/config/server.yaml" --allow-no-auth start
   wait_healthy "$name" 120 temporal_healthy "$name"
+  wait_healthy "$name" 60 temporal_reads "$name"
 }
 
 temporal_metrics() { echo "http://127.0.0.1:$(port "$1" 9)/metrics"; }
 temporal_healthy() { [[ $(temporal_cli "$1" operator cluster health) == *SERVING* ]]; }
+
+# Healthy is the frontend alone; an answer about a workflow comes from the history service.
+temporal_reads() { [[ $(temporal_cli "$1" workflow describe -n temporal-system -w none 2>&1) == *'not found'* ]]; }
 
 # temporal_cli NAME ARGUMENT...: the command-line client against the server NAME.
 temporal_cli() {

@@ -41,8 +41,6 @@ CONF
 -XX:-UsePerfData
 -Djava.io.tmpdir=$dir/tmp
 -XX:ErrorFile=$dir/logs/crash.log
---add-modules=jdk.incubator.vector
---add-opens=java.base/java.nio=org.apache.arrow.memory.core,ALL-UNNAMED
 -javaagent:agent/opensearch-agent.jar
 CONF
   search_log_config >"$dir/config/log4j2.properties"
