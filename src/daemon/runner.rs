@@ -164,7 +164,8 @@ impl Runner {
     ) -> (Option<Plan>, Result<Applied, Failure>) {
         let made: OnceLock<Plan> = OnceLock::new();
         let work = async {
-            let planned = job.plan(ctx).await?;
+            // Planning writes nothing, so it may be dropped anywhere; applying has to reach a safe point itself.
+            let planned = ctx.cancel.run_until_cancelled(job.plan(ctx)).await.unwrap_or_else(|| Err(stopped()))?;
             let common = planned.plan();
             for note in &common.notes {
                 info!(note, "noted");
@@ -176,7 +177,7 @@ impl Runner {
                 return Ok(Applied::done(false, "nothing to do", &serde_json::json!({})));
             }
             if ctx.is_cancelled() {
-                return Err(Failure::new(Kind::Cancelled, "stopped before anything was done"));
+                return Err(stopped());
             }
             planned.apply(ctx).await
         };
@@ -194,7 +195,7 @@ impl Runner {
             Failure::new(Kind::Cancelled, format!("the deadline of {} passed", crate::units::Span::from(deadline)))
                 .with_hint("raise the job's deadline in policies/schedule.yaml, or look for what makes it slow")
         } else {
-            Failure::new(Kind::Cancelled, "it was asked to stop")
+            stopped()
         };
         let result = tokio::select! {
             result = &mut work => Some(result),
@@ -218,6 +219,10 @@ impl Runner {
         Ok(Failure::new(Kind::Refused, format!("another run of `{job}` is in progress{who}"))
             .with_hint("wait for it to end; `sexton status` shows it"))
     }
+}
+
+fn stopped() -> Failure {
+    Failure::new(Kind::Cancelled, "it was asked to stop")
 }
 
 fn lock_name(job: JobName) -> String {

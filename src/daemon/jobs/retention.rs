@@ -1,13 +1,21 @@
 use async_trait::async_trait;
 
-use super::Site;
+use super::{Site, no_connection, no_policy};
+use crate::clients::temporal::Temporal;
 use crate::context::Context;
-use crate::failure::{Failure, Kind};
-use crate::job::{Job, JobName, Planned};
+use crate::failure::Failure;
+use crate::job::{Applied, Job, JobName, Planned};
+use crate::plan::Plan;
+use crate::retention::{self, RetentionPlan};
 
-/// The job.
+/// Namespace retentions as `policies/retention.yaml` says.
 #[derive(Debug)]
 pub(super) struct RetentionJob(pub(super) Site);
+
+struct PlannedRetention {
+    temporal: Temporal,
+    plan: RetentionPlan,
+}
 
 #[async_trait]
 impl Job for RetentionJob {
@@ -15,7 +23,34 @@ impl Job for RetentionJob {
         JobName::Retention
     }
 
-    async fn plan(&self, _ctx: &Context) -> Result<Box<dyn Planned>, Failure> {
-        Err(Failure::new(Kind::Refused, format!("{}", self.0.config.ledger_database)))
+    async fn plan(&self, ctx: &Context) -> Result<Box<dyn Planned>, Failure> {
+        let settings = self.0.config.temporal.as_ref().ok_or_else(|| no_connection("temporal", JobName::Retention))?;
+        let policy = self.0.policies.retention.as_ref().ok_or_else(|| no_policy(&self.0, JobName::Retention))?;
+        let temporal = Temporal::connect(settings).await?;
+        let plan = retention::plan(&temporal, policy, ctx).await?;
+        Ok(Box::new(PlannedRetention { temporal, plan }))
+    }
+}
+
+#[async_trait]
+impl Planned for PlannedRetention {
+    fn plan(&self) -> Plan {
+        self.plan.plan()
+    }
+
+    async fn apply(&self, ctx: &Context) -> Result<Applied, Failure> {
+        let (report, failure) = match retention::apply(&self.plan, &self.temporal, ctx).await {
+            Ok(report) => (report, None),
+            Err(error) => match error.report().cloned() {
+                Some(report) => (report, Some(Failure::from(error))),
+                None => return Err(error.into()),
+            },
+        };
+        let summary = format!("{} namespaces changed, {} failed", report.changed, report.failed);
+        let applied = Applied::done(report.changed > 0, summary, &report);
+        Ok(match failure {
+            Some(failure) => applied.failed(failure),
+            None => applied,
+        })
     }
 }
