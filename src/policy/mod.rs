@@ -4,6 +4,7 @@
 pub mod cron;
 pub mod retention;
 pub mod schedule;
+pub mod visibility;
 
 use std::path::Path;
 

@@ -1,5 +1,19 @@
 //! Elasticsearch and OpenSearch over HTTP.
+//!
+//! The `elasticsearch` crate gives the transport (connections, TLS, compression); the calls are declared here, since
+//! the crate's typed ones follow Elasticsearch 9 while Temporal clusters run Elasticsearch 7 and 8 and OpenSearch.
+//! Its transport asks for plain `application/json`, which every one of these engines accepts.
 
+mod engine;
+mod error;
+mod indices;
+mod lifecycle;
 mod settings;
+mod transport;
 
+pub use engine::{Engine, Product, Version};
+pub use error::SearchError;
+pub use indices::{Alias, AliasMember, Health, IndexFacts, Resolved, RolloverAnswer, RolloverConditions};
+pub use lifecycle::{LifecycleState, Template};
 pub use settings::{Auth, Settings};
+pub use transport::Search;

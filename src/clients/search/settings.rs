@@ -27,7 +27,7 @@ pub struct Settings {
     pub url: Url,
     /// Credentials.
     pub auth: Auth,
-    /// Certificates of the authorities to trust, as PEM, instead of the built-in list.
+    /// Certificates of the authorities to trust, as PEM, beside the built-in list.
     pub ca: Option<PathBuf>,
     /// Limit of one call.
     pub timeout: Duration,

@@ -1,0 +1,155 @@
+//! Index lifecycle management (Elasticsearch) and legacy templates.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::error::SearchError;
+use super::indices::{entries, millis};
+use super::transport::{Call, Search, segment};
+
+/// Where an index stands in its lifecycle, from `_ilm/explain`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LifecycleState {
+    /// The policy.
+    pub policy: String,
+    /// From when ILM counts: creation, and after its rollover the instant of that.
+    pub counted_from: Option<Timestamp>,
+    /// The step; `ERROR` when it is stuck.
+    pub step: String,
+    /// Which step failed and why, when it is stuck.
+    pub failure: Option<String>,
+}
+
+/// A legacy index template (`_template`), with flat settings.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Template {
+    /// Templates of a higher order win.
+    pub order: i64,
+    /// The names it applies to.
+    pub index_patterns: Vec<String>,
+    /// Settings by full name: `index.lifecycle.name`.
+    pub settings: BTreeMap<String, String>,
+    /// The mapping, without a type name.
+    pub mappings: Value,
+}
+
+impl Search {
+    /// True when the engine has ILM (Elasticsearch 6.6 and later, not its OSS flavour, not OpenSearch).
+    ///
+    /// # Errors
+    /// Any [`SearchError`] but the one that says there is no such call.
+    pub async fn has_lifecycle(&self) -> Result<bool, SearchError> {
+        match self.call(Call::get("/_ilm/status")).await {
+            Ok(_) => Ok(true),
+            // "no handler found", or `_ilm` taken for the name of an index.
+            Err(SearchError::Unexpected { status: 400 | 405, .. } | SearchError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// True while ILM works; false when it was stopped (`POST _ilm/stop`).
+    ///
+    /// # Errors
+    /// Any [`SearchError`].
+    pub async fn lifecycle_running(&self) -> Result<bool, SearchError> {
+        Ok(self.call(Call::get("/_ilm/status")).await?["operation_mode"] == "RUNNING")
+    }
+
+    /// The body of an ILM policy (`{"phases": …}`), if there is one of this name.
+    ///
+    /// # Errors
+    /// Any [`SearchError`] but not-found.
+    pub async fn lifecycle_policy(&self, name: &str) -> Result<Option<Value>, SearchError> {
+        match self.call(Call::get(format!("/_ilm/policy/{}", segment(name)))).await {
+            Ok(body) => Ok(body.get(name).and_then(|entry| entry.get("policy")).cloned()),
+            Err(SearchError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates or replaces an ILM policy.
+    ///
+    /// # Errors
+    /// Any [`SearchError`].
+    pub async fn put_lifecycle_policy(&self, name: &str, policy: &Value) -> Result<(), SearchError> {
+        self.call(Call::put(format!("/_ilm/policy/{}", segment(name)), json!({ "policy": policy }))).await.map(drop)
+    }
+
+    /// Where each managed index behind the name stands.
+    ///
+    /// # Errors
+    /// Any [`SearchError`].
+    pub async fn lifecycle_states(&self, name: &str) -> Result<BTreeMap<String, LifecycleState>, SearchError> {
+        let body = self.call(Call::get(format!("/{}/_ilm/explain", segment(name)))).await?;
+        let managed = entries(&body["indices"]).filter(|(_, entry)| entry["managed"] == true);
+        let states = managed.map(|(index, entry)| {
+            let text = |field: &str| entry[field].as_str().unwrap_or_default().to_owned();
+            let failure = entry["failed_step"].as_str().map(|step| {
+                let info = &entry["step_info"];
+                let reason = info["reason"].as_str().or_else(|| info["message"].as_str()).unwrap_or("no reason given");
+                format!("{step}: {reason}")
+            });
+            let counted_from = millis(&entry["lifecycle_date_millis"]);
+            (index.clone(), LifecycleState { policy: text("policy"), counted_from, step: text("step"), failure })
+        });
+        Ok(states.collect())
+    }
+
+    /// The ISM policies (OpenSearch's index state management) that manage indices behind the name; empty where the
+    /// plugin is not installed. The shape is the documentation's ("ISM API: explain index"), not seen on a real one.
+    ///
+    /// # Errors
+    /// Any [`SearchError`] but the one that says there is no such call.
+    pub async fn state_management(&self, name: &str) -> Result<BTreeMap<String, String>, SearchError> {
+        match self.call(Call::get(format!("/_plugins/_ism/explain/{}", segment(name)))).await {
+            Ok(body) => {
+                let managed = entries(&body).filter_map(|(index, entry)| {
+                    let policy = entry.get("policy_id").or_else(|| {
+                        entry.get("index.plugins.index_state_management.policy_id")
+                    })?;
+                    Some((index.clone(), policy.as_str()?.to_owned()))
+                });
+                Ok(managed.collect())
+            }
+            Err(SearchError::Unexpected { status: 400 | 405, .. } | SearchError::NotFound { .. }) => {
+                Ok(BTreeMap::new())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A legacy template, if there is one of this name.
+    ///
+    /// # Errors
+    /// Any [`SearchError`] but not-found.
+    pub async fn template(&self, name: &str) -> Result<Option<Template>, SearchError> {
+        let call = self.typeless(Call::get(format!("/_template/{}", segment(name))).query("flat_settings", "true"));
+        let body = match self.call(call).await {
+            Ok(body) => body,
+            Err(SearchError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let Some(entry) = body.get(name) else { return Ok(None) };
+        let patterns = entry["index_patterns"].as_array().into_iter().flatten();
+        let settings = entries(&entry["settings"]).map(|(key, value)| {
+            (key.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        });
+        Ok(Some(Template {
+            order: entry["order"].as_i64().unwrap_or(0),
+            index_patterns: patterns.filter_map(Value::as_str).map(str::to_owned).collect(),
+            settings: settings.collect(),
+            mappings: entry["mappings"].clone(),
+        }))
+    }
+
+    /// Creates or replaces a legacy template.
+    ///
+    /// # Errors
+    /// Any [`SearchError`].
+    pub async fn put_template(&self, name: &str, template: &Template) -> Result<(), SearchError> {
+        let call = Call::put(format!("/_template/{}", segment(name)), json!(template));
+        self.call(self.typeless(call)).await.map(drop)
+    }
+}
