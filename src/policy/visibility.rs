@@ -117,7 +117,8 @@ impl TryFrom<String> for IndexName {
     fn try_from(name: String) -> Result<Self, InvalidVisibility> {
         let forbidden = |c: char| c.is_uppercase() || c.is_control() || r#"\/*?"<>| ,#:%+"#.contains(c);
         // 240 leaves room for `-000001` below the engines' limit of 255 bytes.
-        let wrong = name.is_empty() || name.len() > 240 || name.starts_with(['-', '_', '+', '.']) || name.contains(forbidden);
+        let wrong =
+            name.is_empty() || name.len() > 240 || name.starts_with(['-', '_', '+', '.']) || name.contains(forbidden);
         if wrong { Err(InvalidVisibility::Name(name)) } else { Ok(Self(name)) }
     }
 }

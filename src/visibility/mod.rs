@@ -1,1 +1,55 @@
-//! (to be filled)
+//! The visibility index: rolled over on time, its old indices removed only when nothing open is left in them.
+//!
+//! [`plan()`] observes the alias and decides; the decision is a pure function in `decide`. [`apply()`] executes the
+//! steps and looks again right before it deletes. Who rolls is behind one trait, [`rollover::Driver`].
+//!
+//! A workflow that is open across a rollover and closes afterwards has two documents, `Running` in the old index and
+//! closed in the new one. Nothing here removes the old one yet; such an index is never deleted, since the stale
+//! document counts as open.
+
+mod apply;
+mod decide;
+mod error;
+mod observe;
+pub mod rollover;
+mod step;
+
+use serde::Serialize;
+
+pub use apply::{Deleted, Rolled, VisibilityReport, apply};
+pub use decide::{DELETIONS_PER_RUN, decide};
+pub use error::{Refusal, VisibilityError};
+pub use observe::{AliasState, Documents, IndexState, Observed, observe};
+pub use step::{HeldBack, Step, VisibilityPlan};
+
+use crate::clients::search::Search;
+use crate::context::Context;
+use crate::policy::visibility::VisibilityPolicy;
+use crate::units::Span;
+
+/// Who rolls the index over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DriverKind {
+    /// Elasticsearch's index lifecycle management.
+    Ilm,
+    /// sexton itself.
+    Daemon,
+}
+
+/// Observes the index and computes what there is to do. Writes nothing.
+///
+/// `longest_retention` is the longest retention of any namespace; while it is not known nothing is deleted.
+///
+/// # Errors
+/// [`VisibilityError::Search`] when the engine cannot be asked, [`VisibilityError::Refused`] when acting on what was
+/// seen would be wrong.
+pub async fn plan(
+    search: &Search,
+    policy: &VisibilityPolicy,
+    longest_retention: Option<Span>,
+    ctx: &Context,
+) -> Result<VisibilityPlan, VisibilityError> {
+    let observed = observe(search, policy).await?;
+    Ok(decide(&observed, policy, longest_retention, ctx.now)?)
+}

@@ -248,7 +248,8 @@ impl Search {
     /// # Errors
     /// Any [`SearchError`]. An alias or a wildcard is refused here already, before it reaches the engine.
     pub async fn delete_index(&self, index: &str) -> Result<(), SearchError> {
-        if index.is_empty() || index.starts_with(['_', '-', '+', '.']) || index.contains(['*', '?', ',', ' ', '/', '<']) {
+        if index.is_empty() || index.starts_with(['_', '-', '+', '.']) || index.contains(['*', '?', ',', ' ', '/', '<'])
+        {
             return Err(SearchError::Settings(format!("`{index}` is not the name of one index to delete")));
         }
         self.call(Call::delete(format!("/{}", segment(index)))).await.map(drop)

@@ -106,9 +106,9 @@ impl Search {
         match self.call(Call::get(format!("/_plugins/_ism/explain/{}", segment(name)))).await {
             Ok(body) => {
                 let managed = entries(&body).filter_map(|(index, entry)| {
-                    let policy = entry.get("policy_id").or_else(|| {
-                        entry.get("index.plugins.index_state_management.policy_id")
-                    })?;
+                    let policy = entry
+                        .get("policy_id")
+                        .or_else(|| entry.get("index.plugins.index_state_management.policy_id"))?;
                     Some((index.clone(), policy.as_str()?.to_owned()))
                 });
                 Ok(managed.collect())
@@ -133,9 +133,8 @@ impl Search {
         };
         let Some(entry) = body.get(name) else { return Ok(None) };
         let patterns = entry["index_patterns"].as_array().into_iter().flatten();
-        let settings = entries(&entry["settings"]).map(|(key, value)| {
-            (key.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-        });
+        let settings = entries(&entry["settings"])
+            .map(|(key, value)| (key.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
         Ok(Some(Template {
             order: entry["order"].as_i64().unwrap_or(0),
             index_patterns: patterns.filter_map(Value::as_str).map(str::to_owned).collect(),

@@ -135,10 +135,7 @@ impl Search {
 /// True for failures that pass by themselves: no connection, an overloaded node, a gateway that lost its backend.
 /// A time-out is not one: the call may still be at work in the engine.
 fn passing(error: &SearchError) -> bool {
-    matches!(
-        error,
-        SearchError::Unreachable { .. } | SearchError::Unexpected { status: 429 | 502 | 503 | 504, .. }
-    )
+    matches!(error, SearchError::Unreachable { .. } | SearchError::Unexpected { status: 429 | 502 | 503 | 504, .. })
 }
 
 /// One request, before it is sent.

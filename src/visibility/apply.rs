@@ -1,0 +1,189 @@
+//! Executes a plan, looking again right before each act that cannot be undone.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+
+use super::DriverKind;
+use super::error::VisibilityError;
+use super::observe::count_open;
+use super::rollover::missing_fields;
+use super::step::{HeldBack, Step, VisibilityPlan};
+use crate::clients::search::{Resolved, RolloverConditions, Search};
+use crate::context::Context;
+use crate::progress::Unit;
+
+/// What a run did.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct VisibilityReport {
+    /// How many steps changed something.
+    pub changed: usize,
+    /// Who rolls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver: Option<DriverKind>,
+    /// What was set, one line each.
+    pub set: Vec<String>,
+    /// The rollover, when sexton made one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rolled: Option<Rolled>,
+    /// The indices deleted.
+    pub deleted: Vec<Deleted>,
+    /// The indices old enough to go that stay.
+    pub held_back: Vec<HeldBack>,
+    /// Indices whose age began before this instant were old enough for deletion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cutoff: Option<Timestamp>,
+    /// What the reader should know.
+    pub notes: Vec<String>,
+}
+
+/// A rollover that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rolled {
+    /// The write index before.
+    pub from: String,
+    /// The write index now.
+    pub to: String,
+    /// The conditions that were met.
+    pub met: Vec<String>,
+}
+
+/// An index that was deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Deleted {
+    /// Its name.
+    pub index: String,
+    /// Its documents.
+    pub docs: u64,
+    /// Its bytes.
+    pub bytes: u64,
+    /// Since when it was due.
+    pub due: Timestamp,
+}
+
+/// Executes the plan's steps in order.
+///
+/// # Errors
+/// [`VisibilityError::Search`] when the engine refuses a step, [`VisibilityError::Stale`] when the write index is
+/// another one than planned, [`VisibilityError::Cancelled`] between two steps.
+pub async fn apply(plan: &VisibilityPlan, search: &Search, ctx: &Context) -> Result<VisibilityReport, VisibilityError> {
+    let mut report = VisibilityReport {
+        driver: plan.driver,
+        held_back: plan.held_back.clone(),
+        notes: plan.notes.clone(),
+        cutoff: Some(plan.cutoff),
+        ..VisibilityReport::default()
+    };
+    ctx.progress.stage("visibility", Some(plan.steps.len() as u64), Unit::Items);
+    for (done, step) in plan.steps.iter().enumerate() {
+        if ctx.is_cancelled() {
+            return Err(VisibilityError::Cancelled { done, total: plan.steps.len() });
+        }
+        execute(step, search, &mut report).await?;
+        ctx.progress.advance(1);
+    }
+    report.changed = report.set.len() + usize::from(report.rolled.is_some()) + report.deleted.len();
+    Ok(report)
+}
+
+async fn execute(step: &Step, search: &Search, report: &mut VisibilityReport) -> Result<(), VisibilityError> {
+    match step {
+        Step::PutLifecyclePolicy { name, policy, to, .. } => {
+            search.put_lifecycle_policy(name, policy).await?;
+            report.set.push(format!("ilm policy {name}: {to}"));
+        }
+        Step::PutTemplate { name, template, .. } => {
+            search.put_template(name, template).await?;
+            report.set.push(format!("template {name}"));
+        }
+        Step::AddFields { index, properties } => {
+            search.add_fields(index, properties).await?;
+            report.set.push(format!("{} fields of index {index}", properties.len()));
+        }
+        Step::AttachPolicy { index, policy, alias, .. } => {
+            still_writes(search, alias, index).await?;
+            let settings = json!({ "index.lifecycle.name": policy, "index.lifecycle.rollover_alias": alias });
+            search.set_settings(index, settings).await?;
+            report.set.push(format!("index {index}: ilm policy {policy}"));
+        }
+        Step::Rollover { alias, from, conditions, template, .. } => {
+            match roll(search, alias, from, conditions, template).await? {
+                Some(rolled) => report.rolled = Some(rolled),
+                None => report.notes.push(format!("{alias} is no longer due for a rollover")),
+            }
+        }
+        Step::DeleteIndex { alias, index, uuid, docs, bytes, due } => {
+            if let Some(held) = reason_to_stay(search, alias, index, uuid).await? {
+                report.held_back.push(held);
+                return Ok(());
+            }
+            search.delete_index(index).await?;
+            let deleted = Deleted { index: index.clone(), docs: *docs, bytes: *bytes, due: *due };
+            tracing::info!(index, docs, bytes, %due, "deleted an index");
+            report.deleted.push(deleted);
+        }
+    }
+    Ok(())
+}
+
+async fn still_writes(search: &Search, alias: &str, index: &str) -> Result<(), VisibilityError> {
+    let writes = match search.resolve(alias).await? {
+        Resolved::Alias(found) => found.members.get(index).is_some_and(|member| member.write == Some(true)),
+        Resolved::Concrete | Resolved::Missing => false,
+    };
+    let stale = || VisibilityError::Stale(format!("{index} is no longer the write index of {alias}"));
+    writes.then_some(()).ok_or_else(stale)
+}
+
+async fn roll(
+    search: &Search,
+    alias: &str,
+    from: &str,
+    conditions: &RolloverConditions,
+    template: &str,
+) -> Result<Option<Rolled>, VisibilityError> {
+    still_writes(search, alias, from).await?;
+    // A search attribute may have been added since the plan was made.
+    let mapping = search.mappings(from).await?.remove(from).unwrap_or_default();
+    if let Some(mut carried) = search.template(template).await?.filter(|carried| carried.mappings != mapping) {
+        carried.mappings = mapping.clone();
+        search.put_template(template, &carried).await?;
+    }
+    let answer = search.rollover(alias, conditions, &mapping).await?;
+    if !answer.rolled {
+        return Ok(None);
+    }
+    tracing::info!(alias, from = answer.from, to = answer.to, "rolled over");
+    // A template of the composable kind hides sexton's; the fields are added then, late but before they are missed.
+    let fresh = search.mappings(&answer.to).await?.remove(&answer.to).unwrap_or_default();
+    let missing = missing_fields(&mapping, &fresh);
+    if !missing.is_empty() {
+        search.add_fields(&answer.to, &missing).await?;
+    }
+    Ok(Some(Rolled { from: answer.from, to: answer.to, met: answer.met }))
+}
+
+/// Looks once more at an index that is about to be deleted.
+async fn reason_to_stay(
+    search: &Search,
+    alias: &str,
+    index: &str,
+    uuid: &str,
+) -> Result<Option<HeldBack>, VisibilityError> {
+    let held = |reason: &str| Ok(Some(HeldBack { index: index.to_owned(), open: 0, reason: reason.to_owned() }));
+    let Resolved::Alias(found) = search.resolve(alias).await? else { return held("its alias is gone") };
+    match found.members.get(index) {
+        None => return held("it is no longer behind the alias"),
+        Some(member) if member.write == Some(true) => return held("it has become the write index"),
+        Some(_) => {}
+    }
+    if !found.members.values().any(|member| member.write == Some(true)) {
+        return held("the alias has no write index any more");
+    }
+    if search.index_facts(index).await?.first().is_none_or(|facts| facts.uuid != uuid) {
+        return held("it is another index of the same name");
+    }
+    search.refresh(index).await?;
+    let open = count_open(search, index).await?;
+    Ok((open > 0).then(|| HeldBack::open(index, open)))
+}

@@ -1,0 +1,187 @@
+//! The decision: observed state, policy and now in, a plan or a refusal out.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::error::Refusal;
+use super::observe::{AliasState, IndexState, Observed};
+use super::rollover::{self, missing_fields, own_name};
+use super::step::{HeldBack, Step, VisibilityPlan};
+use crate::clients::search::Health;
+use crate::policy::visibility::{CountedFrom, Deletion, VisibilityPolicy};
+use crate::units::Span;
+
+/// At most so many indices are deleted in one run; the next run goes on.
+pub const DELETIONS_PER_RUN: usize = 10;
+
+/// What to do about what was observed.
+///
+/// # Errors
+/// The [`Refusal`] when doing anything would be wrong.
+pub fn decide(
+    observed: &Observed,
+    policy: &VisibilityPolicy,
+    longest_retention: Option<Span>,
+    now: Timestamp,
+) -> Result<VisibilityPlan, Refusal> {
+    let name = policy.index.as_str();
+    let mut plan = VisibilityPlan {
+        index: name.to_owned(),
+        driver: None,
+        steps: vec![],
+        held_back: vec![],
+        notes: vec![],
+        indices: vec![],
+        cutoff: before(now, policy.delete.after),
+    };
+    let alias = match observed {
+        Observed::Missing => return Err(Refusal::Missing(name.to_owned())),
+        Observed::Concrete => {
+            plan.notes.push(format!(
+                "{name} is a plain index, not an alias: it is neither rolled over nor deleted until it has been adopted"
+            ));
+            return Ok(plan);
+        }
+        Observed::Alias(alias) => alias,
+    };
+    let write = sound(alias)?;
+    if let Some(retention) = longest_retention.filter(|retention| *retention > policy.shortest_life()) {
+        return Err(Refusal::Retention { retention, life: policy.shortest_life() });
+    }
+    let driver = rollover::choose(policy, alias.has_lifecycle);
+    if policy.deletion == Deletion::Engine && !alias.has_lifecycle {
+        return Err(Refusal::NoEngineDeletion { engine: alias.engine.to_string() });
+    }
+    let (steps, notes) = driver.decide(alias, write, policy)?;
+    plan.driver = Some(driver.kind());
+    plan.indices.clone_from(&alias.indices);
+    plan.notes = notes;
+    plan.steps.extend(lost_fields(alias, write));
+    plan.steps.extend(steps);
+    match policy.deletion {
+        Deletion::Gated => gated(&mut plan, alias, policy, longest_retention, now),
+        Deletion::Engine => by_engine(&mut plan, alias, policy, longest_retention),
+    }
+    Ok(plan)
+}
+
+/// Whether a rollover of this alias gives the next index a name that Temporal's template matches too.
+pub(super) fn rolls_by_name(alias: &str, index: &str) -> bool {
+    let Some(rest) = index.strip_prefix(alias).and_then(|rest| rest.strip_prefix('-')) else { return false };
+    let number = rest.rsplit('-').next().unwrap_or_default();
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// When the index may go, by age alone; `None` for the write index and where the rollover's instant is not known.
+pub(super) fn due(index: &IndexState, policy: &VisibilityPolicy) -> Option<Timestamp> {
+    let rolled = index.rolled.filter(|_| !index.write)?;
+    match policy.delete.counted_from {
+        CountedFrom::Rollover => after(rolled, policy.delete.after),
+        // An index that was rolled late took its last documents late: they too are kept the shortest life.
+        CountedFrom::Creation => {
+            Some(after(index.created, policy.delete.after)?.max(after(rolled, policy.shortest_life())?))
+        }
+    }
+}
+
+fn after(instant: Timestamp, span: Span) -> Option<Timestamp> {
+    instant.checked_add(Duration::from(span)).ok()
+}
+
+fn before(instant: Timestamp, span: Span) -> Timestamp {
+    instant.checked_sub(Duration::from(span)).unwrap_or(Timestamp::MIN)
+}
+
+/// The write index of an alias that can be worked with.
+fn sound(alias: &AliasState) -> Result<&IndexState, Refusal> {
+    let name = || alias.name.clone();
+    if let Some(index) = alias.indices.iter().find(|index| index.closed) {
+        return Err(Refusal::Closed { alias: name(), index: index.name.clone() });
+    }
+    if let Some(index) = alias.indices.iter().find(|index| index.health == Some(Health::Red)) {
+        return Err(Refusal::Red { alias: name(), index: index.name.clone() });
+    }
+    let Some(write) = alias.write_index() else {
+        let write = alias.indices.iter().filter(|index| index.write).map(|index| index.name.clone());
+        return Err(Refusal::WriteIndices { alias: name(), write: write.collect() });
+    };
+    if !rolls_by_name(&alias.name, &write.name) {
+        return Err(Refusal::Name { alias: name(), index: write.name.clone() });
+    }
+    let own = own_name(&alias.name);
+    let foreign = |index: &&IndexState| index.policy.as_ref().is_some_and(|policy| *policy != own);
+    if let Some(index) = alias.indices.iter().find(foreign) {
+        let policy = index.policy.clone().unwrap_or_default();
+        return Err(Refusal::ForeignPolicy { index: index.name.clone(), policy });
+    }
+    Ok(write)
+}
+
+/// Search attributes that the write index lacks though the index before it has them: ILM rolled between the attribute's
+/// creation and the template's update.
+fn lost_fields(alias: &AliasState, write: &IndexState) -> Option<Step> {
+    let before = alias.indices.iter().rev().find(|index| !index.write)?;
+    let properties = missing_fields(&before.mapping, &write.mapping);
+    (!properties.is_empty()).then(|| Step::AddFields { index: write.name.clone(), properties })
+}
+
+fn gated(
+    plan: &mut VisibilityPlan,
+    alias: &AliasState,
+    policy: &VisibilityPolicy,
+    longest_retention: Option<Span>,
+    now: Timestamp,
+) {
+    let mut deletions = 0;
+    for index in alias.indices.iter().filter(|index| !index.write) {
+        let Some(due) = due(index, policy).filter(|due| *due <= now) else { continue };
+        let Some(documents) = index.documents else { continue };
+        if documents.open > 0 {
+            plan.held_back.push(HeldBack::open(&index.name, documents.open));
+        } else if longest_retention.is_none() {
+            let reason = "the namespaces' retentions are not known".to_owned();
+            plan.held_back.push(HeldBack { index: index.name.clone(), open: 0, reason });
+        } else if deletions == DELETIONS_PER_RUN {
+            let reason = format!("{DELETIONS_PER_RUN} deletions in one run are enough");
+            plan.held_back.push(HeldBack { index: index.name.clone(), open: 0, reason });
+        } else {
+            deletions += 1;
+            plan.steps.push(Step::DeleteIndex {
+                alias: alias.name.clone(),
+                index: index.name.clone(),
+                uuid: index.uuid.clone(),
+                docs: documents.count,
+                bytes: documents.bytes,
+                due,
+            });
+        }
+    }
+}
+
+/// With the deletion left to ILM: no policy that deletes is written blindly, and open workflows in its way are shown.
+fn by_engine(
+    plan: &mut VisibilityPlan,
+    alias: &AliasState,
+    policy: &VisibilityPolicy,
+    longest_retention: Option<Span>,
+) {
+    if longest_retention.is_none() && plan.steps.iter().any(|step| matches!(step, Step::PutLifecyclePolicy { .. })) {
+        // Attaching a policy that is not there would be an error in the engine.
+        plan.steps.retain(|step| !matches!(step, Step::PutLifecyclePolicy { .. } | Step::AttachPolicy { .. }));
+        plan.steps.retain(|step| !matches!(step, Step::PutTemplate { .. }));
+        plan.notes.push("the namespaces' retentions are not known, so no ILM policy that deletes is written".into());
+    }
+    for index in alias.indices.iter().filter(|index| !index.write) {
+        let open = index.documents.map_or(0, |documents| documents.open);
+        if let Some(due) = due(index, policy).filter(|_| open > 0) {
+            plan.notes.push(format!(
+                "index {} holds {open} open workflows; ILM deletes it at {due}, and they vanish from lists",
+                index.name
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
