@@ -10,6 +10,7 @@ pub mod clients;
 pub mod config;
 pub mod context;
 pub mod daemon;
+pub mod doctor;
 pub mod exit;
 pub mod failure;
 pub mod job;

@@ -11,12 +11,15 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use crate::config::{ConfigError, Document};
+use crate::failure::Explain;
 
 /// Everything in the folder of policies.
 #[derive(Debug, Clone, Default)]
 pub struct Policies {
     /// `retention.yaml`.
     pub retention: Option<retention::RetentionPolicy>,
+    /// `visibility.yaml`.
+    pub visibility: Option<visibility::VisibilityPolicy>,
     /// `schedule.yaml`; without it nothing is scheduled.
     pub schedule: schedule::SchedulePolicy,
 }
@@ -36,6 +39,10 @@ impl Policies {
         if let Some((doc, policy)) = read::<retention::RetentionPolicy>(folder, "retention")? {
             policy.validate().map_err(|message| whole(&doc, message))?;
             policies.retention = Some(policy);
+        }
+        if let Some((doc, policy)) = read::<visibility::VisibilityPolicy>(folder, "visibility")? {
+            policy.validate().map_err(|error| doc.error_at_key(error.key(), error.to_string(), error.hint()))?;
+            policies.visibility = Some(policy);
         }
         if let Some((_, policy)) = read::<schedule::SchedulePolicy>(folder, "schedule")? {
             policies.schedule = policy;

@@ -160,6 +160,20 @@ pub enum InvalidVisibility {
     EngineWithoutLifecycle,
 }
 
+impl InvalidVisibility {
+    /// The key of the policy that has to change, dotted.
+    #[must_use]
+    pub const fn key(&self) -> &'static str {
+        match self {
+            Self::Name(_) => "index",
+            Self::Zero(key) => key,
+            Self::DeleteBeforeRollover { .. } => "delete.after",
+            Self::EngineWithoutLifecycle => "driver",
+            Self::EngineCannotCount(_) => "delete.counted_from",
+        }
+    }
+}
+
 impl Explain for InvalidVisibility {
     fn kind(&self) -> Kind {
         Kind::Config

@@ -77,7 +77,7 @@ impl Site {
     fn has(&self, job: JobName) -> bool {
         match job {
             JobName::Retention => self.config.temporal.is_some() && self.policies.retention.is_some(),
-            JobName::Visibility => true,
+            JobName::Visibility => self.policies.visibility.is_some(),
             JobName::Backup => self.config.store.is_some(),
             JobName::Migrate => true,
         }

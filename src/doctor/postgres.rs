@@ -1,0 +1,122 @@
+use std::sync::Arc;
+
+use sqlx::{Connection, PgConnection};
+
+use super::Finding;
+use crate::clients::postgres::{Postgres, PostgresError};
+use crate::daemon::jobs::Site;
+use crate::daemon::ledger::Ledger;
+
+const SYSTEM: &str = "postgres";
+/// The releases the test suite runs on.
+const TESTED: [u32; 2] = [15, 17];
+/// TID range scans, which parallel copies rest on, came with this release.
+const OLDEST: u32 = 14;
+
+/// The server, each of Temporal's databases, the tools, the ledger.
+pub(super) async fn examine(site: &Site) -> Vec<Finding> {
+    let postgres = site.postgres();
+    let mut findings = Vec::new();
+    let mut major = None;
+    for database in site.config.databases.all() {
+        let subject = format!("database {database}");
+        match postgres.connect(&database).await {
+            Ok(mut connection) => {
+                if major.is_none() {
+                    let (finding, version) = version(&postgres, &database, &mut connection).await;
+                    findings.push(finding);
+                    major = version;
+                }
+                findings.push(privileges(&postgres, &database, &mut connection).await);
+                findings.extend(schema(&mut connection, &database).await);
+                let _ = connection.close().await;
+            }
+            Err(error) => findings.push(Finding::failed(SYSTEM, subject, error)),
+        }
+    }
+    if let (Some(major), Some(_)) = (major, &site.config.store) {
+        findings.push(match postgres.pg_dump(major).await {
+            Ok(tool) => Finding::ok(SYSTEM, "pg_dump", tool.path.display().to_string()),
+            Err(error) => Finding::failed(SYSTEM, "pg_dump", error),
+        });
+    }
+    findings.push(match Ledger::open(Arc::new(postgres), &site.config.ledger_database).await {
+        Ok(_) => Finding::ok("ledger", format!("database {}", site.config.ledger_database), "ready"),
+        Err(error) => Finding::failed("ledger", format!("database {}", site.config.ledger_database), error),
+    });
+    findings
+}
+
+async fn version(postgres: &Postgres, database: &str, connection: &mut PgConnection) -> (Finding, Option<u32>) {
+    match postgres.server_version(database, connection).await {
+        Ok(version) => {
+            let major = version.major();
+            let finding = if major < OLDEST {
+                Finding::warning(
+                    SYSTEM,
+                    "version",
+                    format!("{version} is older than {OLDEST}, the oldest release that copies in parallel"),
+                    "upgrade PostgreSQL before you rely on backups made with sexton",
+                )
+            } else if TESTED.contains(&major) {
+                Finding::ok(SYSTEM, "version", format!("{version} at {}", postgres.address()))
+            } else {
+                Finding::warning(
+                    SYSTEM,
+                    "version",
+                    format!("{version}; the releases tested are {}", TESTED.map(|v| v.to_string()).join(" and ")),
+                    "rehearse on a staging cluster before you rely on it",
+                )
+            };
+            (finding, Some(major))
+        }
+        Err(error) => (Finding::failed(SYSTEM, "version", error), None),
+    }
+}
+
+/// Whether the role can read every table, which a backup needs.
+async fn privileges(postgres: &Postgres, database: &str, connection: &mut PgConnection) -> Finding {
+    let subject = format!("database {database}");
+    let unreadable: Result<Vec<String>, sqlx::Error> = sqlx::query_scalar(
+        "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+         WHERE c.relkind IN ('r', 'p') AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' \
+         AND NOT has_table_privilege(c.oid, 'SELECT') ORDER BY 1 LIMIT 5",
+    )
+    .fetch_all(connection)
+    .await;
+    match unreadable {
+        Ok(tables) if tables.is_empty() => Finding::ok(SYSTEM, subject, "every table can be read"),
+        Ok(tables) => {
+            let role = &postgres.settings().user;
+            let mut finding = Finding::warning(
+                SYSTEM,
+                subject,
+                format!("role `{role}` cannot read {}", tables.join(", ")),
+                format!("GRANT pg_read_all_data TO \"{role}\""),
+            );
+            finding.verdict = super::Verdict::Failed;
+            finding
+        }
+        Err(error) => Finding::failed(SYSTEM, subject, postgres.error(database, "reading privileges", error)),
+    }
+}
+
+/// Temporal's own schema version; a database without one is somebody else's.
+async fn schema(connection: &mut PgConnection, database: &str) -> Option<Finding> {
+    let version: Result<Option<String>, sqlx::Error> =
+        sqlx::query_scalar("SELECT max(curr_version) FROM schema_version WHERE version_partition = 0")
+            .fetch_one(connection)
+            .await;
+    let subject = format!("schema of {database}");
+    let missing = "check the names under postgres.databases";
+    Some(match version {
+        Ok(Some(version)) => Finding::ok(SYSTEM, subject, format!("Temporal schema {version}")),
+        Ok(None) => Finding::warning(SYSTEM, subject, "its schema_version is empty", missing),
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => {
+            Finding::warning(SYSTEM, subject, "it has no table schema_version: is this Temporal's database?", missing)
+        }
+        // Not being allowed to read it was reported with the privileges.
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42501") => return None,
+        Err(error) => Finding::failed(SYSTEM, subject, PostgresError::classify("", database, "", "reading it", error)),
+    })
+}
