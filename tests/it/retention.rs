@@ -8,7 +8,7 @@ use sexton::failure::{Failure, Kind};
 use sexton::policy::retention::RetentionPolicy;
 use sexton::retention::{Outcome, RetentionError, RetentionPlan, RetentionReport, Step, apply, plan};
 
-use crate::support::temporal::{mutual, plain, prefix};
+use crate::support::temporal::{dev, mutual, plain, prefix};
 
 const DAYS_3: &str = "259200s";
 const DAYS_30: &str = "2592000s";
@@ -162,15 +162,19 @@ async fn a_cancelled_run_stops_before_the_next_namespace() {
 
 #[tokio::test]
 async fn the_rate_limit_of_the_server_is_waited_out() {
-    let (server, prefix) = (plain(), prefix());
-    let busy = server.namespace(&prefix, "busy", "72h");
-    let temporal = server.connect().await;
+    // The stack's servers have their limits lifted; this one has them tight: one change per second.
+    let limits =
+        ["namespaceRPS", "namespaceBurstRatio"].map(|key| format!("frontend.{key}.namespaceReplicationInducingAPIs=1"));
+    let dev = dev(&limits.each_ref().map(String::as_str)).await;
+    let prefix = prefix();
+    let busy = dev.server.namespace(&prefix, "busy", "72h");
+    let temporal = dev.server.connect().await;
     let plan = planned(&temporal, &policy(&prefix, "")).await;
     let Some(Step::Update(update)) = plan.steps.first() else { panic!("{plan:?}") };
     let mut same = update.set.clone();
     same.retention = Some(update.observed.retention);
     let mut limited = None;
-    for _ in 0..60 {
+    for _ in 0..100 {
         if let Err(error) = temporal.update_namespace(&busy.name, &same).await {
             limited = Some(error);
             break;
@@ -179,4 +183,25 @@ async fn the_rate_limit_of_the_server_is_waited_out() {
     assert!(matches!(limited, Some(TemporalError::Exhausted { .. })), "{limited:?}");
     assert_eq!(outcomes(&applied(&plan, &temporal).await), [Outcome::Updated]);
     assert_eq!(busy.retention(), DAYS_30);
+}
+
+#[tokio::test]
+async fn a_lost_server_stops_the_run_at_the_first_namespace() {
+    let mut dev = dev(&[]).await;
+    let prefix = prefix();
+    let _one = dev.server.namespace(&prefix, "one", "72h");
+    let _two = dev.server.namespace(&prefix, "two", "72h");
+    let temporal = dev.server.connect().await;
+    let plan_made = planned(&temporal, &policy(&prefix, "")).await;
+    assert_eq!(plan_made.steps.len(), 2);
+    dev.kill();
+
+    let error = apply(&plan_made, &temporal, &Context::plain()).await.unwrap_err();
+    assert!(matches!(&error, RetentionError::Stopped { planned: 2, .. }), "{error}");
+    assert_eq!(outcomes(error.report().unwrap()), [Outcome::Failed]);
+    let failure = Failure::from(error);
+    assert!(failure.message.contains("connection refused") && failure.hint.is_some(), "{failure}");
+    let error = plan(&temporal, &policy(&prefix, ""), &Context::plain()).await.unwrap_err();
+    let failure = Failure::from(error);
+    assert!(failure.message.starts_with("reading the namespaces: Temporal at"), "{failure}");
 }

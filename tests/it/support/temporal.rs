@@ -1,7 +1,7 @@
 //! Temporal through its own command line, which is the judge of what sexton did there.
 
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -196,6 +196,49 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         // Best effort: the test may have deleted it, or failed before it was registered.
         let _ = self.server.try_cli(&["operator", "namespace", "delete", "--namespace", &self.name, "--yes"]);
+    }
+}
+
+/// A server of one test's own, with its data in memory; dropped, it ends.
+#[derive(Debug)]
+pub struct Dev {
+    pub server: Server,
+    process: Child,
+}
+
+/// Starts the command line's development server with the given dynamic configuration (`key=value`).
+pub async fn dev(dynamic: &[&str]) -> Dev {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut command = Command::new(stack().get("TEMPORAL_CLI"));
+    command.args(["server", "start-dev", "--headless", "--log-level", "never", "--ip", "127.0.0.1"]);
+    command.args(["--port", &free.port().to_string()]);
+    for value in dynamic {
+        command.args(["--dynamic-config-value", value]);
+    }
+    let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let server = Server { address: free.to_string(), tls: None, server_name: None, database: String::new() };
+    let dev = Dev { server, process };
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match Temporal::connect(&dev.server.settings()).await {
+            Ok(_) => return dev,
+            Err(error) => assert!(Instant::now() < deadline, "the development server does not come up: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+impl Dev {
+    /// Ends the server at once.
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        self.kill();
     }
 }
 
