@@ -1,1 +1,6 @@
-fn main(){}
+//! The integration tests: real engines, one binary.
+#![allow(unreachable_pub, reason = "one binary: nothing here is reachable from outside")]
+
+mod retention;
+mod support;
+mod temporal;

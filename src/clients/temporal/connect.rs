@@ -48,6 +48,13 @@ pub(super) async fn connect(settings: &Settings) -> Result<Temporal, TemporalErr
         Err(error) if mode == tls::Mode::Off && error.is_connection() && speaks_tls(address, limit).await => {
             Err(TemporalError::NeedsTls { address: address.into() })
         }
+        // In TLS 1.3 the client's certificate is judged after the handshake, and the alert that tells the verdict gets
+        // lost when the HTTP/2 layer is told of the end first. A frontend has no other reason to hang up here.
+        Err(TemporalError::Broken { tls: true, .. }) => Err(TemporalError::ClientCertificate {
+            address: address.into(),
+            problem: "it closed the connection right after the TLS handshake".into(),
+            sent: mode == tls::Mode::Mutual,
+        }),
         Err(error) => Err(error),
     }
 }

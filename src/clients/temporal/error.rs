@@ -45,7 +45,10 @@ pub enum TemporalError {
     #[error("Temporal at {address}: the server's certificate is for another name: {problem}")]
     WrongName { address: String, problem: String },
     /// The server wants a client certificate and got none, or not one that it trusts.
-    #[error("Temporal at {address}: the server does not accept this client's certificate: {problem}")]
+    #[error(
+        "Temporal at {address}: the server {}: {problem}",
+        if *sent { "does not accept the client certificate" } else { "wants a client certificate" }
+    )]
     ClientCertificate { address: String, problem: String, sent: bool },
     /// The connection broke in another way.
     #[error("Temporal at {address}: the connection failed during {call}: {problem}")]
