@@ -1,6 +1,7 @@
 //! The integration tests: real engines, one binary.
 #![allow(unreachable_pub, reason = "one binary: nothing here is reachable from outside")]
 
+mod daemon;
 mod retention;
 mod support;
 mod temporal;
