@@ -101,7 +101,12 @@ async fn dry_run(jobs: &[std::sync::Arc<dyn crate::job::Job>], json: bool, ctx: 
 
 fn show(finished: &Finished) {
     let what = finished.summary.as_deref().unwrap_or("");
-    output::text(format_args!("{}: {}{}{what}", finished.job, finished.outcome.as_str(), if what.is_empty() { "" } else { ", " }));
+    output::text(format_args!(
+        "{}: {}{}{what}",
+        finished.job,
+        finished.outcome.as_str(),
+        if what.is_empty() { "" } else { ", " }
+    ));
     if let Some(plan) = finished.plan.as_ref().filter(|plan| !plan.is_empty() || !plan.notes.is_empty()) {
         output::text(output::plan(plan));
     }

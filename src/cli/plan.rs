@@ -54,7 +54,9 @@ pub(super) async fn plan(site: Site, args: &PlanArgs) -> Result<Exit, Shown> {
             match (&part.plan, &part.error) {
                 (Some(plan), _) => output::text(output::plan(plan)),
                 (None, Some(error)) => {
-                    output::text(failures::render(error).lines().map(|l| format!("  {l}")).collect::<Vec<_>>().join("\n"));
+                    output::text(
+                        failures::render(error).lines().map(|l| format!("  {l}")).collect::<Vec<_>>().join("\n"),
+                    );
                 }
                 (None, None) => {}
             }

@@ -194,7 +194,8 @@ impl ConfigError {
             .with_context_lines(1)
             .without_cause_chain()
             .with_width(usize::MAX);
-        let snippet = Snippet { error: self, source: NamedSource::new(self.path.display().to_string(), text.to_string()) };
+        let snippet =
+            Snippet { error: self, source: NamedSource::new(self.path.display().to_string(), text.to_string()) };
         match handler.render_report(&mut out, &snippet) {
             // The handler's first line repeats the message; the prefix and the hint follow the crate's own style.
             Ok(()) => {

@@ -101,7 +101,10 @@ pub(super) fn read(doc: &Document, secret: &Spanned<SecretRef>) -> Result<Secret
                     let value = text.strip_suffix('\n').unwrap_or(&text);
                     let value = value.strip_suffix('\r').unwrap_or(value);
                     if value.is_empty() {
-                        return fail(format!("the secret file {} is empty", full.display()), "write the secret into it");
+                        return fail(
+                            format!("the secret file {} is empty", full.display()),
+                            "write the secret into it",
+                        );
                     }
                     Ok(value.to_owned().into())
                 }

@@ -18,10 +18,7 @@ pub(super) struct Due {
 }
 
 /// Starts the scheduler; due jobs come through the channel until it is shut down.
-pub(super) async fn start(
-    policy: &SchedulePolicy,
-    due: mpsc::Sender<Due>,
-) -> Result<JobScheduler, JobSchedulerError> {
+pub(super) async fn start(policy: &SchedulePolicy, due: mpsc::Sender<Due>) -> Result<JobScheduler, JobSchedulerError> {
     let scheduler = JobScheduler::new().await?;
     for (&job, schedule) in &policy.jobs {
         let due = due.clone();
@@ -43,11 +40,7 @@ pub(super) async fn start(
 
 /// The schedules that passed unserved while nobody led: each job once, however many ticks were missed. A job seen for
 /// the first time has missed nothing.
-pub(super) async fn missed(
-    policy: &SchedulePolicy,
-    ledger: &Ledger,
-    now: Timestamp,
-) -> Result<Vec<Due>, LedgerError> {
+pub(super) async fn missed(policy: &SchedulePolicy, ledger: &Ledger, now: Timestamp) -> Result<Vec<Due>, LedgerError> {
     let mut found = Vec::new();
     for (&job, schedule) in &policy.jobs {
         let served = ledger.served_at(job).await?;

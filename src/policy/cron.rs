@@ -27,7 +27,9 @@ impl CronSchedule {
             5 => format!("0 {}", text.trim()),
             6 => text.trim().to_owned(),
             1 if text.trim().starts_with('@') => {
-                return Err(format!("`{text}`: write the five fields, for example `0 2 * * *` for 02:00 UTC every day"));
+                return Err(format!(
+                    "`{text}`: write the five fields, for example `0 2 * * *` for 02:00 UTC every day"
+                ));
             }
             n => {
                 return Err(format!(

@@ -80,7 +80,10 @@ fn check_folder(folder: &Path) -> Result<(), ConfigError> {
             continue;
         }
         if !FILES.contains(&stem) {
-            let hint = format!("the policies are {}; rename or remove the file", FILES.map(|f| format!("{f}.yaml")).join(", "));
+            let hint = format!(
+                "the policies are {}; rename or remove the file",
+                FILES.map(|f| format!("{f}.yaml")).join(", ")
+            );
             return Err(ConfigError::about_file(&path, "is not a policy that sexton knows", hint));
         }
         if seen.iter().any(|s| s == stem) {

@@ -19,4 +19,8 @@ impl Job for MigrateJob {
         Err(Failure::new(Kind::Refused, format!("{}", self.0.config.ledger_database)))
     }
 }
-impl MigrateJob { pub(super) fn configured(site: Site) -> Self { Self(site) } }
+impl MigrateJob {
+    pub(super) fn configured(site: Site) -> Self {
+        Self(site)
+    }
+}

@@ -11,12 +11,13 @@ impl Ledger {
     /// # Errors
     /// When the ledger cannot be read.
     pub async fn served_at(&self, job: JobName) -> Result<Option<Timestamp>, LedgerError> {
-        let micros: Option<i64> =
-            sqlx::query_scalar("SELECT (extract(epoch FROM served_at) * 1000000)::bigint FROM schedules WHERE job = $1")
-                .bind(job.as_str())
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(query("reading a schedule"))?;
+        let micros: Option<i64> = sqlx::query_scalar(
+            "SELECT (extract(epoch FROM served_at) * 1000000)::bigint FROM schedules WHERE job = $1",
+        )
+        .bind(job.as_str())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(query("reading a schedule"))?;
         Ok(micros.and_then(|m| Timestamp::from_microsecond(m).ok()))
     }
 
