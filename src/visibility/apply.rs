@@ -65,7 +65,8 @@ pub struct Deleted {
 ///
 /// # Errors
 /// [`VisibilityError::Search`] when the engine refuses a step, [`VisibilityError::Stale`] when the write index is
-/// another one than planned, [`VisibilityError::Cancelled`] between two steps.
+/// another one than planned, [`VisibilityError::Cancelled`] between two steps; within [`VisibilityError::Partly`] when
+/// something had been changed before.
 pub async fn apply(plan: &VisibilityPlan, search: &Search, ctx: &Context) -> Result<VisibilityReport, VisibilityError> {
     let mut report = VisibilityReport {
         driver: plan.driver,
@@ -74,16 +75,30 @@ pub async fn apply(plan: &VisibilityPlan, search: &Search, ctx: &Context) -> Res
         cutoff: Some(plan.cutoff),
         ..VisibilityReport::default()
     };
+    let outcome = run(plan, search, ctx, &mut report).await;
+    report.changed = report.set.len() + usize::from(report.rolled.is_some()) + report.deleted.len();
+    match outcome {
+        Ok(()) => Ok(report),
+        Err(error) if report.changed == 0 => Err(error),
+        Err(error) => Err(VisibilityError::Partly { cause: Box::new(error), report: Box::new(report) }),
+    }
+}
+
+async fn run(
+    plan: &VisibilityPlan,
+    search: &Search,
+    ctx: &Context,
+    report: &mut VisibilityReport,
+) -> Result<(), VisibilityError> {
     ctx.progress.stage("visibility", Some(plan.steps.len() as u64), Unit::Items);
     for (done, step) in plan.steps.iter().enumerate() {
         if ctx.is_cancelled() {
             return Err(VisibilityError::Cancelled { done, total: plan.steps.len() });
         }
-        execute(step, search, &mut report).await?;
+        execute(step, search, report).await?;
         ctx.progress.advance(1);
     }
-    report.changed = report.set.len() + usize::from(report.rolled.is_some()) + report.deleted.len();
-    Ok(report)
+    Ok(())
 }
 
 async fn execute(step: &Step, search: &Search, report: &mut VisibilityReport) -> Result<(), VisibilityError> {

@@ -1,5 +1,6 @@
 //! What stops the visibility job.
 
+use super::apply::VisibilityReport;
 use crate::clients::search::SearchError;
 use crate::failure::{Explain, Kind};
 use crate::units::Span;
@@ -24,6 +25,25 @@ pub enum VisibilityError {
         /// Steps planned.
         total: usize,
     },
+    /// A run ended early after it had changed something.
+    #[error("{cause}, after {} changes", report.changed)]
+    Partly {
+        /// Why it ended.
+        cause: Box<VisibilityError>,
+        /// What it did until then.
+        report: Box<VisibilityReport>,
+    },
+}
+
+impl VisibilityError {
+    /// What was done before the run ended early.
+    #[must_use]
+    pub fn report(&self) -> Option<&VisibilityReport> {
+        match self {
+            Self::Partly { report, .. } => Some(report),
+            _ => None,
+        }
+    }
 }
 
 impl Explain for VisibilityError {
@@ -33,6 +53,7 @@ impl Explain for VisibilityError {
             Self::Refused(_) => Kind::Refused,
             Self::Stale(_) => Kind::Stale,
             Self::Cancelled { .. } => Kind::Cancelled,
+            Self::Partly { cause, .. } => cause.kind(),
         }
     }
 
@@ -42,6 +63,7 @@ impl Explain for VisibilityError {
             Self::Refused(refusal) => Some(refusal.hint()),
             Self::Stale(_) => Some("run again: a new plan is made".into()),
             Self::Cancelled { .. } => Some("run again: what was done is not done twice".into()),
+            Self::Partly { cause, .. } => cause.hint(),
         }
     }
 }

@@ -5,3 +5,4 @@ mod daemon;
 mod retention;
 mod support;
 mod temporal;
+mod visibility;

@@ -1,0 +1,294 @@
+//! The visibility job on Elasticsearch 6.8 (ILM) and OpenSearch (the daemon), judged by curl and by Temporal's list.
+
+mod errors;
+mod temporal;
+
+use serde_json::json;
+use sexton::context::Context;
+use sexton::policy::visibility::{Delete, Deletion, DriverChoice, IndexName, Rollover, VisibilityPolicy};
+use sexton::units::Span;
+use sexton::visibility::{self, DriverKind, Refusal, Step, VisibilityError, VisibilityPlan, VisibilityReport};
+
+use crate::support::search::{Engine, Scratch, eventually};
+
+/// Rolls and deletes after so many seconds.
+fn policy(alias: &str, max_age: Span, after: Span) -> VisibilityPolicy {
+    VisibilityPolicy {
+        index: IndexName::try_from(alias.to_owned()).unwrap(),
+        rollover: Rollover { max_age, max_size: None, max_docs: None },
+        delete: Delete { after, ..Delete::default() },
+        ..VisibilityPolicy::default()
+    }
+}
+
+/// With namespaces that keep one second, so that a deletion after one second is allowed.
+async fn plan(scratch: &Scratch, policy: &VisibilityPolicy) -> Result<VisibilityPlan, VisibilityError> {
+    let search = scratch.engine.client().await;
+    visibility::plan(&search, policy, Some(Span::seconds(1)), &Context::plain()).await
+}
+
+async fn apply(scratch: &Scratch, plan: &VisibilityPlan) -> VisibilityReport {
+    visibility::apply(plan, &scratch.engine.client().await, &Context::plain()).await.unwrap()
+}
+
+fn deletions(plan: &VisibilityPlan) -> Vec<String> {
+    let names = plan.steps.iter().filter_map(|step| match step {
+        Step::DeleteIndex { index, .. } => Some(index.clone()),
+        _ => None,
+    });
+    names.collect()
+}
+
+/// The first write index with a custom search attribute and an open workflow in it.
+fn begun(engine: Engine) -> Scratch {
+    let scratch = Scratch::new(engine);
+    scratch.member(1, true);
+    scratch.add_search_attribute("OrderId");
+    scratch.document(&scratch.alias, "first", 10, true, json!({"OrderId": "a"}));
+    scratch
+}
+
+/// The write index takes a workflow with the custom search attribute, and a search on that finds it there.
+fn attribute_is_indexed(scratch: &Scratch, write: &str) {
+    scratch.document(&scratch.alias, "second", 20, true, json!({"OrderId": "b"}));
+    assert_eq!(scratch.found(write, "OrderId", "b"), 1);
+}
+
+#[tokio::test]
+async fn elasticsearch_rolls_by_ilm_and_keeps_the_search_attribute() {
+    let scratch = begun(Engine::elasticsearch6());
+    let policy = policy(&scratch.alias, Span::seconds(2), Span::days(90));
+    let first = plan(&scratch, &policy).await.unwrap();
+    assert_eq!(first.driver, Some(DriverKind::Ilm));
+    let report = apply(&scratch, &first).await;
+    assert_eq!((report.changed, report.rolled), (3, None));
+
+    let write =
+        eventually("ILM's rollover", async || Some(scratch.write_index()).filter(|write| *write != scratch.index(1)))
+            .await;
+    attribute_is_indexed(&scratch, &write);
+    let again = plan(&scratch, &policy).await.unwrap();
+    assert!(again.plan().is_empty(), "{again:?}");
+
+    let stored = scratch.engine.ok("GET", &format!("/_ilm/policy/sexton-{}", scratch.alias), None);
+    let phases = &stored[format!("sexton-{}", scratch.alias)]["policy"]["phases"];
+    assert_eq!(phases.pointer("/hot/actions/rollover/max_age"), Some(&json!("2s")));
+    assert_eq!(phases.get("delete"), None, "a gated deletion leaves ILM none");
+}
+
+#[tokio::test]
+async fn ilm_deletes_when_the_policy_leaves_it_to_the_engine() {
+    let scratch = begun(Engine::elasticsearch6());
+    let base = policy(&scratch.alias, Span::seconds(2), Span::seconds(2));
+    let policy = VisibilityPolicy { deletion: Deletion::Engine, ..base };
+    apply(&scratch, &plan(&scratch, &policy).await.unwrap()).await;
+    eventually("ILM's deletion", async || (!scratch.exists(&scratch.index(1))).then_some(())).await;
+}
+
+#[tokio::test]
+async fn an_ilm_policy_changes_only_where_it_differs() {
+    let scratch = begun(Engine::elasticsearch6());
+    let thirty = policy(&scratch.alias, Span::days(30), Span::days(90));
+    apply(&scratch, &plan(&scratch, &thirty).await.unwrap()).await;
+    let version = || {
+        let name = format!("sexton-{}", scratch.alias);
+        scratch.engine.ok("GET", &format!("/_ilm/policy/{name}"), None)[&name]["version"].clone()
+    };
+    let before = version();
+    let same = plan(&scratch, &thirty).await.unwrap();
+    assert!(same.plan().is_empty(), "{same:?}");
+    assert_eq!(version(), before);
+    let change = plan(&scratch, &policy(&scratch.alias, Span::days(7), Span::days(90))).await.unwrap();
+    let [change_of_policy] = &change.plan().changes[..] else { panic!("{change:?}") };
+    assert_eq!(change_of_policy.from.as_deref(), Some("rollover at 30d, no deletion"));
+    assert_eq!(change_of_policy.to.as_deref(), Some("rollover at 7d, no deletion"));
+    assert_eq!(version(), before, "a plan writes nothing");
+}
+
+/// The daemon rolls on any engine, so also on one that has ILM.
+async fn rolls_by_daemon(engine: Engine) {
+    let scratch = begun(engine);
+    let base = policy(&scratch.alias, Span::seconds(1), Span::days(90));
+    let policy = VisibilityPolicy { driver: DriverChoice::Daemon, ..base };
+    let due = eventually("due for a rollover", async || {
+        let plan = plan(&scratch, &policy).await.unwrap();
+        plan.steps.iter().any(|step| matches!(step, Step::Rollover { .. })).then_some(plan)
+    })
+    .await;
+    assert_eq!(scratch.write_index(), scratch.index(1), "a plan writes nothing");
+    // An attribute that comes between plan and apply is carried along too.
+    scratch.add_search_attribute("Late");
+    let report = apply(&scratch, &due).await;
+    let rolled = report.rolled.unwrap();
+    assert_eq!((rolled.from, rolled.to), (scratch.index(1), scratch.index(2)));
+    assert_eq!(scratch.write_index(), scratch.index(2));
+
+    attribute_is_indexed(&scratch, &scratch.index(2));
+    scratch.document(&scratch.alias, "third", 30, true, json!({"Late": "c"}));
+    assert_eq!(scratch.found(&scratch.index(2), "Late", "c"), 1);
+    assert_eq!(scratch.count(&scratch.alias), 3, "every index is read through the alias");
+    let stale = visibility::apply(&due, &scratch.engine.client().await, &Context::plain()).await;
+    let cause = match stale.unwrap_err() {
+        VisibilityError::Partly { cause, .. } => *cause,
+        other => other,
+    };
+    assert!(matches!(cause, VisibilityError::Stale(_)), "{cause:?}");
+}
+
+#[tokio::test]
+async fn opensearch_is_rolled_by_the_daemon() {
+    rolls_by_daemon(Engine::opensearch()).await;
+}
+
+#[tokio::test]
+async fn elasticsearch_is_rolled_by_the_daemon_when_the_policy_says_so() {
+    rolls_by_daemon(Engine::elasticsearch6()).await;
+}
+
+#[tokio::test]
+async fn a_second_run_of_the_daemon_finds_nothing_to_do() {
+    let scratch = begun(Engine::opensearch());
+    let policy = policy(&scratch.alias, Span::seconds(1), Span::days(90));
+    eventually("rolled", async || {
+        let plan = plan(&scratch, &policy).await.unwrap();
+        apply(&scratch, &plan).await.rolled
+    })
+    .await;
+    let again = plan(&scratch, &policy).await.unwrap();
+    assert!(again.plan().is_empty(), "an empty index is not rolled: {again:?}");
+    assert_eq!(scratch.write_index(), scratch.index(2));
+}
+
+/// Three members (closed, open, write), a bystander outside the alias, and another alias whose name begins alike.
+async fn deletes_exactly_one(engine: Engine) {
+    let scratch = Scratch::new(engine);
+    for number in 1..=3 {
+        scratch.member(number, number == 3);
+    }
+    let outside = format!("{}-000001-copy", scratch.alias);
+    scratch.create(&outside, json!({}));
+    let other = format!("{}_other", scratch.alias);
+    let others = format!("{other}-000001");
+    scratch.create(&others, json!({"aliases": {&other: {"is_write_index": true}}}));
+    for index in [&scratch.index(1), &outside, &others] {
+        scratch.document(index, "closed", 10, false, json!({}));
+    }
+    scratch.document(&scratch.index(2), "closed", 10, false, json!({}));
+    // Open means no close time, whatever the status says.
+    scratch.document(&scratch.index(2), "paused", 11, true, json!({"ExecutionStatus": "Paused"}));
+    scratch.document(&scratch.index(3), "closed-too", 12, false, json!({}));
+
+    let policy = policy(&scratch.alias, Span::days(30), Span::seconds(1));
+    let due = eventually("due for deletion", async || {
+        let plan = plan(&scratch, &policy).await.unwrap();
+        (!deletions(&plan).is_empty() && !plan.held_back.is_empty()).then_some(plan)
+    })
+    .await;
+    assert_eq!(deletions(&due), [scratch.index(1)]);
+    assert!(due.plan().changes.iter().any(|change| change.destructive));
+    assert!(scratch.exists(&scratch.index(1)), "a plan writes nothing");
+    let report = apply(&scratch, &due).await;
+    assert_eq!(report.deleted.iter().map(|deleted| &deleted.index).collect::<Vec<_>>(), [&scratch.index(1)]);
+    assert_eq!((report.held_back[0].index.as_str(), report.held_back[0].open), (scratch.index(2).as_str(), 1));
+
+    assert!(!scratch.exists(&scratch.index(1)));
+    assert_eq!(scratch.count(&scratch.index(2)), 2);
+    assert_eq!(scratch.count(&scratch.index(3)), 1);
+    assert_eq!(scratch.count(&outside), 1);
+    assert_eq!(scratch.count(&other), 1);
+    let again = plan(&scratch, &policy).await.unwrap();
+    assert!(again.plan().is_empty(), "{again:?}");
+}
+
+#[tokio::test]
+async fn gated_deletion_takes_only_the_old_closed_index_on_opensearch() {
+    deletes_exactly_one(Engine::opensearch()).await;
+}
+
+#[tokio::test]
+async fn gated_deletion_takes_only_the_old_closed_index_on_elasticsearch() {
+    deletes_exactly_one(Engine::elasticsearch6()).await;
+}
+
+#[tokio::test]
+async fn what_changed_since_the_plan_saves_an_index() {
+    let scratch = Scratch::new(Engine::opensearch());
+    for number in 1..=4 {
+        scratch.member(number, number == 4);
+        scratch.document(&scratch.index(number), "closed", 10, false, json!({}));
+    }
+    let policy = policy(&scratch.alias, Span::days(30), Span::seconds(1));
+    let due = eventually("due for deletion", async || {
+        let plan = plan(&scratch, &policy).await.unwrap();
+        (deletions(&plan).len() == 3).then_some(plan)
+    })
+    .await;
+    // Opened again by a reset, written without a refresh; another index under the old name; no longer a member.
+    let path = format!("/{}/_doc/new~run?version=5&version_type=external", scratch.index(1));
+    scratch.engine.ok("PUT", &path, Some(json!({"WorkflowId": "new"})));
+    scratch.engine.ok("DELETE", &format!("/{}", scratch.index(2)), None);
+    scratch.member(2, false);
+    let removal = json!({"actions": [{"remove": {"index": scratch.index(3), "alias": &scratch.alias}}]});
+    scratch.engine.ok("POST", "/_aliases", Some(removal));
+
+    let report = apply(&scratch, &due).await;
+    assert_eq!(report.deleted, []);
+    let reasons: Vec<_> = report.held_back.iter().map(|held| held.reason.as_str()).collect();
+    assert_eq!(reasons, ["1 open", "it is another index of the same name", "it is no longer behind the alias"]);
+    assert!((1..=4).all(|number| scratch.exists(&scratch.index(number))));
+}
+
+#[tokio::test]
+async fn an_index_under_another_policy_is_refused() {
+    let scratch = begun(Engine::elasticsearch6());
+    let theirs = format!("{}-theirs", scratch.alias);
+    let path = format!("/_ilm/policy/{theirs}");
+    scratch.engine.ok("PUT", &path, Some(json!({"policy": {"phases": {}}})));
+    let settings = json!({"index.lifecycle.name": &theirs});
+    scratch.engine.ok("PUT", &format!("/{}/_settings", scratch.index(1)), Some(settings));
+    let refused = plan(&scratch, &policy(&scratch.alias, Span::days(30), Span::days(90))).await;
+    scratch.engine.ok("DELETE", &format!("/{}", scratch.index(1)), None);
+    scratch.engine.ok("DELETE", &path, None);
+    let expect = Refusal::ForeignPolicy { index: scratch.index(1), policy: theirs };
+    assert_eq!(refused, Err(VisibilityError::Refused(expect)));
+}
+
+#[tokio::test]
+async fn a_plain_index_is_noted_and_left_alone() {
+    for engine in [Engine::opensearch(), Engine::elasticsearch6()] {
+        let scratch = Scratch::new(engine);
+        scratch.create(&scratch.alias, json!({}));
+        scratch.document(&scratch.alias, "w", 1, true, json!({}));
+        let plan = plan(&scratch, &policy(&scratch.alias, Span::seconds(1), Span::seconds(1))).await.unwrap();
+        assert!(plan.plan().is_empty() && plan.notes[0].contains("plain index"), "{plan:?}");
+        assert_eq!(apply(&scratch, &plan).await.changed, 0);
+        assert_eq!(scratch.count(&scratch.alias), 1);
+    }
+}
+
+#[tokio::test]
+async fn unsound_aliases_are_refused() {
+    for engine in [Engine::opensearch(), Engine::elasticsearch6()] {
+        let scratch = Scratch::new(engine);
+        let policy = policy(&scratch.alias, Span::days(30), Span::days(90));
+        let refusal = async || match plan(&scratch, &policy).await {
+            Err(VisibilityError::Refused(refusal)) => refusal,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refusal().await, Refusal::Missing(scratch.alias.clone()));
+        scratch.member(1, false);
+        assert!(matches!(refusal().await, Refusal::WriteIndices { .. }));
+        scratch.member(2, true);
+        scratch.engine.ok("POST", &format!("/{}/_close", scratch.index(1)), None);
+        assert_eq!(refusal().await, Refusal::Closed { alias: scratch.alias.clone(), index: scratch.index(1) });
+        scratch.engine.ok("POST", &format!("/{}/_open", scratch.index(1)), None);
+        // No node has this attribute, so that the index's shard is never allocated.
+        let nowhere = json!({
+            "settings": {"index.routing.allocation.require.nowhere": "x"},
+            "aliases": {&scratch.alias: {"is_write_index": false}},
+        });
+        let path = format!("/{}?wait_for_active_shards=0", scratch.index(3));
+        scratch.engine.ok("PUT", &path, Some(nowhere));
+        assert_eq!(refusal().await, Refusal::Red { alias: scratch.alias.clone(), index: scratch.index(3) });
+    }
+}
