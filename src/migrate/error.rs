@@ -3,6 +3,7 @@
 use super::parameters::ParameterError;
 use super::recipe::Digest;
 use super::steps::SqlFailure;
+use crate::clients::postgres::PostgresError;
 use crate::failure::{Explain, Kind};
 
 /// Why a migration was not planned or not applied.
@@ -120,13 +121,8 @@ pub enum MigrateError {
     #[error("the journal of migrations holds `{0}`, which this version of sexton does not know")]
     JournalValue(String),
     /// The migration's database could not be reached.
-    #[error("connecting to database `{database}`")]
-    Connect {
-        /// Its name.
-        database: String,
-        /// Why.
-        source: sqlx::Error,
-    },
+    #[error(transparent)]
+    Connect(#[from] PostgresError),
 }
 
 /// Why a step did not succeed.
@@ -172,6 +168,7 @@ impl Explain for MigrateError {
             Self::Unknown { .. } => Kind::CouldNotVerify,
             Self::NotVerified { .. } => Kind::VerificationFailed,
             Self::Cancelled { .. } => Kind::Cancelled,
+            Self::Connect(error) => error.kind(),
             _ => Kind::Failed,
         }
     }
@@ -204,7 +201,8 @@ impl Explain for MigrateError {
             Self::NotVerified { .. } => "look at the object the step names; its undo is in the journal".to_owned(),
             Self::NoJournal => "run `sexton ledger init`".to_owned(),
             Self::JournalValue(_) => "use the newer version of sexton that wrote it".to_owned(),
-            Self::Journal(_) | Self::JournalTimeout(_) | Self::Connect { .. } => "run `sexton doctor`".to_owned(),
+            Self::Connect(error) => return error.hint(),
+            Self::Journal(_) | Self::JournalTimeout(_) => "run `sexton doctor`".to_owned(),
         };
         Some(hint)
     }

@@ -229,3 +229,86 @@ impl MigrationPlan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::journal::StepEntry;
+    use super::super::set::parse;
+    use super::*;
+
+    fn migration(undo: &str) -> Migration {
+        let step = |n: &str| format!("      - {{name: {n}, do: {{sql: {{run: [SELECT 1]{undo}}}}}}}\n");
+        let text = format!(
+            "name: m\ndescription: d\ndatabase: main\nstages:\n  - name: s\n    steps:\n{}{}{}",
+            step("a"),
+            step("b"),
+            step("c")
+        );
+        Migration::new(&parse(Path::new("m.yaml"), &text).unwrap(), &BTreeMap::new()).unwrap()
+    }
+
+    fn entry(migration: &Migration, state: MigrationState, steps: &[(&str, StepState)]) -> Entry {
+        let step = |(key, state): &(&str, StepState)| {
+            ((*key).to_owned(), StepEntry { state: *state, undo: Vec::new(), error: None })
+        };
+        Entry {
+            name: "m".into(),
+            digest: migration.digest.clone(),
+            parameters: BTreeMap::new(),
+            target: "temporal".into(),
+            state,
+            error: None,
+            steps: steps.iter().map(step).collect(),
+        }
+    }
+
+    fn check(entry: Option<&Entry>, migration: &Migration, world: &[(&str, bool)], expect: [Work; 3]) -> MigrationPlan {
+        let world = world.iter().map(|(key, holds)| ((*key).to_owned(), *holds)).collect();
+        let plan = decide(migration, entry, &world).unwrap();
+        assert_eq!(plan.steps.iter().map(|s| s.work).collect::<Vec<_>>(), expect);
+        plan
+    }
+
+    #[test]
+    fn what_remains_follows_from_the_journal_and_the_world() {
+        use StepState::{Done, Failed, Intended, Present};
+        use Work::{Drifted, Finished, Note, Run};
+        let m = migration("");
+        check(None, &m, &[("a", true), ("b", false)], [Note, Run, Run]);
+        let half = entry(&m, MigrationState::Running, &[("a", Done), ("b", Intended)]);
+        check(Some(&half), &m, &[("a", false), ("b", true)], [Finished, Note, Run]);
+        let failed = entry(&m, MigrationState::Failed, &[("a", Present), ("b", Failed)]);
+        check(Some(&failed), &m, &[("b", false)], [Finished, Run, Run]);
+        let applied = entry(&m, MigrationState::Applied, &[("a", Done), ("b", Done), ("c", Done)]);
+        let plan = check(Some(&applied), &m, &[("a", true), ("b", false)], [Finished, Drifted, Finished]);
+        let shown = MigratePlan { migrations: vec![plan] }.plan();
+        assert!(shown.is_empty());
+        assert_eq!(shown.notes.len(), 1);
+    }
+
+    #[test]
+    fn a_step_without_an_undo_is_shown_as_destructive() {
+        let shown = |m: &Migration| MigratePlan { migrations: vec![decide(m, None, &BTreeMap::new()).unwrap()] }.plan();
+        assert!(shown(&migration("")).changes.iter().all(|c| c.destructive));
+        assert!(shown(&migration(", undo: [SELECT 2]")).changes.iter().all(|c| !c.destructive));
+    }
+
+    #[test]
+    fn a_world_that_holds_already_is_still_a_change_of_the_journal() {
+        let m = migration("");
+        let world = ["a", "b", "c"].map(|k| (k.to_owned(), true)).into();
+        let shown = MigratePlan { migrations: vec![decide(&m, None, &world).unwrap()] }.plan();
+        assert_eq!(shown.changes.len(), 1);
+    }
+
+    #[test]
+    fn other_parameters_are_refused_by_name() {
+        let mut m = migration("");
+        let applied = entry(&m, MigrationState::Applied, &[]);
+        m.values.insert("rows".into(), "5".into());
+        let error = decide(&m, Some(&applied), &BTreeMap::new()).unwrap_err();
+        assert_eq!(error.to_string(), "migration `m` was begun with other parameters: rows: (unset) -> 5");
+    }
+}

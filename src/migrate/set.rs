@@ -184,3 +184,68 @@ fn offset(text: &str, line: u64, column: u64) -> Option<usize> {
     let rest = text.get(start..)?;
     Some(start + rest.chars().take(within).map(char::len_utf8).sum::<usize>())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "name: mine\ndescription: d\ndatabase: main\nstages: [{name: s, steps: [{name: t, do: {sql: {run: [SELECT 1]}}}]}]\n";
+
+    #[test]
+    fn the_recipe_that_comes_with_it_becomes_one_step_per_table() {
+        let set = RecipeSet::load(None).unwrap();
+        let given = BTreeMap::from([("queue_rows".to_owned(), "1000".to_owned())]);
+        let parameters = BTreeMap::from([("tune-autovacuum".to_owned(), given)]);
+        let migration = set.select(&["tune-autovacuum".to_owned()], &parameters).unwrap().remove(0);
+        let keys: Vec<_> = migration.steps.iter().map(|s| s.key.as_str()).collect();
+        assert_eq!(keys.len(), 18);
+        assert_eq!(keys.first(), Some(&"append-tables[history_node]"));
+        let super::super::steps::Operation::Sql(sql) = &migration.steps.last().unwrap().operation;
+        let run = sql.run.first().unwrap().as_str();
+        assert!(run.starts_with("ALTER TABLE IF EXISTS \"signals_requested_sets\" SET"), "{run}");
+        assert!(run.contains("autovacuum_vacuum_threshold = 1000"), "{run}");
+        assert!(migration.steps.iter().all(|s| s.operation.can_be_undone()));
+    }
+
+    #[test]
+    fn bad_files_are_told_with_their_place() {
+        let check = |text: &str, expect: &str| {
+            let error = parse(Path::new("r.yaml"), text).unwrap_err();
+            assert!(error.to_string().contains(expect), "{error}");
+            assert_eq!(error.kind(), Kind::Config);
+        };
+        check(&GOOD.replace("description", "descriptoin"), "r.yaml:2:1");
+        check(&GOOD.replace("sql:", "sqll:"), "r.yaml:4:");
+        check(&GOOD.replace("run:", "rum:"), "rum");
+        check(&GOOD.replace("name: mine", "name: My Recipe"), "is not a name");
+        check(&GOOD.replace("SELECT 1", "' '"), "must not be empty");
+        check("name: [", "r.yaml:");
+        check("", "r.yaml");
+    }
+
+    #[test]
+    fn a_folder_goes_before_the_built_in_and_no_name_is_there_twice() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| std::fs::write(folder.path().join(file), text).unwrap();
+        write("a.yaml", &GOOD.replace("mine", "tune-autovacuum"));
+        write("notes.txt", "not a recipe");
+        let set = RecipeSet::load(Some(folder.path())).unwrap();
+        assert_eq!(set.get("tune-autovacuum").unwrap().description, "d");
+        write("b.yml", &GOOD.replace("mine", "tune-autovacuum"));
+        let error = RecipeSet::load(Some(folder.path())).unwrap_err();
+        assert!(matches!(error, RecipeError::Twice { .. }), "{error}");
+        let none = RecipeSet::load(Some(Path::new("does/not/exist"))).unwrap_err();
+        assert!(matches!(none, RecipeError::Read { .. }), "{none}");
+    }
+
+    #[test]
+    fn an_unknown_name_or_parameter_is_a_mistake_of_the_configuration() {
+        let set = RecipeSet::load(None).unwrap();
+        let error = set.select(&["tune".to_owned()], &BTreeMap::new()).unwrap_err();
+        assert_eq!(error.to_string(), "there is no recipe `tune`; there are: tune-autovacuum");
+        let wrong = BTreeMap::from([("history_share".to_owned(), "0.1); DROP TABLE x".to_owned())]);
+        let parameters = BTreeMap::from([("tune-autovacuum".to_owned(), wrong)]);
+        let error = set.select(&["tune-autovacuum".to_owned()], &parameters).unwrap_err();
+        assert_eq!(error.kind(), Kind::Config);
+    }
+}

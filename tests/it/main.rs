@@ -1,1 +1,5 @@
-fn main() {}
+//! The integration tests, as one binary: real engines, judged by other programs.
+
+mod k8s;
+mod migrate;
+mod support;
