@@ -112,6 +112,7 @@ async fn apply_locked(
         }
     }
     let mut session = targets.connect(migration.database()).await?;
+    journal.claim(&mut session, migration.name(), &ctx.cancel).await?;
     require(migration, targets, &mut session).await?;
     journal.begin(migration, targets.name(migration.database())?).await?;
 

@@ -122,7 +122,7 @@ pub enum MigrateError {
     JournalValue(String),
     /// The migration's database could not be reached.
     #[error(transparent)]
-    Connect(#[from] PostgresError),
+    Connect(Box<PostgresError>),
 }
 
 /// Why a step did not succeed.
@@ -144,6 +144,12 @@ impl MigrateError {
             return Self::Cancelled { name: name.to_owned(), step: step.to_owned() };
         }
         Self::Step { name: name.to_owned(), step: step.to_owned(), source: StepError(source) }
+    }
+}
+
+impl From<PostgresError> for MigrateError {
+    fn from(error: PostgresError) -> Self {
+        Self::Connect(Box::new(error))
     }
 }
 

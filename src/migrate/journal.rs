@@ -149,13 +149,14 @@ impl Journal {
     }
 
     async fn steps(&self, name: &str) -> Result<BTreeMap<String, StepEntry>, MigrateError> {
-        let rows: Vec<(String, String, Json<Vec<String>>, Option<String>)> = bounded(
+        type Row = (String, String, Json<Vec<String>>, Option<String>);
+        let rows: Vec<Row> = bounded(
             sqlx::query_as("SELECT step, state, undo, error FROM migration_steps WHERE migration = $1")
                 .bind(name)
                 .fetch_all(&self.ledger),
         )
         .await?;
-        let entry = |(step, state, Json(undo), error): (String, String, Json<Vec<String>>, Option<String>)| {
+        let entry = |(step, state, Json(undo), error): Row| {
             Ok((step, StepEntry { state: StepState::parse(&state)?, undo, error }))
         };
         rows.into_iter().map(entry).collect()
@@ -168,12 +169,23 @@ impl Journal {
     /// [`MigrateError::Busy`] when another session holds it for as long as this one is willing to wait.
     pub async fn lock(&self, name: &str, cancel: &CancellationToken) -> Result<Lock, MigrateError> {
         let mut session = bounded(self.ledger.acquire()).await?.detach();
-        let key = lock_key(name);
+        self.claim(&mut session, name, cancel).await?;
+        Ok(Lock { session, key: lock_key(name) })
+    }
+
+    /// Takes the same lock on a session of the migration's own database. After a kill the server may still be at the
+    /// statement of the session that is gone; as long as it is, that session holds this lock and nobody else begins.
+    pub(crate) async fn claim(
+        &self,
+        session: &mut PgConnection,
+        name: &str,
+        cancel: &CancellationToken,
+    ) -> Result<(), MigrateError> {
         let until = Instant::now() + self.lock_wait;
         loop {
-            let asked = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(key).fetch_one(&mut session);
-            if bounded(asked).await? {
-                return Ok(Lock { session, key });
+            let asked = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(lock_key(name));
+            if bounded(asked.fetch_one(&mut *session)).await? {
+                return Ok(());
             }
             if cancel.is_cancelled() || Instant::now() >= until {
                 return Err(MigrateError::Busy { name: name.to_owned() });

@@ -105,9 +105,11 @@ async fn observe(
     for step in &migration.steps {
         let Operation::Sql(sql) = &step.operation;
         if let Some(check) = &sql.check {
-            // A check may ask about what an earlier step makes; before that step has run, an error is no answer.
-            if let Ok(answer) = holds(&mut session, check, sql.limits()).await {
-                world.insert(step.key.clone(), answer);
+            match holds(&mut session, check, sql.limits()).await {
+                Ok(answer) => drop(world.insert(step.key.clone(), answer)),
+                // A check may ask about what an earlier step makes and what is not there yet: no answer, so it runs.
+                Err(error) if error.is_undefined() => {}
+                Err(error) => return Err(MigrateError::step(migration.name(), &step.key, error)),
             }
         }
     }

@@ -294,7 +294,6 @@ mod tests {
     use std::path::Path;
 
     use super::super::set::parse;
-    use super::*;
 
     const SMALL: &str = "\
 name: small

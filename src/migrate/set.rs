@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use miette::{Diagnostic, NamedSource, SourceSpan};
 
@@ -47,7 +48,7 @@ pub enum RecipeError {
         message: String,
         /// The file.
         #[source_code]
-        text: NamedSource<String>,
+        text: Arc<NamedSource<String>>,
         /// Where in it.
         #[label("here")]
         at: Option<SourceSpan>,
@@ -156,7 +157,7 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Recipe, RecipeError> {
     let invalid = |place: String, message: String, at| RecipeError::Invalid {
         place,
         message,
-        text: NamedSource::new(path.display().to_string(), text.to_owned()),
+        text: Arc::new(NamedSource::new(path.display().to_string(), text.to_owned())),
         at,
     };
     let recipe: Recipe = serde_saphyr::from_str_with_options(text, options).map_err(|error| {

@@ -241,6 +241,69 @@ async fn a_kill_between_act_and_evidence_is_recovered_from_the_world() {
 }
 
 #[tokio::test]
+async fn a_statement_that_outlives_its_session_keeps_the_next_run_away() {
+    let ground = Ground::new().await;
+    ground.main.psql("CREATE TABLE one (); CREATE TABLE two ()");
+    // As the server is left by a run that was killed: the lock on the target is held, the one in the ledger is not.
+    let migration = two_steps(3, "70");
+    let leftover = {
+        let ctx = ground.ctx.clone();
+        let on_main = Journal::new(postgres15().pool(&ground.main.name, 1));
+        on_main.lock("two-steps", &ctx.cancel).await.unwrap()
+    };
+    let error = ground.run(&migration).await.unwrap_err();
+    assert!(matches!(error, MigrateError::Busy { .. }), "{error}");
+    assert_eq!(ground.ledger.psql("SELECT count(*) FROM migrations"), "0");
+    leftover.release().await;
+    assert_eq!(ground.run(&migration).await.unwrap().changed, 1);
+}
+
+#[tokio::test]
+async fn a_cancel_while_waiting_for_a_lock_stops_and_goes_on_later() {
+    let ground = Ground::new().await;
+    ground.main.psql("CREATE TABLE one (); CREATE TABLE two ()");
+    let migration = two_steps(1000, "70");
+    let mut holder = postgres15().connect(&ground.main.name).await.unwrap();
+    let mut held = holder.begin().await.unwrap();
+    held.execute("LOCK TABLE two IN SHARE UPDATE EXCLUSIVE MODE").await.unwrap();
+
+    let planned = ground.plan(&migration).await.unwrap();
+    let (journal, targets, ctx) = (ground.journal.clone(), ground.targets.clone(), ground.ctx.clone());
+    let task = tokio::spawn(async move { apply(&planned, &journal, &targets, &ctx).await });
+    for _ in 0..300 {
+        if ground.steps() == "one|done\ntwo|intended" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    ground.ctx.cancel.cancel();
+    let error = task.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), Kind::Cancelled, "{error}");
+    assert_eq!(ground.ledger.psql("SELECT state FROM migrations"), "stopped");
+    assert_eq!(ground.reloptions("two"), "");
+
+    held.rollback().await.unwrap();
+    let later = Ground { ctx: Context::plain(), ..ground };
+    assert_eq!(later.run(&migration).await.unwrap().changed, 1);
+    assert_eq!(later.reloptions("two"), "fillfactor=70");
+}
+
+#[tokio::test]
+async fn an_interrupted_step_that_nothing_can_tell_about_is_not_guessed() {
+    let ground = Ground::new().await;
+    let migration = from_text(
+        "name: blind\ndescription: x\ndatabase: main\nstages:\n  - name: s\n    steps:\n      - name: t\n        do:\n          sql:\n            run: [CREATE TABLE made ()]\n",
+    );
+    ground.run(&migration).await.unwrap();
+    // As a kill between the act and its evidence leaves it.
+    ground.ledger.psql("UPDATE migrations SET state = 'running'; UPDATE migration_steps SET state = 'intended'");
+    let error = ground.run(&migration).await.unwrap_err();
+    assert!(matches!(error, MigrateError::Unknown { .. }), "{error}");
+    assert_eq!(error.kind(), Kind::CouldNotVerify);
+    assert_eq!(ground.steps(), "t|intended");
+}
+
+#[tokio::test]
 async fn a_plan_cannot_write_even_if_its_check_tries_to() {
     let ground = Ground::new().await;
     ground.main.psql("CREATE TABLE seen (n int)");

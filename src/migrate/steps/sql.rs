@@ -89,6 +89,15 @@ pub(crate) enum SqlFailure {
     Cancelled,
 }
 
+impl SqlFailure {
+    /// True when a statement named a table, column, function, schema or other object that does not exist.
+    pub(crate) fn is_undefined(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        let code = error.as_database_error().and_then(|e| e.code());
+        matches!(code.as_deref(), Some("42P01" | "42703" | "42883" | "42704" | "3F000"))
+    }
+}
+
 /// The server's time-outs of one statement.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StatementLimits {
