@@ -38,6 +38,12 @@ impl Span {
         Self(seconds * 1_000)
     }
 
+    /// Of so many milliseconds.
+    #[must_use]
+    pub const fn milliseconds(milliseconds: u64) -> Self {
+        Self(milliseconds)
+    }
+
     /// In milliseconds.
     #[must_use]
     pub const fn as_millis(self) -> u64 {

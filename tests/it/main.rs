@@ -2,6 +2,8 @@
 #![allow(unreachable_pub, reason = "one binary: nothing here is reachable from outside")]
 
 mod daemon;
+mod k8s;
+mod migrate;
 mod retention;
 mod support;
 mod temporal;

@@ -12,7 +12,7 @@ use super::stack;
 pub(crate) fn postgres15() -> Postgres {
     Postgres::new(Settings {
         host: stack().get("PG15_HOST").to_owned(),
-        port: stack().get("PG15_PORT").parse().unwrap(),
+        port: stack().get("PG15_PORT").to_owned().parse().unwrap(),
         user: stack().get("PG15_USER").to_owned(),
         password: Some(stack().get("PG15_PASSWORD").to_owned().into()),
         tls_mode: TlsMode::Prefer,
@@ -54,10 +54,10 @@ fn psql(database: &str, sql: &str) -> String {
 fn try_psql(database: &str, sql: &str) -> Result<String, String> {
     let output = Command::new("psql")
         .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql])
-        .env("PGHOST", stack().get("PG15_HOST"))
-        .env("PGPORT", stack().get("PG15_PORT"))
-        .env("PGUSER", stack().get("PG15_USER"))
-        .env("PGPASSWORD", stack().get("PG15_PASSWORD"))
+        .env("PGHOST", stack().get("PG15_HOST").to_owned())
+        .env("PGPORT", stack().get("PG15_PORT").to_owned())
+        .env("PGUSER", stack().get("PG15_USER").to_owned())
+        .env("PGPASSWORD", stack().get("PG15_PASSWORD").to_owned())
         .env("PGDATABASE", database)
         .output()
         .map_err(|e| e.to_string())?;

@@ -1,0 +1,311 @@
+//! The journal: what was begun and what came of it, in the ledger's database (`migrations/ledger/0002_migrations.sql`).
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use sqlx::types::Json;
+use sqlx::{Connection, PgConnection, PgPool};
+use tokio_util::sync::CancellationToken;
+
+use super::error::MigrateError;
+use super::migration::{Migration, MigrationStep};
+use super::recipe::Digest;
+
+/// No call to the ledger takes longer.
+const LEDGER_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a lock that is held elsewhere is asked for again.
+const LOCK_POLL: Duration = Duration::from_millis(500);
+
+/// How far a migration is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MigrationState {
+    /// Begun; whether a session is at it tells the lock.
+    Running,
+    /// Every step holds.
+    Applied,
+    /// A step failed.
+    Failed,
+    /// It was asked to stop between two steps.
+    Stopped,
+}
+
+/// What is known of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepState {
+    /// Begun, and nothing known since.
+    Intended,
+    /// Done and, where it can be, verified.
+    Done,
+    /// It held already and nothing was done.
+    Present,
+    /// Tried and not done.
+    Failed,
+}
+
+macro_rules! column_text {
+    ($type:ty { $($variant:ident = $text:literal),* }) => {
+        impl $type {
+            fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),* }
+            }
+            fn parse(text: &str) -> Result<Self, MigrateError> {
+                match text { $($text => Ok(Self::$variant),)* other => Err(MigrateError::JournalValue(other.to_owned())) }
+            }
+        }
+    };
+}
+column_text!(MigrationState { Running = "running", Applied = "applied", Failed = "failed", Stopped = "stopped" });
+column_text!(StepState { Intended = "intended", Done = "done", Present = "present", Failed = "failed" });
+
+/// One migration in the journal.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Of the recipe it was begun from.
+    pub digest: Digest,
+    /// The value of every parameter.
+    pub parameters: BTreeMap<String, String>,
+    /// The database it acts on, by name.
+    pub target: String,
+    /// How far it is.
+    pub state: MigrationState,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// Its steps by key.
+    pub steps: BTreeMap<String, StepEntry>,
+}
+
+/// One step in the journal.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct StepEntry {
+    /// What is known of it.
+    pub state: StepState,
+    /// The statements that undo it.
+    pub undo: Vec<String>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// Access to the journal.
+#[derive(Debug, Clone)]
+pub struct Journal {
+    ledger: PgPool,
+    lock_wait: Duration,
+}
+
+impl Journal {
+    /// A journal in the ledger's database, whose tables `sexton ledger init` makes.
+    #[must_use]
+    pub fn new(ledger: PgPool) -> Self {
+        Self { ledger, lock_wait: Duration::from_secs(10) }
+    }
+
+    /// The same journal, waiting so long for a migration that another session applies.
+    #[must_use]
+    pub fn with_lock_wait(mut self, wait: Duration) -> Self {
+        self.lock_wait = wait;
+        self
+    }
+
+    /// What is known of a migration; `None` when it was never begun.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn read(&self, name: &str) -> Result<Option<Entry>, MigrateError> {
+        Ok(self.entries(Some(name)).await?.pop())
+    }
+
+    /// Every migration that was ever begun, by name.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn list(&self) -> Result<Vec<Entry>, MigrateError> {
+        self.entries(None).await
+    }
+
+    async fn entries(&self, name: Option<&str>) -> Result<Vec<Entry>, MigrateError> {
+        type Row = (String, String, Json<BTreeMap<String, String>>, String, String, Option<String>);
+        let rows: Vec<Row> = bounded(
+            sqlx::query_as(
+                "SELECT name, digest, parameters, target, state, error FROM migrations
+                 WHERE $1::text IS NULL OR name = $1 ORDER BY name",
+            )
+            .bind(name)
+            .fetch_all(&self.ledger),
+        )
+        .await?;
+        let mut entries = Vec::with_capacity(rows.len());
+        for (name, digest, Json(parameters), target, state, error) in rows {
+            let steps = self.steps(&name).await?;
+            let (digest, state) = (Digest::stored(digest), MigrationState::parse(&state)?);
+            entries.push(Entry { name, digest, parameters, target, state, error, steps });
+        }
+        Ok(entries)
+    }
+
+    async fn steps(&self, name: &str) -> Result<BTreeMap<String, StepEntry>, MigrateError> {
+        type Row = (String, String, Json<Vec<String>>, Option<String>);
+        let rows: Vec<Row> = bounded(
+            sqlx::query_as("SELECT step, state, undo, error FROM migration_steps WHERE migration = $1")
+                .bind(name)
+                .fetch_all(&self.ledger),
+        )
+        .await?;
+        let entry = |(step, state, Json(undo), error): Row| {
+            Ok((step, StepEntry { state: StepState::parse(&state)?, undo, error }))
+        };
+        rows.into_iter().map(entry).collect()
+    }
+
+    /// Takes the lock of one migration on a session of its own. It is polled, never waited for inside the server: a
+    /// waiting session would hold a snapshot, and CREATE INDEX CONCURRENTLY waits for those.
+    ///
+    /// # Errors
+    /// [`MigrateError::Busy`] when another session holds it for as long as this one is willing to wait.
+    pub async fn lock(&self, name: &str, cancel: &CancellationToken) -> Result<Lock, MigrateError> {
+        let mut session = bounded(self.ledger.acquire()).await?.detach();
+        self.claim(&mut session, name, cancel).await?;
+        Ok(Lock { session, key: lock_key(name) })
+    }
+
+    /// Takes the same lock on a session of the migration's own database. After a kill the server may still be at the
+    /// statement of the session that is gone; as long as it is, that session holds this lock and nobody else begins.
+    pub(crate) async fn claim(
+        &self,
+        session: &mut PgConnection,
+        name: &str,
+        cancel: &CancellationToken,
+    ) -> Result<(), MigrateError> {
+        let until = Instant::now() + self.lock_wait;
+        loop {
+            let asked = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(lock_key(name));
+            if bounded(asked.fetch_one(&mut *session)).await? {
+                return Ok(());
+            }
+            if cancel.is_cancelled() || Instant::now() >= until {
+                return Err(MigrateError::Busy { name: name.to_owned() });
+            }
+            tokio::select! {
+                () = cancel.cancelled() => {},
+                () = tokio::time::sleep(LOCK_POLL) => {},
+            }
+        }
+    }
+
+    pub(crate) async fn begin(&self, migration: &Migration, target: &str) -> Result<(), MigrateError> {
+        let query = sqlx::query(
+            "INSERT INTO migrations (name, digest, recipe, parameters, target, state)
+             VALUES ($1, $2, $3, $4, $5, 'running')
+             ON CONFLICT (name) DO UPDATE SET state = 'running', error = NULL, ended_at = NULL, resumed_at = now()",
+        )
+        .bind(migration.name())
+        .bind(migration.digest.as_str())
+        .bind(Json(&migration.recipe))
+        .bind(Json(&migration.values))
+        .bind(target);
+        bounded(query.execute(&self.ledger)).await.map(drop)
+    }
+
+    /// Written before a step acts. The undo of an earlier try is kept unless that one was rolled back: the step may
+    /// have happened, and the former values that its undo names would be gone.
+    pub(crate) async fn intend(
+        &self,
+        migration: &Migration,
+        position: usize,
+        step: &MigrationStep,
+        undo: &[String],
+    ) -> Result<(), MigrateError> {
+        let query = sqlx::query(
+            "INSERT INTO migration_steps (migration, step, position, stage, operation, state, undo)
+             VALUES ($1, $2, $3, $4, $5, 'intended', $6)
+             ON CONFLICT (migration, step)
+             DO UPDATE SET state = 'intended', intended_at = now(), ended_at = NULL, evidence = NULL, error = NULL,
+               undo = CASE WHEN migration_steps.state = 'failed'
+                            AND migration_steps.evidence @> '{\"rolled_back\": true}'
+                           THEN excluded.undo ELSE migration_steps.undo END",
+        )
+        .bind(migration.name())
+        .bind(&step.key)
+        .bind(i32::try_from(position).unwrap_or(i32::MAX))
+        .bind(step.stage.as_str())
+        .bind(step.operation.kind())
+        .bind(Json(undo));
+        bounded(query.execute(&self.ledger)).await.map(drop)
+    }
+
+    /// Written after a step: what was seen.
+    pub(crate) async fn evidence(
+        &self,
+        migration: &Migration,
+        step: &MigrationStep,
+        state: StepState,
+        evidence: &Value,
+        error: Option<&str>,
+    ) -> Result<(), MigrateError> {
+        let query = sqlx::query(
+            "UPDATE migration_steps SET state = $3, evidence = $4, error = $5, ended_at = now()
+             WHERE migration = $1 AND step = $2",
+        )
+        .bind(migration.name())
+        .bind(&step.key)
+        .bind(state.as_str())
+        .bind(Json(evidence))
+        .bind(error);
+        bounded(query.execute(&self.ledger)).await.map(drop)
+    }
+
+    pub(crate) async fn end(&self, name: &str, state: MigrationState, error: Option<&str>) -> Result<(), MigrateError> {
+        let query = sqlx::query("UPDATE migrations SET state = $2, error = $3, ended_at = now() WHERE name = $1")
+            .bind(name)
+            .bind(state.as_str())
+            .bind(error);
+        bounded(query.execute(&self.ledger)).await.map(drop)
+    }
+}
+
+/// The lock of one migration, held by a session; the server lets it go when the session ends, however it ends.
+#[derive(Debug)]
+pub struct Lock {
+    session: PgConnection,
+    key: i64,
+}
+
+impl Lock {
+    /// Whether the session, and with it the lock, is still there.
+    pub async fn is_held(&mut self) -> bool {
+        bounded(self.session.ping()).await.is_ok()
+    }
+
+    /// Lets the lock go at once.
+    pub async fn release(mut self) {
+        let unlocked = sqlx::query("SELECT pg_advisory_unlock($1)").bind(self.key).execute(&mut self.session);
+        // Ending the session lets it go as well.
+        let _ = bounded(unlocked).await;
+        let _ = bounded(self.session.close()).await;
+    }
+}
+
+/// The evidence of a step that ran.
+pub(crate) fn ran(attempts: u32, elapsed: Duration, verified: Option<bool>) -> Value {
+    json!({ "attempts": attempts, "milliseconds": u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX), "verified": verified })
+}
+
+/// 64 bits of the name's hash, apart from the locks of jobs.
+fn lock_key(name: &str) -> i64 {
+    let hash = blake3::hash(format!("sexton migration {name}").as_bytes());
+    let mut bytes = [0; 8];
+    bytes.copy_from_slice(&hash.as_bytes()[..8]);
+    i64::from_be_bytes(bytes)
+}
+
+async fn bounded<T>(call: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, MigrateError> {
+    match tokio::time::timeout(LEDGER_TIMEOUT, call).await {
+        Ok(answer) => answer.map_err(MigrateError::from),
+        Err(_) => Err(MigrateError::JournalTimeout(LEDGER_TIMEOUT)),
+    }
+}

@@ -1,0 +1,84 @@
+//! A recipe bound to its parameters: the final list of steps.
+
+use std::collections::BTreeMap;
+
+use super::parameters::{ParameterError, Values};
+use super::recipe::{Database, Digest, Name, Recipe, Requirement};
+use super::steps::Operation;
+
+/// A recipe with every parameter filled in: exactly what is planned, shown and applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migration {
+    /// As written.
+    pub recipe: Recipe,
+    /// Of the recipe.
+    pub digest: Digest,
+    /// The value of every parameter.
+    pub values: BTreeMap<String, String>,
+    /// What must hold before anything is done.
+    pub requires: Vec<Requirement>,
+    /// The steps, in order.
+    pub steps: Vec<MigrationStep>,
+}
+
+/// One step with its final SQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationStep {
+    /// Unique in the migration: the step's name, with `[value]` when it is repeated.
+    pub key: String,
+    /// The stage it belongs to.
+    pub stage: Name,
+    /// What it does.
+    pub description: Option<String>,
+    /// How.
+    pub operation: Operation,
+}
+
+impl Migration {
+    /// Fills the parameters in.
+    ///
+    /// # Errors
+    /// A value that is missing, unknown or of another type.
+    pub fn new(recipe: &Recipe, given: &BTreeMap<String, String>) -> Result<Self, ParameterError> {
+        let values = Values::new(recipe.parameters.iter().map(|(name, p)| (name.as_str(), p)), given)?;
+        let mut steps = Vec::new();
+        for stage in &recipe.stages {
+            for step in &stage.steps {
+                let mut push = |key: String, values: &Values| {
+                    let operation = step.operation.render(values)?;
+                    let description = step.description.clone();
+                    steps.push(MigrationStep { key, stage: stage.name.clone(), description, operation });
+                    Ok(())
+                };
+                match &step.each {
+                    None => push(step.name.to_string(), &values)?,
+                    Some(each) => {
+                        for value in &each.of {
+                            let own = values.with_identifier(each.parameter.as_str(), value)?;
+                            push(format!("{}[{value}]", step.name), &own)?;
+                        }
+                    }
+                }
+            }
+        }
+        let requires = recipe
+            .requires
+            .iter()
+            .map(|r| Ok(Requirement { that: r.that.clone(), query: r.query.render(&values)? }))
+            .collect::<Result<_, ParameterError>>()?;
+        let values = values.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Ok(Self { digest: recipe.digest(), recipe: recipe.clone(), values, requires, steps })
+    }
+
+    /// The name it is journaled under.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.recipe.name.as_str()
+    }
+
+    /// The database it acts on.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.recipe.database
+    }
+}

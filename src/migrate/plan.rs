@@ -1,0 +1,316 @@
+//! What remains to be done: the journal and the world in, a list of steps out.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::error::MigrateError;
+use super::journal::{Entry, Journal, MigrationState, StepState};
+use super::migration::Migration;
+use super::steps::{Operation, holds};
+use super::targets::Targets;
+use crate::context::Context;
+use crate::plan::{Action, Change, Plan};
+
+/// What applying the selected migrations would do now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigratePlan {
+    /// Each migration, in the order in which they are applied.
+    pub migrations: Vec<MigrationPlan>,
+}
+
+/// What remains of one migration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MigrationPlan {
+    /// The migration.
+    pub migration: Migration,
+    /// How it stands.
+    pub standing: Standing,
+    /// Each of its steps, in order.
+    pub steps: Vec<StepPlan>,
+}
+
+/// How a migration stands before it is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// Never begun.
+    New,
+    /// Begun and not finished; it goes on.
+    Unfinished,
+    /// Applied; nothing is done again.
+    Applied,
+}
+
+/// One step and what would be done about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StepPlan {
+    /// Its key.
+    pub step: String,
+    /// What would be done.
+    pub work: Work,
+}
+
+/// What a run would do about a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Work {
+    /// Nothing: the journal has its evidence.
+    Finished,
+    /// Only journaled: it holds already.
+    Note,
+    /// Run it.
+    Run,
+    /// It was applied and does not hold any more; said, and nothing done.
+    Drifted,
+}
+
+/// Observes and decides for each migration. Reads only: the queries run in READ ONLY transactions, and the journal is
+/// not written.
+///
+/// # Errors
+/// See [`decide`]; besides, when a database cannot be asked or a requirement does not hold.
+pub async fn plan(
+    migrations: &[Migration],
+    journal: &Journal,
+    targets: &Targets,
+    ctx: &Context,
+) -> Result<MigratePlan, MigrateError> {
+    let mut plans = Vec::with_capacity(migrations.len());
+    for migration in migrations {
+        if ctx.is_cancelled() {
+            return Err(MigrateError::Cancelled { name: migration.name().to_owned(), step: "planning".to_owned() });
+        }
+        let entry = journal.read(migration.name()).await?;
+        // Refuse an edit before its queries are asked.
+        decide(migration, entry.as_ref(), &BTreeMap::new())?;
+        let world = observe(migration, entry.as_ref(), targets).await?;
+        plans.push(decide(migration, entry.as_ref(), &world)?);
+    }
+    Ok(MigratePlan { migrations: plans })
+}
+
+/// Asks each step's check, and the requirements of a migration that is not applied yet.
+async fn observe(
+    migration: &Migration,
+    entry: Option<&Entry>,
+    targets: &Targets,
+) -> Result<BTreeMap<String, bool>, MigrateError> {
+    let mut session = targets.connect(migration.database()).await?;
+    let applied = entry.is_some_and(|e| e.state == MigrationState::Applied);
+    if !applied {
+        require(migration, targets, &mut session).await?;
+    }
+    let mut world = BTreeMap::new();
+    for step in &migration.steps {
+        let Operation::Sql(sql) = &step.operation;
+        if let Some(check) = &sql.check {
+            match holds(&mut session, check, sql.limits()).await {
+                Ok(answer) => drop(world.insert(step.key.clone(), answer)),
+                // A check may ask about what an earlier step makes and what is not there yet: no answer, so it runs.
+                Err(error) if error.is_undefined() => {}
+                Err(error) => return Err(MigrateError::step(migration.name(), &step.key, error)),
+            }
+        }
+    }
+    Ok(world)
+}
+
+/// Asks the requirements.
+pub(crate) async fn require(
+    migration: &Migration,
+    targets: &Targets,
+    session: &mut sqlx::PgConnection,
+) -> Result<(), MigrateError> {
+    for requirement in &migration.requires {
+        let name = migration.name();
+        let answer = holds(session, &requirement.query, Default::default()).await;
+        if !answer.map_err(|source| MigrateError::step(name, "requires", source))? {
+            return Err(MigrateError::Requirement {
+                name: name.to_owned(),
+                database: targets.name(migration.database())?.to_owned(),
+                that: requirement.that.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What remains of a migration, given its journal and the answers of the checks by step.
+///
+/// # Errors
+/// When the journal holds another recipe or other parameters under this name.
+pub fn decide(
+    migration: &Migration,
+    entry: Option<&Entry>,
+    world: &BTreeMap<String, bool>,
+) -> Result<MigrationPlan, MigrateError> {
+    if let Some(entry) = entry {
+        same_recipe(migration, entry)?;
+    }
+    let standing = match entry.map(|e| e.state) {
+        None => Standing::New,
+        Some(MigrationState::Applied) => Standing::Applied,
+        Some(_) => Standing::Unfinished,
+    };
+    let work = |key: &str| {
+        let journaled = entry.and_then(|e| e.steps.get(key)).map(|s| s.state);
+        let finished = matches!(journaled, Some(StepState::Done | StepState::Present));
+        match (standing, finished, world.get(key)) {
+            (Standing::Applied, _, Some(false)) => Work::Drifted,
+            (Standing::Applied, ..) | (_, true, _) => Work::Finished,
+            (_, _, Some(true)) => Work::Note,
+            _ => Work::Run,
+        }
+    };
+    let steps = migration.steps.iter().map(|s| StepPlan { step: s.key.clone(), work: work(&s.key) }).collect();
+    Ok(MigrationPlan { migration: migration.clone(), standing, steps })
+}
+
+pub(crate) fn same_recipe(migration: &Migration, entry: &Entry) -> Result<(), MigrateError> {
+    let name = migration.name().to_owned();
+    if entry.digest != migration.digest {
+        return Err(MigrateError::Edited { name, journaled: entry.digest.clone(), given: migration.digest.clone() });
+    }
+    if entry.parameters != migration.values {
+        let differs = migration.values.iter().filter(|(name, value)| entry.parameters.get(*name) != Some(*value));
+        let shown = differs.map(|(name, value)| {
+            let old = entry.parameters.get(name).map_or("(unset)", String::as_str);
+            format!("{name}: {old} -> {value}")
+        });
+        return Err(MigrateError::OtherParameters { name, differences: shown.collect::<Vec<_>>().join(", ") });
+    }
+    Ok(())
+}
+
+impl MigratePlan {
+    /// The common form: one change per step that would run, and notes about the rest.
+    #[must_use]
+    pub fn plan(&self) -> Plan {
+        let mut plan = Plan::default();
+        for one in &self.migrations {
+            one.describe(&mut plan);
+        }
+        plan
+    }
+}
+
+impl MigrationPlan {
+    /// True when every step is finished and the journal says so.
+    #[must_use]
+    pub fn is_applied(&self) -> bool {
+        self.standing == Standing::Applied
+    }
+
+    fn describe(&self, plan: &mut Plan) {
+        let name = self.migration.name();
+        let mut held = 0;
+        for (step, planned) in self.migration.steps.iter().zip(&self.steps) {
+            match planned.work {
+                Work::Run => {
+                    let reason = step.description.clone().unwrap_or_else(|| self.migration.recipe.description.clone());
+                    let change = Change::new(Action::Run, format!("migration {name} step {}", step.key), reason);
+                    plan.changes.push(if step.operation.can_be_undone() { change } else { change.destructive() });
+                }
+                Work::Note => held += 1,
+                Work::Finished => {}
+                Work::Drifted => plan.notes.push(format!(
+                    "migration {name}: step {} was applied and does not hold any more; a migration runs once, so \
+                     give the recipe a new name to apply it again",
+                    step.key
+                )),
+            }
+        }
+        if held > 0 {
+            plan.notes.push(format!("migration {name}: {held} steps hold already and are only journaled"));
+        }
+        if !self.is_applied() && self.steps.iter().all(|s| s.work != Work::Run) {
+            let change =
+                Change::new(Action::Run, format!("migration {name}"), "every step holds; journal it as applied");
+            plan.changes.push(change);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::journal::StepEntry;
+    use super::super::set::parse;
+    use super::*;
+
+    fn migration(undo: &str) -> Migration {
+        let step = |n: &str| format!("      - {{name: {n}, do: {{sql: {{run: [SELECT 1]{undo}}}}}}}\n");
+        let text = format!(
+            "name: m\ndescription: d\ndatabase: main\nstages:\n  - name: s\n    steps:\n{}{}{}",
+            step("a"),
+            step("b"),
+            step("c")
+        );
+        Migration::new(&parse(Path::new("m.yaml"), &text).unwrap(), &BTreeMap::new()).unwrap()
+    }
+
+    fn entry(migration: &Migration, state: MigrationState, steps: &[(&str, StepState)]) -> Entry {
+        let step = |(key, state): &(&str, StepState)| {
+            ((*key).to_owned(), StepEntry { state: *state, undo: Vec::new(), error: None })
+        };
+        Entry {
+            name: "m".into(),
+            digest: migration.digest.clone(),
+            parameters: BTreeMap::new(),
+            target: "temporal".into(),
+            state,
+            error: None,
+            steps: steps.iter().map(step).collect(),
+        }
+    }
+
+    fn check(entry: Option<&Entry>, migration: &Migration, world: &[(&str, bool)], expect: [Work; 3]) -> MigrationPlan {
+        let world = world.iter().map(|(key, holds)| ((*key).to_owned(), *holds)).collect();
+        let plan = decide(migration, entry, &world).unwrap();
+        assert_eq!(plan.steps.iter().map(|s| s.work).collect::<Vec<_>>(), expect);
+        plan
+    }
+
+    #[test]
+    fn what_remains_follows_from_the_journal_and_the_world() {
+        use StepState::{Done, Failed, Intended, Present};
+        use Work::{Drifted, Finished, Note, Run};
+        let m = migration("");
+        check(None, &m, &[("a", true), ("b", false)], [Note, Run, Run]);
+        let half = entry(&m, MigrationState::Running, &[("a", Done), ("b", Intended)]);
+        check(Some(&half), &m, &[("a", false), ("b", true)], [Finished, Note, Run]);
+        let failed = entry(&m, MigrationState::Failed, &[("a", Present), ("b", Failed)]);
+        check(Some(&failed), &m, &[("b", false)], [Finished, Run, Run]);
+        let applied = entry(&m, MigrationState::Applied, &[("a", Done), ("b", Done), ("c", Done)]);
+        let plan = check(Some(&applied), &m, &[("a", true), ("b", false)], [Finished, Drifted, Finished]);
+        let shown = MigratePlan { migrations: vec![plan] }.plan();
+        assert!(shown.is_empty());
+        assert_eq!(shown.notes.len(), 1);
+    }
+
+    #[test]
+    fn a_step_without_an_undo_is_shown_as_destructive() {
+        let shown = |m: &Migration| MigratePlan { migrations: vec![decide(m, None, &BTreeMap::new()).unwrap()] }.plan();
+        assert!(shown(&migration("")).changes.iter().all(|c| c.destructive));
+        assert!(shown(&migration(", undo: [SELECT 2]")).changes.iter().all(|c| !c.destructive));
+    }
+
+    #[test]
+    fn a_world_that_holds_already_is_still_a_change_of_the_journal() {
+        let m = migration("");
+        let world = ["a", "b", "c"].map(|k| (k.to_owned(), true)).into();
+        let shown = MigratePlan { migrations: vec![decide(&m, None, &world).unwrap()] }.plan();
+        assert_eq!(shown.changes.len(), 1);
+    }
+
+    #[test]
+    fn other_parameters_are_refused_by_name() {
+        let mut m = migration("");
+        let applied = entry(&m, MigrationState::Applied, &[]);
+        m.values.insert("rows".into(), "5".into());
+        let error = decide(&m, Some(&applied), &BTreeMap::new()).unwrap_err();
+        assert_eq!(error.to_string(), "migration `m` was begun with other parameters: rows: (unset) -> 5");
+    }
+}

@@ -1,0 +1,281 @@
+//! The `sql` operation: statements under a lock time-out, tried again while somebody else holds the lock.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use serde::{Deserialize, Serialize};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use tokio_util::sync::CancellationToken;
+
+use super::super::parameters::{ParameterError, Values};
+use super::super::recipe::Sql;
+use crate::units::Span;
+
+/// SQL statements. Each item is one statement; parameters are put in by type.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct SqlStep {
+    /// A query that returns one boolean: does it hold already? Asked before the step, and after a kill. Without it, a
+    /// step that was interrupted cannot be taken up again unless it has a `verify`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<Sql>,
+    /// What is done.
+    pub run: Vec<Sql>,
+    /// Statements that undo it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undo: Vec<Sql>,
+    /// A query asked before the step, whose rows are the statements that undo it: for former values. Instead of
+    /// `undo`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo_query: Option<Sql>,
+    /// A query that returns one boolean: does it hold now? False fails the step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verify: Option<Sql>,
+    /// PostgreSQL's `lock_timeout` of each statement: how long others may queue behind a lock that waits.
+    #[serde(default = "default_lock_timeout")]
+    pub lock_timeout: Span,
+    /// PostgreSQL's `statement_timeout` of each statement.
+    #[serde(default = "default_statement_timeout")]
+    pub statement_timeout: Span,
+    /// How often it is tried while a lock is not to be had (55P03) or a deadlock is met (40P01).
+    #[serde(default = "default_attempts")]
+    pub attempts: u32,
+    /// One transaction around all statements. `false` for what cannot run in one (CREATE INDEX CONCURRENTLY); the
+    /// statements must then be repeatable from the first, because a retry begins there.
+    #[serde(default = "default_transaction")]
+    pub transaction: bool,
+}
+
+const fn default_lock_timeout() -> Span {
+    // Short enough that the queue of writers behind the waiting lock stays below what their callers notice.
+    Span::milliseconds(500)
+}
+
+const fn default_statement_timeout() -> Span {
+    Span::minutes(1)
+}
+
+const fn default_attempts() -> u32 {
+    10
+}
+
+const fn default_transaction() -> bool {
+    true
+}
+
+/// The first pause after a lock was not to be had, and the longest one; each is doubled and jittered.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// What the network may take on top of the server's own time-outs before an answer counts as lost.
+const NETWORK_MARGIN: Duration = Duration::from_secs(10);
+
+/// Why statements did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SqlFailure {
+    /// Somebody else held the lock each time.
+    #[error("the lock was not to be had in {attempts} attempts: {source}")]
+    Locked { attempts: u32, source: sqlx::Error },
+    /// The server refused or the connection broke.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// The answer of a check is not one boolean.
+    #[error("`{0}` must return one row with one boolean that is not null")]
+    NotBoolean(String),
+    /// No answer within the server's time-outs and a margin.
+    #[error("no answer from the server within {0:?}")]
+    NoAnswer(Duration),
+    /// Asked to stop while waiting for the next attempt.
+    #[error("stopped while waiting for a lock")]
+    Cancelled,
+}
+
+impl SqlFailure {
+    /// True when a statement named a table, column, function, schema or other object that does not exist.
+    pub(crate) fn is_undefined(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        let code = error.as_database_error().and_then(|e| e.code());
+        matches!(code.as_deref(), Some("42P01" | "42703" | "42883" | "42704" | "3F000"))
+    }
+}
+
+/// The server's time-outs of one statement.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StatementLimits {
+    lock: Span,
+    statement: Span,
+}
+
+impl Default for StatementLimits {
+    fn default() -> Self {
+        Self { lock: default_lock_timeout(), statement: default_statement_timeout() }
+    }
+}
+
+impl StatementLimits {
+    /// For that many statements, as seen from here.
+    fn patience(self, statements: usize) -> Duration {
+        let each = Duration::from(self.statement) + Duration::from(self.lock);
+        each * u32::try_from(statements + 1).unwrap_or(u32::MAX) + NETWORK_MARGIN
+    }
+
+    /// `local` ends with the transaction.
+    async fn set(self, connection: &mut PgConnection, local: bool) -> Result<(), sqlx::Error> {
+        sqlx::query("SELECT set_config('lock_timeout', $1, $3), set_config('statement_timeout', $2, $3)")
+            .bind(format!("{}ms", self.lock.as_millis()))
+            .bind(format!("{}ms", self.statement.as_millis()))
+            .bind(local)
+            .execute(connection)
+            .await
+            .map(drop)
+    }
+}
+
+impl SqlStep {
+    pub(crate) fn limits(&self) -> StatementLimits {
+        StatementLimits { lock: self.lock_timeout, statement: self.statement_timeout }
+    }
+
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        if self.run.is_empty() {
+            return Err("`run` needs at least one statement".to_owned());
+        }
+        if !self.undo.is_empty() && self.undo_query.is_some() {
+            return Err("`undo` and `undo_query` exclude each other".to_owned());
+        }
+        if !(1..=1_000).contains(&self.attempts) {
+            return Err("`attempts` must be between 1 and 1000".to_owned());
+        }
+        // Zero means "wait for ever" to PostgreSQL; i32::MAX milliseconds is its largest value.
+        for (name, span) in [("lock_timeout", self.lock_timeout), ("statement_timeout", self.statement_timeout)] {
+            if !(1..=2_147_483_647).contains(&span.as_millis()) {
+                return Err(format!("`{name}` must be between 1ms and 24d"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn statements(&self) -> impl Iterator<Item = &Sql> {
+        let queries = [&self.check, &self.undo_query, &self.verify].into_iter().flatten();
+        queries.chain(&self.run).chain(&self.undo)
+    }
+
+    pub(crate) fn render(&self, values: &Values) -> Result<Self, ParameterError> {
+        let one = |sql: &Option<Sql>| sql.as_ref().map(|s| s.render(values)).transpose();
+        let all = |list: &[Sql]| list.iter().map(|s| s.render(values)).collect::<Result<Vec<_>, _>>();
+        Ok(Self {
+            check: one(&self.check)?,
+            run: all(&self.run)?,
+            undo: all(&self.undo)?,
+            undo_query: one(&self.undo_query)?,
+            verify: one(&self.verify)?,
+            ..self.clone()
+        })
+    }
+
+    /// Runs the statements, again and again while a lock is not to be had; returns the number of attempts.
+    pub(crate) async fn run(
+        &self,
+        connection: &mut PgConnection,
+        cancel: &CancellationToken,
+    ) -> Result<u32, SqlFailure> {
+        let statements: Vec<&str> = self.run.iter().map(Sql::as_str).collect();
+        let attempts = self.attempts.max(1);
+        let mut pauses = ExponentialBuilder::default()
+            .with_min_delay(FIRST_PAUSE)
+            .with_max_delay(LONGEST_PAUSE)
+            .with_max_times(usize::try_from(attempts).unwrap_or(usize::MAX))
+            .with_jitter()
+            .build();
+        let mut attempt = 1;
+        loop {
+            let patience = self.limits().patience(statements.len());
+            let tried = tokio::time::timeout(patience, self.attempt(connection, &statements)).await;
+            match tried.map_err(|_| SqlFailure::NoAnswer(patience))? {
+                Ok(()) => return Ok(attempt),
+                Err(error) if !is_contention(&error) => return Err(error.into()),
+                Err(source) if attempt >= attempts => return Err(SqlFailure::Locked { attempts, source }),
+                Err(error) => tracing::info!(attempt, attempts, %error, "the lock is held by somebody else"),
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return Err(SqlFailure::Cancelled),
+                () = tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)) => attempt += 1,
+            }
+        }
+    }
+
+    async fn attempt(&self, connection: &mut PgConnection, statements: &[&str]) -> Result<(), sqlx::Error> {
+        if self.transaction {
+            let mut transaction = connection.begin().await?;
+            self.limits().set(&mut transaction, true).await?;
+            for statement in statements {
+                one(&mut transaction, statement).await?;
+            }
+            transaction.commit().await
+        } else {
+            self.limits().set(connection, false).await?;
+            for statement in statements {
+                one(connection, statement).await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// One statement through the extended protocol, which takes no second one in the same text.
+async fn one(connection: &mut PgConnection, statement: &str) -> Result<(), sqlx::Error> {
+    connection.execute(sqlx::query(AssertSqlSafe(statement)).persistent(false)).await.map(drop)
+}
+
+/// Asks a query for its one boolean, in a transaction that cannot write.
+pub(crate) async fn holds(
+    connection: &mut PgConnection,
+    query: &Sql,
+    limits: StatementLimits,
+) -> Result<bool, SqlFailure> {
+    let patience = limits.patience(1);
+    let answer = read_only(connection, limits, async |connection| {
+        sqlx::query_scalar::<_, Option<bool>>(AssertSqlSafe(query.as_str()))
+            .persistent(false)
+            .fetch_all(connection)
+            .await
+    });
+    let rows = match tokio::time::timeout(patience, answer).await.map_err(|_| SqlFailure::NoAnswer(patience))? {
+        Err(sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnIndexOutOfBounds { .. }) => Vec::new(),
+        other => other?,
+    };
+    match rows.as_slice() {
+        [Some(value)] => Ok(*value),
+        _ => Err(SqlFailure::NotBoolean(query.as_str().to_owned())),
+    }
+}
+
+/// Asks a query for rows of one text, in a transaction that cannot write.
+pub(crate) async fn texts(
+    connection: &mut PgConnection,
+    query: &Sql,
+    limits: StatementLimits,
+) -> Result<Vec<String>, SqlFailure> {
+    let patience = limits.patience(1);
+    let answer = read_only(connection, limits, async |connection| {
+        sqlx::query_scalar::<_, String>(AssertSqlSafe(query.as_str())).persistent(false).fetch_all(connection).await
+    });
+    Ok(tokio::time::timeout(patience, answer).await.map_err(|_| SqlFailure::NoAnswer(patience))??)
+}
+
+async fn read_only<T>(
+    connection: &mut PgConnection,
+    limits: StatementLimits,
+    ask: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+) -> Result<T, sqlx::Error> {
+    let mut transaction = connection.begin_with("BEGIN READ ONLY").await?;
+    limits.set(&mut transaction, true).await?;
+    let answer = ask(&mut transaction).await?;
+    transaction.rollback().await?;
+    Ok(answer)
+}
+
+/// lock_not_available or deadlock_detected: https://www.postgresql.org/docs/15/errcodes-appendix.html
+fn is_contention(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|e| e.code());
+    matches!(code.as_deref(), Some("55P03" | "40P01"))
+}
