@@ -1,6 +1,8 @@
 //! The integration tests: real engines, one binary.
 #![allow(unreachable_pub, reason = "one binary: nothing here is reachable from outside")]
 
+mod backup;
 mod retention;
+mod store;
 mod support;
 mod temporal;
