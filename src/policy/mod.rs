@@ -1,6 +1,8 @@
 //! `policies/*.yaml`: the desired state, as types that cannot be wrong. One file per thing; a file that is not there
 //! leaves its job without a policy, and the job says so instead of guessing.
 
+pub mod backup;
+pub mod backup;
 pub mod cron;
 pub mod retention;
 pub mod schedule;

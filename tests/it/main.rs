@@ -1,10 +1,12 @@
 //! The integration tests: real engines, one binary.
 #![allow(unreachable_pub, reason = "one binary: nothing here is reachable from outside")]
 
+mod backup;
 mod daemon;
 mod k8s;
 mod migrate;
 mod retention;
+mod store;
 mod support;
 mod temporal;
 mod visibility;

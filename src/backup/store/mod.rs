@@ -1,7 +1,21 @@
-//! (to be filled)
-use std::path::PathBuf;
+//! Where backups lie: a flat space of keys, in a bucket or in a directory. Both pass one conformance suite.
 
+mod directory;
+mod error;
+mod key;
+mod s3;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
 use secrecy::SecretString;
+
+pub use directory::Directory;
+pub use error::StoreError;
+pub use key::{Key, KeyError};
+pub use s3::S3;
 
 /// Where the store is.
 #[derive(Debug, Clone)]
@@ -26,4 +40,86 @@ pub enum Settings {
         /// The directory; it is made when it does not exist.
         path: PathBuf,
     },
+}
+
+/// One object of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its key.
+    pub key: Key,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// A space of keys and the bytes behind them. An object is there whole or not at all: a `put` that did not return
+/// `Ok` leaves the key as it was or, at worst, with the new bytes, never with a part of them.
+///
+/// Dropping a future cancels the call and leaves nothing that counts as an object.
+#[async_trait]
+pub trait Store: Send + Sync + std::fmt::Debug {
+    /// Where it is, for messages: `s3://bucket/prefix`, `/var/backups`.
+    fn location(&self) -> String;
+
+    /// Whether it is there and can be read, found out without writing. A directory that does not exist yet counts.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    async fn reach(&self) -> Result<(), StoreError>;
+
+    /// Whether it can be written to: writes a small object and removes it again.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    async fn probe(&self) -> Result<(), StoreError>;
+
+    /// Stores the bytes under the key, over whatever was there. What arrives is checked against a checksum of what
+    /// was sent where the store can.
+    ///
+    /// # Errors
+    /// Any [`StoreError`] but `NotFound`.
+    async fn put(&self, key: &Key, body: Bytes) -> Result<(), StoreError>;
+
+    /// Stores the bytes unless the key exists; `false` says that it did. Of several that try at once, one gets `true`
+    /// where the store has conditional writes.
+    ///
+    /// # Errors
+    /// Any [`StoreError`] but `NotFound`.
+    async fn put_if_absent(&self, key: &Key, body: Bytes) -> Result<bool, StoreError>;
+
+    /// The bytes under the key.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] when there is no such key, [`StoreError::TooLarge`] when it holds more than `limit`
+    /// bytes.
+    async fn get(&self, key: &Key, limit: u64) -> Result<Bytes, StoreError>;
+
+    /// The size of the object in bytes; `None` when there is none.
+    ///
+    /// # Errors
+    /// When the store cannot tell.
+    async fn size(&self, key: &Key) -> Result<Option<u64>, StoreError>;
+
+    /// Every object whose key begins with the prefix, in the order of their keys. Objects whose names are no keys are
+    /// someone else's and are left out.
+    ///
+    /// # Errors
+    /// When the listing is not complete.
+    async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError>;
+
+    /// Removes the object; a key that does not exist is no error.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    async fn delete(&self, key: &Key) -> Result<(), StoreError>;
+}
+
+/// The store of these settings; nothing is contacted yet, ambient credentials aside.
+///
+/// # Errors
+/// When the settings make no sense.
+pub async fn open(settings: &Settings) -> Result<Arc<dyn Store>, StoreError> {
+    Ok(match settings {
+        Settings::S3 { .. } => Arc::new(S3::open(settings).await?),
+        Settings::Directory { path } => Arc::new(Directory::new(path.clone())),
+    })
 }

@@ -121,7 +121,7 @@ pub enum PostgresError {
         doing: String,
         /// The cause.
         #[source]
-        cause: sqlx::Error,
+        cause: Box<sqlx::Error>,
     },
 }
 
@@ -149,10 +149,10 @@ impl PostgresError {
                     Some("53300") => Self::TooManyConnections { host, message },
                     Some("57014" | "55P03" | "25P03") => Self::Timeout { host, database, doing, message },
                     Some("08P01") if message.contains("startup parameter") => Self::Pooler { host, database },
-                    _ => Self::Query { host, database, doing, cause: error },
+                    _ => Self::Query { host, database, doing, cause: Box::new(error) },
                 }
             }
-            cause => Self::Query { host, database, doing, cause },
+            cause => Self::Query { host, database, doing, cause: Box::new(cause) },
         }
     }
 
@@ -160,7 +160,7 @@ impl PostgresError {
     #[must_use]
     pub fn sqlstate(&self) -> Option<String> {
         match self {
-            Self::Query { cause: sqlx::Error::Database(cause), .. } => cause.code().map(std::borrow::Cow::into_owned),
+            Self::Query { cause, .. } => cause.as_database_error()?.code().map(std::borrow::Cow::into_owned),
             _ => None,
         }
     }

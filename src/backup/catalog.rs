@@ -1,0 +1,211 @@
+//! What a database holds: its tables with their columns and sizes, its sequences, and what a backup cannot take along.
+
+use sqlx::{PgConnection, Row};
+
+use super::error::BackupError;
+use super::manifest::{Column, Name, SchemaVersion, Sequence};
+use super::rows::Format;
+use crate::clients::postgres::Postgres;
+
+/// A table as the server's catalog shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Table {
+    /// Its name.
+    pub name: Name,
+    /// The columns that are copied.
+    pub columns: Vec<Column>,
+    /// In which form.
+    pub format: Format,
+    /// Pages of its heap, by the size of its file.
+    pub pages: u64,
+    /// Bytes with TOAST, free space map and visibility map.
+    pub bytes: u64,
+    /// Changes when the table is rewritten or truncated.
+    pub filenode: i64,
+    /// True when it is unlogged.
+    pub unlogged: bool,
+    /// True when the role may read it.
+    pub readable: bool,
+    /// True when its rows have a place in numbered pages, so that ranges of `ctid` can be read.
+    pub heap: bool,
+}
+
+/// Everything of one database that a backup is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Catalog {
+    /// Tables in the order of their names.
+    pub tables: Vec<Table>,
+    /// Sequences, and whether the role may read them.
+    pub sequences: Vec<(Name, bool)>,
+    /// Materialized views that are filled, in the order in which they were made.
+    pub materialized_views: Vec<Name>,
+    /// Character encoding.
+    pub encoding: String,
+    /// Large objects.
+    pub large_objects: i64,
+    /// Extensions that keep settings in tables of their own.
+    pub extension_tables: Vec<String>,
+    /// True on a standby.
+    pub standby: bool,
+}
+
+impl Catalog {
+    /// Bytes of all tables, TOAST included.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.tables.iter().map(|table| table.bytes).sum()
+    }
+}
+
+/// System schemas, and what belongs to an extension, are not the backup's business: `CREATE EXTENSION` makes them.
+macro_rules! ours {
+    () => {
+        "n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_(toast|temp)' AND NOT EXISTS \
+         (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')"
+    };
+}
+
+const TABLES: &str = concat!(
+    "SELECT c.oid::int8 AS oid, n.nspname::text AS schema, c.relname::text AS name, \
+     coalesce(pg_relation_filenode(c.oid), 0)::int8 AS filenode, c.relpersistence = 'u' AS unlogged, \
+     pg_relation_size(c.oid, 'main') / current_setting('block_size')::int8 AS pages, pg_table_size(c.oid) AS bytes, \
+     coalesce(am.amname = 'heap', false) AS heap, has_table_privilege(c.oid, 'SELECT') AS readable \
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am am ON am.oid = c.relam \
+     WHERE c.relkind = 'r' AND c.relpersistence IN ('p', 'u') AND ",
+    ours!(),
+    " ORDER BY n.nspname COLLATE \"C\", c.relname COLLATE \"C\""
+);
+
+/// `portable`: the binary form of the type means the same in another database. Arrays, ranges, composites and domains
+/// of user-made types carry OIDs, and the `reg…` types are OIDs.
+const COLUMNS: &str = concat!(
+    "SELECT c.oid::int8 AS oid, a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type, \
+     (b.typtype = 'e' OR (b.oid < 16384 AND b.typnamespace = 'pg_catalog'::regnamespace \
+       AND b.typtype IN ('b', 'r', 'm') AND b.typsend <> 0 AND b.typreceive <> 0 \
+       AND b.typname !~ '^_?(reg|aclitem|pg_)' AND coalesce(e.typtype, 'b') <> 'c')) AS portable \
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \
+     JOIN pg_type t ON t.oid = a.atttypid \
+     JOIN pg_type b ON b.oid = CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.oid END \
+     LEFT JOIN pg_type e ON e.oid = b.typelem \
+     WHERE c.relkind = 'r' AND c.relpersistence IN ('p', 'u') AND ",
+    ours!(),
+    " ORDER BY c.oid, a.attnum"
+);
+
+const SEQUENCES: &str = concat!(
+    "SELECT n.nspname::text AS schema, c.relname::text AS name, has_sequence_privilege(c.oid, 'SELECT') AS readable \
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND ",
+    ours!(),
+    " ORDER BY n.nspname COLLATE \"C\", c.relname COLLATE \"C\""
+);
+
+const VIEWS: &str = concat!(
+    "SELECT n.nspname::text AS schema, c.relname::text AS name \
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND c.relispopulated AND ",
+    ours!(),
+    " ORDER BY c.oid"
+);
+
+const REST: &str = "SELECT pg_encoding_to_char(encoding)::text AS encoding, pg_is_in_recovery() AS standby, \
+    (SELECT count(*) FROM pg_largeobject_metadata) AS large_objects, \
+    ARRAY(SELECT extname::text FROM pg_extension WHERE extconfig IS NOT NULL ORDER BY 1) AS extensions \
+    FROM pg_database WHERE datname = current_database()";
+
+/// Makes every session that reads or writes rows see and write values in one form, whatever the server's or the
+/// role's defaults are, and refuse to filter rows silently.
+pub const SESSION: &str = "SET search_path = ''; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; \
+    SET TimeZone = 'UTC'; SET bytea_output = 'hex'; SET extra_float_digits = 3; SET xmloption = 'content'; \
+    SET lc_monetary = 'C'; SET client_encoding = 'UTF8'; SET row_security = off; SET synchronize_seqscans = off";
+
+/// Reads the catalog. The session must have had [`SESSION`].
+///
+/// # Errors
+/// When a query fails.
+pub async fn read(connection: &mut PgConnection, postgres: &Postgres, database: &str) -> Result<Catalog, BackupError> {
+    read_rows(connection).await.map_err(|error| postgres.error(database, "reading the catalog", error).into())
+}
+
+async fn read_rows(connection: &mut PgConnection) -> Result<Catalog, sqlx::Error> {
+    let columns = sqlx::query(COLUMNS).fetch_all(&mut *connection).await?;
+    let mut by_table: std::collections::HashMap<i64, (Vec<Column>, bool)> = std::collections::HashMap::new();
+    for row in &columns {
+        let (list, portable) = by_table.entry(row.try_get("oid")?).or_insert_with(|| (Vec::new(), true));
+        list.push(Column { name: row.try_get("name")?, type_name: row.try_get("type")? });
+        *portable &= row.try_get::<bool, _>("portable")?;
+    }
+    let mut tables = Vec::new();
+    for row in &sqlx::query(TABLES).fetch_all(&mut *connection).await? {
+        let (columns, portable) = by_table.remove(&row.try_get("oid")?).unwrap_or((Vec::new(), true));
+        tables.push(Table {
+            name: name_of(row)?,
+            columns,
+            format: if portable { Format::Binary } else { Format::Text },
+            pages: count(row, "pages")?,
+            bytes: count(row, "bytes")?,
+            filenode: row.try_get("filenode")?,
+            unlogged: row.try_get("unlogged")?,
+            readable: row.try_get("readable")?,
+            heap: row.try_get("heap")?,
+        });
+    }
+    let mut sequences = Vec::new();
+    for row in &sqlx::query(SEQUENCES).fetch_all(&mut *connection).await? {
+        sequences.push((name_of(row)?, row.try_get("readable")?));
+    }
+    let views = sqlx::query(VIEWS).fetch_all(&mut *connection).await?;
+    let rest = sqlx::query(REST).fetch_one(&mut *connection).await?;
+    Ok(Catalog {
+        tables,
+        sequences,
+        materialized_views: views.iter().map(name_of).collect::<Result<_, _>>()?,
+        encoding: rest.try_get("encoding")?,
+        large_objects: rest.try_get("large_objects")?,
+        extension_tables: rest.try_get("extensions")?,
+        standby: rest.try_get("standby")?,
+    })
+}
+
+fn name_of(row: &sqlx::postgres::PgRow) -> Result<Name, sqlx::Error> {
+    Ok(Name { schema: row.try_get("schema")?, name: row.try_get("name")? })
+}
+
+fn count(row: &sqlx::postgres::PgRow, column: &str) -> Result<u64, sqlx::Error> {
+    Ok(u64::try_from(row.try_get::<Option<i64>, _>(column)?.unwrap_or_default()).unwrap_or_default())
+}
+
+/// Where the sequences stand.
+///
+/// # Errors
+/// When a query fails.
+pub async fn sequences(connection: &mut PgConnection, names: &[(Name, bool)]) -> Result<Vec<Sequence>, sqlx::Error> {
+    let mut sequences = Vec::new();
+    for (name, _) in names {
+        let sql = format!("SELECT last_value, is_called FROM {}", name.sql());
+        let row = sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_one(&mut *connection).await?;
+        sequences.push(Sequence { name: name.clone(), last_value: row.try_get(0)?, is_called: row.try_get(1)? });
+    }
+    Ok(sequences)
+}
+
+/// The versions in Temporal's tables `schema_version`, wherever they are; empty when there is none.
+///
+/// # Errors
+/// When a query fails.
+pub async fn schema_versions(
+    connection: &mut PgConnection,
+    tables: &[Table],
+) -> Result<Vec<SchemaVersion>, sqlx::Error> {
+    let mut versions = Vec::new();
+    for table in tables.iter().filter(|table| table.name.name == "schema_version") {
+        let has = |name: &str| table.columns.iter().any(|column| column.name == name);
+        if !(has("db_name") && has("curr_version")) {
+            continue;
+        }
+        let sql = format!("SELECT db_name::text, curr_version::text FROM {} ORDER BY 1", table.name.sql());
+        for row in &sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut *connection).await? {
+            versions.push(SchemaVersion { name: row.try_get(0)?, version: row.try_get(1)? });
+        }
+    }
+    Ok(versions)
+}

@@ -1,0 +1,313 @@
+//! A chunk: rows of one table as COPY writes them, named by a hash of what it holds.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::rows::{Format, Rows};
+use super::store::{Key, KeyError};
+
+/// The largest compressed chunk that is read back: far above what is ever written, against a store gone mad.
+pub const MAX_STORED: u64 = 2 << 30;
+
+const ID_CONTEXT: &str = "sexton 2026 backup chunk id v1";
+const ROW_CONTEXT: &str = "sexton 2026 backup row hash v1";
+
+/// The keys under which one table's rows are hashed: both follow from the signature of its columns, so that equal
+/// bytes under other columns are something else.
+#[derive(Clone)]
+pub struct Keys {
+    id: [u8; 32],
+    row: [u8; 32],
+    format: Format,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("format", &self.format).finish_non_exhaustive()
+    }
+}
+
+impl Keys {
+    /// The keys of a column signature.
+    #[must_use]
+    pub fn new(signature: &str, format: Format) -> Self {
+        let id = blake3::derive_key(ID_CONTEXT, signature.as_bytes());
+        let row = blake3::derive_key(ROW_CONTEXT, signature.as_bytes());
+        Self { id, row, format }
+    }
+
+    /// The name of a chunk of these bytes.
+    #[must_use]
+    pub fn id(&self, bytes: &[u8]) -> ChunkId {
+        ChunkId(*blake3::keyed_hash(&self.id, bytes).as_bytes())
+    }
+
+    /// The content hash of rows that lie one after the other and end where `ends` says.
+    #[must_use]
+    pub fn content(&self, bytes: &[u8], ends: &[usize]) -> Content {
+        let (mut sum, mut from) = (Content::default(), 0);
+        for end in ends {
+            if let Some(row) = bytes.get(from..*end) {
+                sum.add_row(*blake3::keyed_hash(&self.row, row).as_bytes());
+            }
+            from = *end;
+        }
+        sum
+    }
+
+    /// In which form the rows are.
+    #[must_use]
+    pub const fn format(&self) -> Format {
+        self.format
+    }
+}
+
+/// The name of a chunk: a keyed BLAKE3 of its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChunkId([u8; 32]);
+
+impl ChunkId {
+    /// Where it lies in the store.
+    ///
+    /// # Errors
+    /// Never in practice: hexadecimal digits make a key.
+    pub fn key(&self) -> Result<Key, KeyError> {
+        let text = self.to_string();
+        let (folder, _) = text.split_at(2);
+        Key::new(format!("chunks/{folder}/{text}"))
+    }
+}
+
+impl fmt::Display for ChunkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl fmt::Debug for ChunkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ChunkId({self})")
+    }
+}
+
+impl FromStr for ChunkId {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut id = [0; 32];
+        hex::decode_to_slice(text, &mut id).map_err(|_| format!("`{text}` is not the name of a chunk"))?;
+        Ok(Self(id))
+    }
+}
+
+/// What a set of rows holds, independent of their order and of how they lie in chunks: the number of rows, and the
+/// sum modulo 2^128 of the first 16 bytes (little endian) of each row's keyed BLAKE3. Equal sums with other rows do
+/// not happen by accident; against a forger the chunks' names stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Content {
+    /// How many rows.
+    pub rows: u64,
+    /// The sum.
+    pub sum: u128,
+}
+
+impl Content {
+    /// These rows and those together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self { rows: self.rows.wrapping_add(other.rows), sum: self.sum.wrapping_add(other.sum) }
+    }
+
+    fn add_row(&mut self, hash: [u8; 32]) {
+        let (low, _) = hash.split_at(16);
+        let value = low.iter().rev().fold(0u128, |sum, byte| (sum << 8) | u128::from(*byte));
+        *self = self.plus(Self { rows: 1, sum: value });
+    }
+
+    /// The sum as 32 hexadecimal digits.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        format!("{:032x}", self.sum)
+    }
+}
+
+/// Compresses a chunk: one zstd frame with its checksum.
+///
+/// # Errors
+/// When zstd runs out of memory.
+pub fn compress(bytes: &[u8], level: i32) -> std::io::Result<Bytes> {
+    let mut compressor = zstd::bulk::Compressor::new(level)?;
+    compressor.include_checksum(true)?;
+    compressor.include_contentsize(true)?;
+    compressor.compress(bytes).map(Bytes::from)
+}
+
+/// Why a stored chunk is not the one it is named for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChunkError {
+    /// zstd refuses it.
+    #[error("it does not decompress: {0}")]
+    Compression(String),
+    /// Its size is another.
+    #[error("it decompresses to {found} bytes instead of {expected}")]
+    Size {
+        /// What the manifest says.
+        expected: u64,
+        /// What came out.
+        found: u64,
+    },
+    /// Its hash is another.
+    #[error("its bytes hash to {0}")]
+    Hash(ChunkId),
+    /// It holds no whole rows.
+    #[error("its rows cannot be read: {0}")]
+    Rows(#[from] super::rows::RowsError),
+    /// Its rows are others.
+    #[error("it holds {found} rows that are not the {expected} of the manifest")]
+    Content {
+        /// Rows in the manifest.
+        expected: u64,
+        /// Rows found.
+        found: u64,
+    },
+}
+
+/// The bytes of a stored chunk, after it was proven to be the one that the manifest names.
+///
+/// # Errors
+/// Any [`ChunkError`].
+pub fn open(stored: &[u8], wanted: &ChunkRef, keys: &Keys) -> Result<Vec<u8>, ChunkError> {
+    let capacity = usize::try_from(wanted.bytes).unwrap_or(usize::MAX);
+    let declared = zstd::zstd_safe::get_frame_content_size(stored).ok().flatten();
+    if let Some(found) = declared.filter(|found| *found != wanted.bytes) {
+        return Err(ChunkError::Size { expected: wanted.bytes, found });
+    }
+    if declared.is_none() && wanted.bytes > MAX_STORED {
+        return Err(ChunkError::Compression("its size is not declared".into()));
+    }
+    let bytes = zstd::bulk::decompress(stored, capacity).map_err(|error| ChunkError::Compression(error.to_string()))?;
+    let found = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+    if found != wanted.bytes {
+        return Err(ChunkError::Size { expected: wanted.bytes, found });
+    }
+    let id = keys.id(&bytes);
+    if id == wanted.id { Ok(bytes) } else { Err(ChunkError::Hash(id)) }
+}
+
+/// The content of a chunk's bytes, read row by row.
+///
+/// # Errors
+/// When they are not whole rows.
+pub fn content_of(bytes: &[u8], keys: &Keys) -> Result<Content, ChunkError> {
+    let (mut out, mut ends) = (Vec::with_capacity(bytes.len()), Vec::new());
+    let mut rows = Rows::of_chunk(keys.format());
+    rows.feed(bytes, &mut out, &mut ends)?;
+    rows.finish()?;
+    Ok(keys.content(&out, &ends))
+}
+
+/// A chunk as a manifest names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChunkRef {
+    /// Its name.
+    pub id: ChunkId,
+    /// Its bytes before compression.
+    pub bytes: u64,
+    /// The size of its object.
+    pub stored: u64,
+    /// Its rows.
+    pub rows: u64,
+    /// The sum of its rows' hashes.
+    #[serde(with = "hex128")]
+    pub content: u128,
+}
+
+impl ChunkRef {
+    /// What its rows hold.
+    #[must_use]
+    pub const fn content(&self) -> Content {
+        Content { rows: self.rows, sum: self.content }
+    }
+}
+
+impl Serialize for ChunkId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ChunkId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// 128 bits as 32 hexadecimal digits.
+pub(super) mod hex128 {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+    pub(in super::super) fn serialize<S: Serializer>(value: &u128, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{value:032x}"))
+    }
+
+    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u128, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text.len() != 32 {
+            return Err(serde::de::Error::custom("a content hash has 32 hexadecimal digits"));
+        }
+        u128::from_str_radix(&text, 16).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn keys() -> Keys {
+        Keys::new("t(a text)", Format::Text)
+    }
+
+    fn content(rows: &[String]) -> Content {
+        let text: String = rows.iter().map(|row| format!("{row}\n")).collect();
+        content_of(text.as_bytes(), &keys()).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn the_content_hash_does_not_know_order_or_boundaries(mut rows in proptest::collection::vec("[a-z]{0,8}", 0..20), cut in any::<usize>()) {
+            let whole = content(&rows);
+            let (left, right) = rows.split_at(cut % (rows.len() + 1));
+            prop_assert_eq!(content(left).plus(content(right)), whole);
+            rows.reverse();
+            prop_assert_eq!(content(&rows), whole);
+            rows.push("one more".into());
+            prop_assert_ne!(content(&rows), whole);
+        }
+
+        #[test]
+        fn a_chunk_opens_to_what_it_was_and_no_flipped_bit_passes(bytes in proptest::collection::vec(any::<u8>(), 1..3000), at in any::<usize>(), bit in 0..8u8) {
+            let keys = keys();
+            let mut stored = compress(&bytes, 1).unwrap().to_vec();
+            let wanted = ChunkRef { id: keys.id(&bytes), bytes: bytes.len() as u64, stored: stored.len() as u64, rows: 0, content: 0 };
+            prop_assert_eq!(open(&stored, &wanted, &keys), Ok(bytes.clone()));
+            let at = at % stored.len();
+            stored[at] ^= 1 << bit;
+            if let Ok(opened) = open(&stored, &wanted, &keys) {
+                prop_assert_eq!(opened, bytes);
+            }
+            stored.truncate(at);
+            prop_assert!(open(&stored, &wanted, &keys).is_err());
+        }
+    }
+
+    #[test]
+    fn equal_bytes_under_other_columns_are_another_chunk() {
+        assert_ne!(keys().id(b"x"), Keys::new("t(b text)", Format::Text).id(b"x"));
+    }
+}

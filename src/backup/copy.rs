@@ -1,0 +1,182 @@
+//! Reads rows with COPY and cuts them into pieces of whole rows; memory is bounded by a piece and the largest row.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use sqlx::PgConnection;
+use tokio_util::sync::CancellationToken;
+
+use super::error::BackupError;
+use super::manifest::{Column, Name};
+use super::rows::{Format, Rows};
+use crate::clients::postgres::{Postgres, quote_identifier};
+
+/// A COPY that sends nothing for so long is given up: it would hold back vacuum for as long as it hangs.
+const STALL: Duration = Duration::from_secs(600);
+
+/// Pages of a table that are read in one go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pages {
+    /// The first page.
+    pub from: u64,
+    /// The page after the last one; `None` reads to the end, wherever that is by then.
+    pub to: Option<u64>,
+}
+
+/// The page ranges of a table, each of about `range_bytes`. Rows longer than a page lie elsewhere (TOAST), so the
+/// pages of a range are fewer the more of the table lies there. Boundaries depend only on the average, rounded to a
+/// power of two, so that a growing table keeps the ranges it had.
+#[must_use]
+pub fn ranges(pages: u64, bytes: u64, range_bytes: u64) -> Vec<Pages> {
+    let per_page = bytes.checked_div(pages).unwrap_or(0).max(8192);
+    let wanted = (range_bytes / per_page).max(1);
+    let step = 1u64 << wanted.ilog2();
+    let count = pages.div_ceil(step).max(1);
+    let range = |index: u64| Pages { from: index * step, to: (index + 1 < count).then(|| (index + 1) * step) };
+    (0..count).map(range).collect()
+}
+
+/// The statement that copies pages of a table out.
+#[must_use]
+pub fn out_sql(name: &Name, columns: &[Column], format: Format, pages: Option<Pages>) -> String {
+    let condition = match pages {
+        None => String::new(),
+        Some(Pages { from: 0, to: None }) => String::new(),
+        Some(Pages { from, to: None }) => format!(" WHERE ctid >= '({from},0)'::tid"),
+        Some(Pages { from, to: Some(to) }) => format!(" WHERE ctid >= '({from},0)'::tid AND ctid < '({to},0)'::tid"),
+    };
+    let columns = column_list(columns);
+    format!("COPY (SELECT {columns} FROM ONLY {}{condition}) TO STDOUT (FORMAT {})", name.sql(), format.keyword())
+}
+
+/// The names of the columns as SQL.
+#[must_use]
+pub fn column_list(columns: &[Column]) -> String {
+    columns.iter().map(|column| quote_identifier(&column.name)).collect::<Vec<_>>().join(", ")
+}
+
+/// Whole rows, one after the other.
+#[derive(Debug, Default)]
+pub struct Piece {
+    /// Their bytes.
+    pub bytes: Vec<u8>,
+    /// Where each ends.
+    pub ends: Vec<usize>,
+}
+
+/// What a read is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Source<'a> {
+    /// The server, for messages.
+    pub postgres: &'a Postgres,
+    /// The database.
+    pub database: &'a str,
+    /// The table.
+    pub name: &'a Name,
+    /// In which form it is copied.
+    pub format: Format,
+    /// Ends the read.
+    pub cancel: &'a CancellationToken,
+}
+
+/// The rows of one COPY statement, in pieces, in order. While no piece is asked for, the server waits.
+pub struct Reader<'a> {
+    source: Source<'a>,
+    stream: BoxStream<'a, Result<Bytes, sqlx::Error>>,
+    rows: Rows,
+    piece: Piece,
+    piece_bytes: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// Runs a COPY statement, whose rows come in pieces of about `piece_bytes`.
+    ///
+    /// # Errors
+    /// When the server refuses it. The connection is of no use after an error.
+    pub async fn start(
+        connection: &'a mut PgConnection,
+        source: Source<'a>,
+        sql: &'a str,
+        piece_bytes: usize,
+    ) -> Result<Self, BackupError> {
+        let started = tokio::time::timeout(STALL, connection.copy_out_raw(sql)).await;
+        let stream = started.map_err(|_| source.stalled())?.map_err(|error| source.failed(error))?;
+        Ok(Self { source, stream, rows: Rows::of_stream(source.format), piece: Piece::default(), piece_bytes })
+    }
+
+    /// The next piece, of at least one row; `None` at the end.
+    ///
+    /// # Errors
+    /// When the server or the connection fails, nothing comes for ten minutes, or the run is cancelled.
+    pub async fn next(&mut self) -> Result<Option<Piece>, BackupError> {
+        let broken = |source: &Source<'_>, cause| BackupError::Stream { relation: source.name.to_string(), cause };
+        loop {
+            let next = tokio::time::timeout(STALL, self.stream.next());
+            let next = self.source.cancel.run_until_cancelled(next).await.ok_or(BackupError::Cancelled)?;
+            let Some(data) = next.map_err(|_| self.source.stalled())? else { break };
+            let data = data.map_err(|error| self.source.failed(error))?;
+            let fed = self.rows.feed(&data, &mut self.piece.bytes, &mut self.piece.ends);
+            fed.map_err(|cause| broken(&self.source, cause))?;
+            if self.piece.bytes.len() >= self.piece_bytes
+                && let Some(end) = self.piece.ends.last().copied()
+            {
+                let bytes = self.piece.bytes.split_off(end);
+                return Ok(Some(std::mem::replace(&mut self.piece, Piece { bytes, ends: Vec::new() })));
+            }
+        }
+        self.rows.finish().map_err(|cause| broken(&self.source, cause))?;
+        let last = std::mem::take(&mut self.piece);
+        Ok((!last.ends.is_empty()).then_some(last))
+    }
+}
+
+impl std::fmt::Debug for Reader<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reader").field("source", &self.source).finish_non_exhaustive()
+    }
+}
+
+impl Source<'_> {
+    fn doing(&self) -> String {
+        format!("copying {}", self.name)
+    }
+
+    fn failed(&self, error: sqlx::Error) -> BackupError {
+        self.postgres.error(self.database, &self.doing(), error).into()
+    }
+
+    fn stalled(&self) -> BackupError {
+        BackupError::Stalled { doing: self.doing(), seconds: STALL.as_secs() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn ranges_cover_every_page_once_and_the_last_is_open(pages in 0u64..5_000, toast in 0u64..1 << 32, size in 1u64 << 16..1 << 26) {
+            let ranges = ranges(pages, pages * 8192 + toast, size);
+            prop_assert_eq!(ranges[0].from, 0);
+            for pair in ranges.windows(2) {
+                prop_assert_eq!(pair[0].to, Some(pair[1].from));
+                prop_assert!(pair[0].from < pair[1].from);
+            }
+            prop_assert_eq!(ranges.last().unwrap().to, None);
+        }
+    }
+
+    #[test]
+    fn a_range_is_read_by_its_tids() {
+        let name = Name { schema: "public".into(), name: "a\"b".into() };
+        let columns = [Column { name: "x y".into(), type_name: "text".into() }];
+        let sql = |pages| out_sql(&name, &columns, Format::Binary, pages);
+        assert_eq!(sql(None), "COPY (SELECT \"x y\" FROM ONLY \"public\".\"a\"\"b\") TO STDOUT (FORMAT binary)");
+        let pages = Some(Pages { from: 8, to: Some(16) });
+        assert!(sql(pages).contains("WHERE ctid >= '(8,0)'::tid AND ctid < '(16,0)'::tid"));
+    }
+}

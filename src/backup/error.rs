@@ -1,0 +1,238 @@
+use crate::backup::chunk::ChunkError;
+use crate::backup::rows::RowsError;
+use crate::backup::store::{KeyError, StoreError};
+use crate::clients::postgres::PostgresError;
+use crate::failure::{Explain, Kind};
+
+/// What can go wrong with a backup or a restore.
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    /// The server.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The run was asked to stop.
+    #[error("stopped before it was done")]
+    Cancelled,
+    /// No database was named.
+    #[error("no database to back up is named")]
+    NoDatabases,
+    /// Tables that the role may not read.
+    #[error("role `{role}` may not read {} in database `{database}`", list(relations))]
+    Unreadable {
+        /// The role.
+        role: String,
+        /// The database.
+        database: String,
+        /// Tables and sequences, qualified.
+        relations: Vec<String>,
+    },
+    /// Large objects, which COPY does not reach.
+    #[error("database `{database}` holds {count} large objects, which this backup would lose")]
+    LargeObjects {
+        /// The database.
+        database: String,
+        /// How many.
+        count: i64,
+    },
+    /// Tables whose contents a standby does not have.
+    #[error("{} of database `{database}` are unlogged, and a standby does not have their rows", list(relations))]
+    UnloggedOnStandby {
+        /// The database.
+        database: String,
+        /// The tables.
+        relations: Vec<String>,
+    },
+    /// The schema changed between the snapshot and the locks.
+    #[error("the schema of database `{database}` changed while the backup began ({relation})")]
+    SchemaChanged {
+        /// The database.
+        database: String,
+        /// Which table.
+        relation: String,
+    },
+    /// `pg_dump` failed.
+    #[error("pg_dump of database `{database}` failed: {message}")]
+    PgDump {
+        /// The database.
+        database: String,
+        /// The end of what it said.
+        message: String,
+    },
+    /// The server sent what is no COPY stream.
+    #[error("copying {relation}")]
+    Stream {
+        /// The table.
+        relation: String,
+        /// What is wrong.
+        #[source]
+        cause: RowsError,
+    },
+    /// Nothing came for too long.
+    #[error("nothing came for {seconds} s while {doing}")]
+    Stalled {
+        /// What was being done.
+        doing: String,
+        /// For how long, in seconds.
+        seconds: u64,
+    },
+    /// A task of our own died.
+    #[error("an internal task failed: {0}")]
+    Internal(String),
+    /// No such backup.
+    #[error("{location} has no backup `{id}`")]
+    NoBackup {
+        /// The store.
+        location: String,
+        /// The identifier.
+        id: String,
+    },
+    /// A text that is no backup's identifier.
+    #[error("`{0}` is not the identifier of a backup")]
+    BadId(String),
+    /// A manifest that cannot be used.
+    #[error("the manifest of backup `{id}` cannot be read: {message}")]
+    Manifest {
+        /// The identifier.
+        id: String,
+        /// Why.
+        message: String,
+    },
+    /// The backup has no such database.
+    #[error("backup `{id}` has no database `{database}`; it has {}", list(has))]
+    NoSuchDatabase {
+        /// The identifier.
+        id: String,
+        /// What was asked for.
+        database: String,
+        /// What there is.
+        has: Vec<String>,
+    },
+    /// Something is in the database to restore into.
+    #[error("database `{database}` at {host} is not empty: it has {}", list(objects))]
+    NotEmpty {
+        /// `host:port`.
+        host: String,
+        /// The database.
+        database: String,
+        /// What is there.
+        objects: Vec<String>,
+    },
+    /// The target's major version is older than the source's.
+    #[error("the backup is of PostgreSQL {source_major} and the target is PostgreSQL {target_major}")]
+    TargetOlder {
+        /// Of the backup.
+        source_major: u32,
+        /// Of the target.
+        target_major: u32,
+    },
+    /// A statement of the schema failed.
+    #[error("restoring the schema ({stage}) failed at: {statement}")]
+    Schema {
+        /// `pre-data` or `post-data`.
+        stage: &'static str,
+        /// The beginning of the statement.
+        statement: String,
+        /// The server's answer.
+        #[source]
+        cause: Box<PostgresError>,
+    },
+    /// A chunk that a restore needs is not what it should be.
+    #[error("chunk {id} of {relation} is damaged")]
+    Chunk {
+        /// Its name.
+        id: String,
+        /// The table.
+        relation: String,
+        /// How.
+        #[source]
+        cause: ChunkError,
+    },
+    /// A comparison found differences.
+    #[error("{subject} is not what the backup says: {}", list(findings))]
+    Differs {
+        /// The backup or the restored database.
+        subject: String,
+        /// What differs.
+        findings: Vec<String>,
+    },
+    /// A comparison could not be finished.
+    #[error("{subject} could not be verified: {}", list(reasons))]
+    Unverified {
+        /// The backup or the restored database.
+        subject: String,
+        /// Why not.
+        reasons: Vec<String>,
+    },
+}
+
+/// The first few of a list, and how many more there are.
+fn list(items: &[String]) -> String {
+    const SHOWN: usize = 5;
+    let mut text = items.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    if items.len() > SHOWN {
+        text.push_str(&format!(" and {} more", items.len() - SHOWN));
+    }
+    text
+}
+
+impl From<KeyError> for BackupError {
+    fn from(error: KeyError) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl Explain for BackupError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Postgres(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+            Self::Cancelled => Kind::Cancelled,
+            Self::NoDatabases => Kind::Config,
+            Self::BadId(_) | Self::NoBackup { .. } | Self::NoSuchDatabase { .. } => Kind::Usage,
+            Self::Unreadable { .. }
+            | Self::LargeObjects { .. }
+            | Self::UnloggedOnStandby { .. }
+            | Self::SchemaChanged { .. }
+            | Self::NotEmpty { .. }
+            | Self::TargetOlder { .. } => Kind::Refused,
+            Self::Differs { .. } | Self::Chunk { .. } => Kind::VerificationFailed,
+            Self::Unverified { .. } => Kind::CouldNotVerify,
+            _ => Kind::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Postgres(error) => return error.hint(),
+            Self::Store(error) => return error.hint(),
+            Self::NoDatabases => "name the databases of the PostgreSQL connection in the configuration".to_owned(),
+            Self::Unreadable { role, .. } => {
+                format!("run `GRANT pg_read_all_data TO \"{role}\"`, or log in as the owner of the tables")
+            }
+            Self::LargeObjects { .. } => {
+                "move them into bytea columns, or back this database up with pg_dump".to_owned()
+            }
+            Self::UnloggedOnStandby { .. } => "back up from the primary".to_owned(),
+            Self::SchemaChanged { .. } => "run it again when no migration is running".to_owned(),
+            Self::PgDump { .. } => "run pg_dump --schema-only by hand as the same role to see all of it".to_owned(),
+            Self::NoBackup { .. } | Self::BadId(_) => "`sexton backup list` shows the identifiers".to_owned(),
+            Self::NotEmpty { database, .. } => {
+                format!("restore into a new database: `DROP DATABASE \"{database}\"; CREATE DATABASE \"{database}\"`")
+            }
+            Self::TargetOlder { source_major, .. } => {
+                format!("restore into PostgreSQL {source_major} or newer")
+            }
+            Self::Schema { statement, .. } if statement.contains("CREATE EXTENSION") => {
+                "install the extension's package on the server, or have a superuser create it in template1".to_owned()
+            }
+            Self::Manifest { .. } | Self::Chunk { .. } | Self::Differs { .. } => {
+                "do not rely on this backup; take a new one and look at the disk below the store".to_owned()
+            }
+            Self::Unverified { .. } => "run it again when the cause is gone; until then it is not a pass".to_owned(),
+            _ => return None,
+        })
+    }
+}

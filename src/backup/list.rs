@@ -1,0 +1,95 @@
+//! What backups there are.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::error::BackupError;
+use super::manifest::{self, BackupId, Manifest};
+use super::store::Store;
+use crate::failure::{Failure, chain};
+
+/// One backup of a listing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Listed {
+    /// Its manifest can be read.
+    Readable(Summary),
+    /// It cannot, and nobody should count on the backup.
+    Unreadable {
+        /// The identifier.
+        id: BackupId,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A backup in a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// The identifier.
+    pub id: BackupId,
+    /// When it began.
+    pub started: Timestamp,
+    /// When it was complete.
+    pub finished: Timestamp,
+    /// The databases in it.
+    pub databases: Vec<String>,
+    /// Tables.
+    pub tables: usize,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of rows before compression.
+    pub raw_bytes: u64,
+    /// Bytes of its chunks in the store, each counted once, shared with other backups or not.
+    pub stored_bytes: u64,
+}
+
+/// All backups, newest first; one whose manifest is damaged is among them.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn list(store: &dyn Store) -> Result<Vec<Listed>, BackupError> {
+    let mut listed = Vec::new();
+    for id in manifest::ids(store).await? {
+        listed.push(match manifest::load(store, &id).await {
+            Ok(manifest) => Listed::Readable(summary(&manifest)),
+            Err(error @ BackupError::Manifest { .. }) => Listed::Unreadable { id, reason: chain(&error) },
+            // Removed since the listing.
+            Err(BackupError::NoBackup { .. }) => continue,
+            Err(BackupError::Store(error @ super::store::StoreError::TooLarge { .. })) => {
+                Listed::Unreadable { id, reason: Failure::from(error).message }
+            }
+            Err(error) => return Err(error),
+        });
+    }
+    Ok(listed)
+}
+
+/// The manifest of a backup; `latest` is the newest one, and an error when that cannot be read: an older one must not pass for it.
+///
+/// # Errors
+/// When there is none, or it cannot be read.
+pub async fn show(store: &dyn Store, id: &str) -> Result<Manifest, BackupError> {
+    if id != "latest" {
+        return manifest::load(store, &id.parse()?).await;
+    }
+    let newest = manifest::ids(store).await?.into_iter().next();
+    let newest = newest.ok_or_else(|| BackupError::NoBackup { location: store.location(), id: id.to_owned() })?;
+    manifest::load(store, &newest).await
+}
+
+fn summary(manifest: &Manifest) -> Summary {
+    let tables = || manifest.databases.iter().flat_map(|database| &database.tables);
+    let chunks: std::collections::HashMap<_, _> =
+        tables().flat_map(|table| &table.chunks).map(|chunk| (chunk.id, chunk.stored)).collect();
+    Summary {
+        id: manifest.id.clone(),
+        started: manifest.started,
+        finished: manifest.finished,
+        databases: manifest.databases.iter().map(|database| database.name.clone()).collect(),
+        tables: tables().count(),
+        rows: tables().map(|table| table.rows).sum(),
+        raw_bytes: tables().map(|table| table.bytes).sum(),
+        stored_bytes: chunks.values().sum(),
+    }
+}

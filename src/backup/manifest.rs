@@ -1,0 +1,418 @@
+//! The manifest: what a backup consists of. It is written last, so a backup exists when its manifest does.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::chunk::{ChunkRef, Content, Keys, hex128};
+use super::error::BackupError;
+use super::rows::Format;
+use super::store::{Key, Store, StoreError};
+
+/// The version of the format that is written; readers refuse others.
+pub const FORMAT: u32 = 1;
+/// The largest manifest that is read.
+const MAX_MANIFEST: u64 = 1 << 30;
+
+/// The identifier of a backup: the UTC instant it began and some random digits, `20260131T235959Z-1f2e3d4c`. Their
+/// order as text is their order in time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct BackupId(String);
+
+impl BackupId {
+    /// A new one for a backup that begins at this instant.
+    #[must_use]
+    pub fn new(now: Timestamp) -> Self {
+        let random = uuid::Uuid::new_v4().simple().to_string();
+        Self(format!("{}-{}", now.strftime("%Y%m%dT%H%M%SZ"), random.get(..8).unwrap_or_default()))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn object(&self, name: &str) -> Result<Key, BackupError> {
+        Ok(Key::new(format!("backups/{self}/{name}"))?)
+    }
+}
+
+impl fmt::Display for BackupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for BackupId {
+    type Err = BackupError;
+
+    fn from_str(text: &str) -> Result<Self, BackupError> {
+        let bytes = text.as_bytes();
+        let fits = bytes.len() == 25
+            && bytes.iter().enumerate().all(|(at, byte)| match at {
+                8 => *byte == b'T',
+                15 => *byte == b'Z',
+                16 => *byte == b'-',
+                17.. => byte.is_ascii_digit() || (b'a'..=b'f').contains(byte),
+                _ => byte.is_ascii_digit(),
+            });
+        if fits { Ok(Self(text.to_owned())) } else { Err(BackupError::BadId(text.chars().take(80).collect())) }
+    }
+}
+
+impl TryFrom<String> for BackupId {
+    type Error = BackupError;
+
+    fn try_from(text: String) -> Result<Self, BackupError> {
+        text.parse()
+    }
+}
+
+impl From<BackupId> for String {
+    fn from(id: BackupId) -> Self {
+        id.0
+    }
+}
+
+/// One backup of one or more databases.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The version of sexton that wrote it.
+    pub written_by: String,
+    /// Its identifier.
+    pub id: BackupId,
+    /// When the backup began.
+    pub started: Timestamp,
+    /// When everything but the manifest was stored.
+    pub finished: Timestamp,
+    /// The databases, each consistent in itself.
+    pub databases: Vec<Database>,
+}
+
+/// One database as it was at one instant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// Its name.
+    pub name: String,
+    /// `server_version_num`.
+    pub server_version: u32,
+    /// Character encoding.
+    pub encoding: String,
+    /// The instant of the snapshot, by the server's clock.
+    pub snapshot_at: Timestamp,
+    /// The write-ahead log's position right after the snapshot: everything in the backup lies before it.
+    pub snapshot_lsn: String,
+    /// Temporal's schema versions, when this is a database of Temporal's.
+    pub schema_versions: Vec<SchemaVersion>,
+    /// The schema without indexes and constraints, as `pg_dump --section=pre-data` writes it.
+    pub pre_data: String,
+    /// The rest of the schema.
+    pub post_data: String,
+    /// Sequences and where they stood.
+    pub sequences: Vec<Sequence>,
+    /// Materialized views to fill again, in the order in which they were made.
+    pub materialized_views: Vec<Name>,
+    /// The tables.
+    pub tables: Vec<Table>,
+    /// What the backup knows that it does not hold.
+    pub not_covered: Vec<String>,
+}
+
+/// A row of Temporal's `schema_version`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SchemaVersion {
+    /// `db_name` of the row.
+    pub name: String,
+    /// `curr_version` of the row.
+    pub version: String,
+}
+
+/// A name within a schema.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Name {
+    /// The schema.
+    pub schema: String,
+    /// The name.
+    pub name: String,
+}
+
+impl Name {
+    /// As SQL writes it.
+    #[must_use]
+    pub fn sql(&self) -> String {
+        use crate::clients::postgres::quote_identifier;
+        format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.name))
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+/// A sequence and where it stood.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sequence {
+    /// Its name.
+    pub name: Name,
+    /// `last_value`.
+    pub last_value: i64,
+    /// `is_called`.
+    pub is_called: bool,
+}
+
+/// A column that is copied; generated ones are not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its type as `format_type` writes it with an empty search path.
+    #[serde(rename = "type")]
+    pub type_name: String,
+}
+
+/// A table and where its rows lie.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Table {
+    /// Its name.
+    pub name: Name,
+    /// In which form its rows were copied.
+    pub copy_format: Format,
+    /// The copied columns in their order.
+    pub columns: Vec<Column>,
+    /// How many rows.
+    pub rows: u64,
+    /// Bytes of COPY output, without header and trailer.
+    pub bytes: u64,
+    /// The sum of the rows' hashes ([`Content`]).
+    #[serde(with = "hex128")]
+    pub content: u128,
+    /// The rows, in chunks.
+    pub chunks: Vec<ChunkRef>,
+}
+
+impl Table {
+    /// What its rows are hashed with.
+    #[must_use]
+    pub fn keys(&self) -> Keys {
+        keys(&self.columns, self.copy_format)
+    }
+
+    /// What its rows hold.
+    #[must_use]
+    pub const fn content(&self) -> Content {
+        Content { rows: self.rows, sum: self.content }
+    }
+}
+
+/// The keys for rows of these columns.
+#[must_use]
+pub fn keys(columns: &[Column], format: Format) -> Keys {
+    // JSON, because names may hold any separator.
+    let signature = serde_json::to_string(&(format, columns)).unwrap_or_default();
+    Keys::new(&signature, format)
+}
+
+impl Manifest {
+    /// The database of this name.
+    ///
+    /// # Errors
+    /// [`BackupError::NoSuchDatabase`].
+    pub fn database(&self, name: &str) -> Result<&Database, BackupError> {
+        self.databases.iter().find(|database| database.name == name).ok_or_else(|| BackupError::NoSuchDatabase {
+            id: self.id.to_string(),
+            database: name.to_owned(),
+            has: self.databases.iter().map(|database| database.name.clone()).collect(),
+        })
+    }
+
+    /// Reads a manifest from its bytes and the hash that was stored beside it.
+    ///
+    /// # Errors
+    /// Why it cannot be relied on.
+    pub fn read(bytes: &[u8], sum: &[u8]) -> Result<Self, String> {
+        let expected = String::from_utf8_lossy(sum);
+        let expected = expected.split_whitespace().next().unwrap_or_default();
+        if blake3::hash(bytes).to_hex().as_str() != expected {
+            return Err("its bytes do not match the hash stored beside it".into());
+        }
+        #[derive(Deserialize)]
+        struct Version {
+            format: u32,
+        }
+        let version: Version = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if version.format != FORMAT {
+            return Err(format!("it has format {}, this version reads format {FORMAT}", version.format));
+        }
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        for table in manifest.databases.iter().flat_map(|database| &database.tables) {
+            let sum = table.chunks.iter().fold(Content::default(), |sum, chunk| sum.plus(chunk.content()));
+            if sum != table.content() {
+                return Err(format!("the chunks of table {} do not add up to it", table.name));
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// The bytes of the manifest and of the hash beside it (as `b3sum` writes it).
+    ///
+    /// # Errors
+    /// Never in practice.
+    pub fn write(&self) -> Result<(Bytes, Bytes), serde_json::Error> {
+        let bytes = serde_json::to_vec(self)?;
+        let sum = format!("{}  manifest.json\n", blake3::hash(&bytes).to_hex());
+        Ok((bytes.into(), sum.into()))
+    }
+}
+
+/// Stores a manifest; with that the backup exists.
+///
+/// # Errors
+/// When it could not be stored, or its identifier is taken.
+pub async fn commit(store: &dyn Store, manifest: &Manifest) -> Result<(), BackupError> {
+    let id = &manifest.id;
+    let (bytes, sum) =
+        manifest.write().map_err(|error| BackupError::Manifest { id: id.to_string(), message: error.to_string() })?;
+    store.put(&id.object("manifest.b3")?, sum).await?;
+    if store.put_if_absent(&id.object("manifest.json")?, bytes).await? {
+        return Ok(());
+    }
+    Err(BackupError::Manifest { id: id.to_string(), message: "another backup has the same identifier".into() })
+}
+
+/// Reads the manifest of a backup.
+///
+/// # Errors
+/// [`BackupError::NoBackup`], [`BackupError::Manifest`], or what the store says.
+pub async fn load(store: &dyn Store, id: &BackupId) -> Result<Manifest, BackupError> {
+    let bytes = match store.get(&id.object("manifest.json")?, MAX_MANIFEST).await {
+        Err(StoreError::NotFound { location, .. }) => {
+            return Err(BackupError::NoBackup { location, id: id.to_string() });
+        }
+        other => other?,
+    };
+    let bad = |message: String| BackupError::Manifest { id: id.to_string(), message };
+    let sum = match store.get(&id.object("manifest.b3")?, 4096).await {
+        Err(StoreError::NotFound { .. }) => return Err(bad("the hash beside it is missing".into())),
+        other => other?,
+    };
+    let manifest = Manifest::read(&bytes, &sum).map_err(bad)?;
+    if &manifest.id == id { Ok(manifest) } else { Err(bad(format!("it is the manifest of `{}`", manifest.id))) }
+}
+
+/// The identifiers of all backups that have a manifest, newest first. Folders of other names are left out.
+///
+/// # Errors
+/// When the listing fails.
+pub async fn ids(store: &dyn Store) -> Result<Vec<BackupId>, BackupError> {
+    let entries = store.list("backups/").await?;
+    let mut ids: Vec<BackupId> = entries
+        .iter()
+        .filter_map(|entry| entry.key.as_str().strip_prefix("backups/")?.strip_suffix("/manifest.json")?.parse().ok())
+        .collect();
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(ids)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn manifest(name: String, rows: Vec<(u64, u128)>, sql: String) -> Manifest {
+        let keys = Keys::new("x", Format::Text);
+        let chunks: Vec<ChunkRef> = rows
+            .iter()
+            .map(|(rows, content)| ChunkRef {
+                id: keys.id(&rows.to_be_bytes()),
+                bytes: *rows,
+                stored: 7,
+                rows: *rows,
+                content: *content,
+            })
+            .collect();
+        let sum = chunks.iter().fold(Content::default(), |sum, chunk| sum.plus(chunk.content()));
+        let table = Name { schema: "public".into(), name };
+        Manifest {
+            format: FORMAT,
+            written_by: "0".into(),
+            id: BackupId::new(Timestamp::UNIX_EPOCH),
+            started: Timestamp::UNIX_EPOCH,
+            finished: Timestamp::UNIX_EPOCH,
+            databases: vec![Database {
+                name: "main".into(),
+                server_version: 150_018,
+                encoding: "UTF8".into(),
+                snapshot_at: Timestamp::UNIX_EPOCH,
+                snapshot_lsn: "0/0".into(),
+                schema_versions: vec![],
+                pre_data: sql.clone(),
+                post_data: sql,
+                sequences: vec![Sequence { name: table.clone(), last_value: i64::MIN, is_called: true }],
+                materialized_views: vec![],
+                tables: vec![Table {
+                    name: table,
+                    copy_format: Format::Binary,
+                    columns: vec![],
+                    rows: sum.rows,
+                    bytes: 1,
+                    content: sum.sum,
+                    chunks,
+                }],
+                not_covered: vec![],
+            }],
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_manifest_reads_back_and_no_changed_byte_passes(
+            name in ".{0,10}",
+            rows in proptest::collection::vec((any::<u64>(), any::<u128>()), 0..4),
+            sql in ".{0,40}",
+            at in any::<usize>(),
+        ) {
+            let manifest = manifest(name, rows, sql);
+            let (bytes, sum) = manifest.write().unwrap();
+            prop_assert_eq!(Manifest::read(&bytes, &sum), Ok(manifest));
+            let mut changed = bytes.to_vec();
+            let at = at % changed.len();
+            changed[at] ^= 4;
+            prop_assert!(Manifest::read(&changed, &sum).is_err());
+        }
+    }
+
+    #[test]
+    fn another_format_is_refused_by_its_number() {
+        let mut manifest = manifest("t".into(), vec![], String::new());
+        manifest.format = 2;
+        let (bytes, sum) = manifest.write().unwrap();
+        assert_eq!(Manifest::read(&bytes, &sum), Err("it has format 2, this version reads format 1".into()));
+    }
+
+    #[test]
+    fn identifiers_read_back_and_lead_nowhere_else() {
+        let id = BackupId::new(Timestamp::now());
+        assert_eq!(id.as_str().parse::<BackupId>().ok(), Some(id));
+        for text in
+            ["", "../../etc", "20260131T235959Z-1f2e3d4", "20260131T235959Z-1F2E3D4C", "20260131T235959Z/1f2e3d4c"]
+        {
+            assert!(text.parse::<BackupId>().is_err(), "{text}");
+        }
+    }
+}

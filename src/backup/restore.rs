@@ -1,0 +1,258 @@
+//! Puts one database of a backup into an empty one, and compares it with the manifest.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::{StreamExt, TryStreamExt};
+use serde::Serialize;
+use sqlx::{Connection, PgConnection};
+use tokio::task::JoinSet;
+
+use super::catalog;
+use super::chunk::{self, ChunkRef, Keys, MAX_STORED};
+use super::compare::{self, TableVerdict};
+use super::copy::column_list;
+use super::error::BackupError;
+use super::manifest::{BackupId, Database, Manifest, Table};
+use super::rows::{BINARY_HEADER, BINARY_TRAILER, Format};
+use super::schema;
+use super::store::Store;
+use crate::clients::postgres::{Postgres, quote_literal};
+use crate::context::Context;
+use crate::progress::Unit;
+
+/// A server that takes no data for so long is given up.
+const STALL: Duration = Duration::from_secs(600);
+/// Chunks per connection that are fetched ahead.
+const AHEAD: usize = 2;
+/// Bytes that are sent to the server in one message.
+const MESSAGE_BYTES: usize = 256 << 10;
+
+/// Where to restore to.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The server.
+    pub postgres: Postgres,
+    /// The database; it exists and is empty.
+    pub database: String,
+    /// Tables that are filled at once.
+    pub jobs: usize,
+}
+
+/// What a restore came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RestoreReport {
+    /// The backup.
+    pub id: BackupId,
+    /// The database in the backup.
+    pub source: String,
+    /// The database it was restored to.
+    pub target: String,
+    /// Rows that were restored.
+    pub rows: u64,
+    /// Bytes of rows.
+    pub bytes: u64,
+    /// How long it took, the comparison included, in milliseconds.
+    pub millis: u64,
+    /// How each table compares with the manifest.
+    pub tables: Vec<TableVerdict>,
+}
+
+impl RestoreReport {
+    /// `Ok` only when every table is what the manifest says.
+    ///
+    /// # Errors
+    /// [`BackupError::Differs`] or [`BackupError::Unverified`].
+    pub fn verdict(&self) -> Result<(), BackupError> {
+        compare::verdict(&format!("database `{}` restored from backup `{}`", self.target, self.id), &self.tables)
+    }
+
+    /// Tables that were made.
+    #[must_use]
+    pub fn changed(&self) -> usize {
+        self.tables.len()
+    }
+}
+
+/// Restores a database of a backup: schema, rows, indexes and constraints, sequences, materialized views, statistics;
+/// then reads everything back and compares. The report must be asked for its [`RestoreReport::verdict`].
+///
+/// A restore that broke off leaves a database that is not empty, which the next one refuses.
+///
+/// # Errors
+/// [`BackupError::NotEmpty`] and [`BackupError::TargetOlder`] before anything is changed; then whatever fails first.
+pub async fn restore(
+    store: &Arc<dyn Store>,
+    manifest: &Manifest,
+    database: &str,
+    target: &Target,
+    ctx: &Context,
+) -> Result<RestoreReport, BackupError> {
+    let clock = std::time::Instant::now();
+    let source = manifest.database(database)?;
+    let run = Run { store: Arc::clone(store), target: target.clone(), ctx: ctx.clone() };
+    let done = ctx.cancel.run_until_cancelled(run.all(source)).await;
+    done.ok_or(BackupError::Cancelled)??;
+    let tables = compare::with_manifest(&target.postgres, &target.database, source, target.jobs, ctx).await?;
+    Ok(RestoreReport {
+        id: manifest.id.clone(),
+        source: database.to_owned(),
+        target: target.database.clone(),
+        rows: source.tables.iter().map(|table| table.rows).sum(),
+        bytes: source.tables.iter().map(|table| table.bytes).sum(),
+        millis: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
+        tables,
+    })
+}
+
+#[derive(Clone)]
+struct Run {
+    store: Arc<dyn Store>,
+    target: Target,
+    ctx: Context,
+}
+
+impl Run {
+    async fn all(&self, source: &Database) -> Result<(), BackupError> {
+        let (postgres, name) = (&self.target.postgres, self.target.database.as_str());
+        let mut session = postgres.connect_held(name).await?;
+        let major = postgres.server_version(name, &mut session).await?.major();
+        if major < source.server_version / 10_000 {
+            return Err(BackupError::TargetOlder { source_major: source.server_version / 10_000, target_major: major });
+        }
+        self.refuse_filled(&mut session).await?;
+        self.ctx.progress.stage("making tables", None, Unit::Items);
+        schema::run(&mut session, postgres, name, major, "pre-data", &source.pre_data).await?;
+        let bytes = source.tables.iter().map(|table| table.bytes).sum();
+        self.ctx.progress.stage("restoring rows", Some(bytes), Unit::Bytes);
+        self.rows(&source.tables).await?;
+        self.ctx.progress.stage("making indexes and constraints", None, Unit::Items);
+        schema::run(&mut session, postgres, name, major, "post-data", &source.post_data).await?;
+        let _ = session.close().await;
+        self.finish(source).await
+    }
+
+    /// An empty database has no relation, function or type of anyone's, and no schema but `public`; extensions and
+    /// what belongs to them may be there.
+    async fn refuse_filled(&self, session: &mut PgConnection) -> Result<(), BackupError> {
+        const FOUND: &str = "WITH ours AS (SELECT oid, nspname FROM pg_namespace \
+            WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND nspname !~ '^pg_(toast|temp)'), \
+            owned AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e') \
+            SELECT kind || ' ' || name FROM ( \
+            SELECT 'schema' AS kind, nspname::text AS name, oid, 'pg_namespace'::regclass AS class FROM ours WHERE nspname <> 'public' \
+            UNION ALL SELECT 'relation', n.nspname || '.' || c.relname, c.oid, 'pg_class'::regclass FROM pg_class c \
+              JOIN ours n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') \
+            UNION ALL SELECT 'function', n.nspname || '.' || p.proname, p.oid, 'pg_proc'::regclass FROM pg_proc p \
+              JOIN ours n ON n.oid = p.pronamespace \
+            UNION ALL SELECT 'type', n.nspname || '.' || t.typname, t.oid, 'pg_type'::regclass FROM pg_type t \
+              JOIN ours n ON n.oid = t.typnamespace WHERE t.typtype IN ('e', 'd', 'r') \
+            ) found WHERE NOT EXISTS (SELECT 1 FROM owned WHERE owned.classid = found.class AND owned.objid = found.oid) \
+            ORDER BY 1 LIMIT 20";
+        let (postgres, name) = (&self.target.postgres, self.target.database.as_str());
+        let objects: Vec<String> = sqlx::query_scalar(FOUND)
+            .fetch_all(session)
+            .await
+            .map_err(|error| postgres.error(name, "looking whether it is empty", error))?;
+        if objects.is_empty() {
+            return Ok(());
+        }
+        Err(BackupError::NotEmpty { host: postgres.address(), database: name.to_owned(), objects })
+    }
+
+    async fn rows(&self, tables: &[Table]) -> Result<(), BackupError> {
+        let mut order: Vec<Table> = tables.iter().filter(|table| !table.chunks.is_empty()).cloned().collect();
+        order.sort_by_key(|table| std::cmp::Reverse(table.bytes));
+        let queue = Arc::new(Mutex::new(VecDeque::from(order)));
+        let mut workers = JoinSet::new();
+        for _ in 0..self.target.jobs.max(1) {
+            let (run, queue) = (self.clone(), Arc::clone(&queue));
+            workers.spawn(async move {
+                loop {
+                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    let Some(table) = next else { return Ok(()) };
+                    run.table(&table).await?;
+                }
+            });
+        }
+        while let Some(done) = workers.join_next().await {
+            let done: Result<(), BackupError> = done.map_err(|error| BackupError::Internal(error.to_string()))?;
+            done?;
+        }
+        Ok(())
+    }
+
+    /// Fills one table in one transaction. It is truncated there first, so that its rows can be written frozen and
+    /// no vacuum has to visit them again.
+    async fn table(&self, table: &Table) -> Result<(), BackupError> {
+        let (postgres, name) = (&self.target.postgres, self.target.database.as_str());
+        let doing = format!("restoring the rows of {}", table.name);
+        let fail = |error| BackupError::from(postgres.error(name, &doing, error));
+        let stalled = |_| BackupError::Stalled { doing: doing.clone(), seconds: STALL.as_secs() };
+        let mut connection = postgres.connect_held(name).await?;
+        sqlx::raw_sql(catalog::SESSION).execute(&mut connection).await.map_err(fail)?;
+        let target = table.name.sql();
+        let begin = format!("BEGIN; TRUNCATE ONLY {target}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(begin)).execute(&mut connection).await.map_err(fail)?;
+        let columns = match column_list(&table.columns) {
+            list if list.is_empty() => list,
+            list => format!("({list}) "),
+        };
+        let sql = format!("COPY {target} {columns}FROM STDIN (FORMAT {}, FREEZE)", table.copy_format.keyword());
+        let mut sink = connection.copy_in_raw(&sql).await.map_err(fail)?;
+        let binary = table.copy_format == Format::Binary;
+        if binary {
+            sink.send(&BINARY_HEADER[..]).await.map_err(fail)?;
+        }
+        let keys = table.keys();
+        let chunks = futures::stream::iter(table.chunks.clone())
+            .map(|chunk| fetch(Arc::clone(&self.store), chunk, keys.clone(), table.name.to_string()))
+            .buffered(AHEAD);
+        futures::pin_mut!(chunks);
+        while let Some(bytes) = chunks.try_next().await? {
+            for message in bytes.chunks(MESSAGE_BYTES) {
+                tokio::time::timeout(STALL, sink.send(message)).await.map_err(stalled)?.map_err(fail)?;
+            }
+            self.ctx.progress.advance(u64::try_from(bytes.len()).unwrap_or_default());
+        }
+        if binary {
+            sink.send(&BINARY_TRAILER[..]).await.map_err(fail)?;
+        }
+        let copied = tokio::time::timeout(STALL, sink.finish()).await.map_err(stalled)?.map_err(fail)?;
+        if copied != table.rows {
+            let findings = vec![format!("{}: the server took {copied} rows of {}", table.name, table.rows)];
+            return Err(BackupError::Differs { subject: format!("database `{name}`"), findings });
+        }
+        sqlx::raw_sql("COMMIT").execute(&mut connection).await.map_err(fail)?;
+        let _ = connection.close().await;
+        Ok(())
+    }
+
+    async fn finish(&self, source: &Database) -> Result<(), BackupError> {
+        let (postgres, name) = (&self.target.postgres, self.target.database.as_str());
+        let fail = |doing: &'static str| move |error| postgres.error(name, doing, error);
+        let mut session = postgres.connect_held(name).await?;
+        for sequence in &source.sequences {
+            let (of, value) = (quote_literal(&sequence.name.sql()), sequence.last_value);
+            let sql = format!("SELECT pg_catalog.setval({of}, {value}, {})", sequence.is_called);
+            let set = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut session).await;
+            set.map_err(fail("setting the sequences"))?;
+        }
+        for view in &source.materialized_views {
+            let sql = format!("REFRESH MATERIALIZED VIEW {}", view.sql());
+            let filled = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut session).await;
+            filled.map_err(fail("filling the materialized views"))?;
+        }
+        self.ctx.progress.stage("gathering statistics", None, Unit::Items);
+        sqlx::raw_sql("ANALYZE").execute(&mut session).await.map_err(fail("gathering statistics"))?;
+        let _ = session.close().await;
+        Ok(())
+    }
+}
+
+async fn fetch(store: Arc<dyn Store>, wanted: ChunkRef, keys: Keys, relation: String) -> Result<Vec<u8>, BackupError> {
+    let stored = store.get(&wanted.id.key()?, MAX_STORED).await?;
+    let opened = tokio::task::spawn_blocking(move || chunk::open(&stored, &wanted, &keys)).await;
+    let opened = opened.map_err(|error| BackupError::Internal(error.to_string()))?;
+    opened.map_err(|cause| BackupError::Chunk { id: wanted.id.to_string(), relation, cause })
+}

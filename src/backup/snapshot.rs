@@ -1,0 +1,112 @@
+//! One instant of one database, held open for as long as it is read.
+
+use jiff::Timestamp;
+use sqlx::{Connection, PgConnection, Row};
+
+use super::catalog::{self, Catalog};
+use super::error::BackupError;
+use super::plan::refuse;
+use crate::clients::postgres::{Postgres, ServerVersion};
+
+/// A transaction that holds a snapshot, has exported it, and keeps every table from being changed in its form.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    leader: PgConnection,
+    /// What other sessions import.
+    pub(super) exported: String,
+    /// The instant, by the server's clock.
+    pub(super) at: Timestamp,
+    /// The log's position right after it.
+    pub(super) lsn: String,
+    /// The server's version.
+    pub(super) version: ServerVersion,
+    /// What the database holds.
+    pub(super) catalog: Catalog,
+}
+
+const EXPORT: &str = "SELECT pg_export_snapshot() AS exported, \
+    (extract(epoch FROM transaction_timestamp()) * 1000000)::int8 AS at, \
+    coalesce(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text, '') AS lsn";
+
+impl Snapshot {
+    /// Begins the transaction, exports its snapshot and locks the tables against changes of their form.
+    ///
+    /// # Errors
+    /// The refusals of a plan, and [`BackupError::SchemaChanged`] when a table changed between snapshot and lock.
+    pub(super) async fn take(postgres: &Postgres, database: &str) -> Result<Self, BackupError> {
+        let fail = |doing: &'static str| move |error| postgres.error(database, doing, error);
+        let mut leader = postgres.connect_held(database).await?;
+        let version = postgres.server_version(database, &mut leader).await?;
+        sqlx::raw_sql(catalog::SESSION).execute(&mut leader).await.map_err(fail("preparing the session"))?;
+        sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '60s'")
+            .execute(&mut leader)
+            .await
+            .map_err(fail("beginning the snapshot"))?;
+        let row = sqlx::query(EXPORT).fetch_one(&mut leader).await.map_err(fail("exporting the snapshot"))?;
+        let field = fail("exporting the snapshot");
+        let (exported, micros, lsn) =
+            (|| Ok((row.try_get("exported")?, row.try_get("at")?, row.try_get("lsn")?)))().map_err(field)?;
+        let seen = catalog::read(&mut leader, postgres, database).await?;
+        refuse(database, &postgres.settings().user, &seen)?;
+        for tables in seen.tables.chunks(200) {
+            let names: Vec<String> = tables.iter().map(|table| format!("ONLY {}", table.name.sql())).collect();
+            let sql = format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
+            let locked = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut leader).await;
+            locked.map_err(fail("locking the tables against changes of their form"))?;
+        }
+        unchanged(postgres, database, &seen).await?;
+        let at = Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH);
+        Ok(Self { leader, exported, at, lsn, version, catalog: seen })
+    }
+
+    /// The session that holds the snapshot, for queries of its own.
+    pub(super) fn leader(&mut self) -> &mut PgConnection {
+        &mut self.leader
+    }
+
+    /// A further session that sees the same instant.
+    ///
+    /// # Errors
+    /// When it cannot be made or the snapshot is gone.
+    pub(super) async fn join(postgres: &Postgres, database: &str, exported: &str) -> Result<PgConnection, BackupError> {
+        let fail = |doing: &'static str| move |error| postgres.error(database, doing, error);
+        let mut connection = postgres.connect_held(database).await?;
+        sqlx::raw_sql(catalog::SESSION).execute(&mut connection).await.map_err(fail("preparing the session"))?;
+        let sql = format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
+            crate::clients::postgres::quote_literal(exported)
+        );
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(&mut connection)
+            .await
+            .map_err(fail("importing the snapshot"))?;
+        Ok(connection)
+    }
+
+    /// Ends the transaction, so that vacuum may go on.
+    pub(super) async fn release(self) {
+        let _ = self.leader.close().await;
+    }
+}
+
+/// A look from outside of the snapshot, after the locks: a table that was rewritten, truncated or altered between the
+/// snapshot and its lock would be read wrongly, since such changes do not respect snapshots (PostgreSQL manual, 13.6).
+async fn unchanged(postgres: &Postgres, database: &str, seen: &Catalog) -> Result<(), BackupError> {
+    let mut outside = postgres.connect_held(database).await?;
+    sqlx::raw_sql(catalog::SESSION)
+        .execute(&mut outside)
+        .await
+        .map_err(|error| postgres.error(database, "preparing the session", error))?;
+    let now = catalog::read(&mut outside, postgres, database).await?;
+    let _ = outside.close().await;
+    for table in &seen.tables {
+        let same = now.tables.iter().any(|other| {
+            other.name == table.name && other.filenode == table.filenode && other.columns == table.columns
+        });
+        if !same {
+            let relation = table.name.to_string();
+            return Err(BackupError::SchemaChanged { database: database.to_owned(), relation });
+        }
+    }
+    Ok(())
+}

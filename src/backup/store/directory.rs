@@ -1,0 +1,203 @@
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::{Entry, Key, Store, StoreError};
+
+/// A store in a directory. An object is written to a temporary file beside its place, synced and renamed, so a crash
+/// leaves at worst a file whose name begins with a dot, which no listing shows.
+#[derive(Debug, Clone)]
+pub struct Directory {
+    root: PathBuf,
+}
+
+impl Directory {
+    /// The store in this directory, which is made with the first object.
+    #[must_use]
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        doing: String,
+        key: Option<&Key>,
+        work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let root = self.root.clone();
+        let result = tokio::task::spawn_blocking(move || work(&root)).await;
+        let result = result.unwrap_or_else(|panic| Err(io::Error::other(panic.to_string())));
+        result.map_err(|error| self.error(doing, key, &error))
+    }
+
+    fn error(&self, doing: String, key: Option<&Key>, error: &io::Error) -> StoreError {
+        let location = self.location();
+        match (error.kind(), key) {
+            (ErrorKind::NotFound, Some(key)) => StoreError::NotFound { location, key: key.to_string() },
+            (ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem, _) => {
+                StoreError::AccessDenied { location, doing, message: error.to_string() }
+            }
+            (ErrorKind::StorageFull | ErrorKind::QuotaExceeded, _) => StoreError::Full { location, doing },
+            _ => StoreError::Other { location, doing, message: error.to_string() },
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Directory {
+    fn location(&self) -> String {
+        self.root.display().to_string()
+    }
+
+    async fn reach(&self) -> Result<(), StoreError> {
+        let work = |root: &Path| match std::fs::read_dir(root) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        self.blocking("looking at it".into(), None, work).await
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        let work = |root: &Path| {
+            std::fs::create_dir_all(root)?;
+            let probe = root.join(temporary("check"));
+            std::fs::write(&probe, b"sexton")?;
+            std::fs::remove_file(&probe)
+        };
+        self.blocking("checking that it can be written to".into(), None, work).await
+    }
+
+    async fn put(&self, key: &Key, body: Bytes) -> Result<(), StoreError> {
+        let name = key.clone();
+        let work = move |root: &Path| write(root, &name, &body, true).map(|_| ());
+        self.blocking(format!("storing `{key}`"), None, work).await
+    }
+
+    async fn put_if_absent(&self, key: &Key, body: Bytes) -> Result<bool, StoreError> {
+        let name = key.clone();
+        let work = move |root: &Path| write(root, &name, &body, false);
+        self.blocking(format!("storing `{key}`"), None, work).await
+    }
+
+    async fn get(&self, key: &Key, limit: u64) -> Result<Bytes, StoreError> {
+        let name = key.clone();
+        let work = move |root: &Path| {
+            let path = root.join(name.as_str());
+            let size = std::fs::metadata(&path)?.len();
+            if size > limit { Ok(Err(size)) } else { std::fs::read(path).map(Ok) }
+        };
+        match self.blocking(format!("reading `{key}`"), Some(key), work).await? {
+            Ok(bytes) => Ok(bytes.into()),
+            Err(size) => Err(StoreError::TooLarge { location: self.location(), key: key.to_string(), size, limit }),
+        }
+    }
+
+    async fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
+        let name = key.clone();
+        let work = move |root: &Path| match std::fs::metadata(root.join(name.as_str())) {
+            Ok(metadata) if metadata.is_file() => Ok(Some(metadata.len())),
+            Ok(_) => Ok(None),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(error),
+        };
+        self.blocking(format!("looking for `{key}`"), None, work).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+        let wanted = prefix.to_owned();
+        let work = move |root: &Path| {
+            let mut entries = Vec::new();
+            // Only the folder that the prefix names is walked.
+            let folder = wanted.rfind('/').and_then(|end| wanted.get(..end)).unwrap_or_default();
+            let safe = folder.is_empty() || Key::new(folder).is_ok();
+            if safe {
+                walk(root, folder, &mut entries)?;
+            }
+            entries.retain(|entry: &Entry| entry.key.as_str().starts_with(&wanted));
+            entries.sort_by(|a, b| a.key.cmp(&b.key));
+            Ok(entries)
+        };
+        self.blocking(format!("listing `{prefix}`"), None, work).await
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        let name = key.clone();
+        let work = move |root: &Path| match std::fs::remove_file(root.join(name.as_str())) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        };
+        self.blocking(format!("removing `{key}`"), None, work).await
+    }
+}
+
+fn temporary(purpose: &str) -> String {
+    format!(".{purpose}-{}", uuid::Uuid::new_v4().simple())
+}
+
+/// True when the object was written, false when it was there and `replace` is false.
+fn write(root: &Path, key: &Key, body: &[u8], replace: bool) -> io::Result<bool> {
+    let path = root.join(key.as_str());
+    let folder = path.parent().unwrap_or(root);
+    std::fs::create_dir_all(folder)?;
+    if !replace && path.try_exists()? {
+        return Ok(false);
+    }
+    let partial = folder.join(temporary("partial"));
+    let outcome = write_synced(&partial, body).and_then(|()| {
+        if replace {
+            std::fs::rename(&partial, &path)?;
+            return Ok(true);
+        }
+        // A hard link fails when the name exists, which a rename would not.
+        match std::fs::hard_link(&partial, &path) {
+            Ok(()) => std::fs::remove_file(&partial).map(|()| true),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => std::fs::remove_file(&partial).map(|()| false),
+            // File systems without hard links.
+            Err(error) if error.kind() == ErrorKind::Unsupported || error.raw_os_error() == Some(1) => {
+                std::fs::rename(&partial, &path).map(|()| true)
+            }
+            Err(error) => Err(error),
+        }
+    });
+    if outcome.is_err() {
+        let _ = std::fs::remove_file(&partial);
+    } else {
+        // The new name lives in the folder, which has to reach the disk too.
+        std::fs::File::open(folder)?.sync_all()?;
+    }
+    outcome
+}
+
+fn write_synced(path: &Path, body: &[u8]) -> io::Result<()> {
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(body)?;
+    file.sync_all()
+}
+
+fn walk(root: &Path, folder: &str, entries: &mut Vec<Entry>) -> io::Result<()> {
+    let listing = match std::fs::read_dir(root.join(folder)) {
+        Ok(listing) => listing,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for item in listing {
+        let item = item?;
+        let Ok(name) = item.file_name().into_string() else { continue };
+        let text = if folder.is_empty() { name } else { format!("{folder}/{name}") };
+        let Ok(key) = Key::new(text) else { continue };
+        let kind = item.file_type()?;
+        if kind.is_dir() {
+            walk(root, key.as_str(), entries)?;
+        } else if kind.is_file() {
+            match item.metadata() {
+                Ok(metadata) => entries.push(Entry { key, size: metadata.len() }),
+                // Removed between the listing and the look.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,338 @@
+use std::time::Duration;
+
+use async_trait::async_trait;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
+use bytes::Bytes;
+use secrecy::ExposeSecret;
+
+use super::{Entry, Key, Settings, Store, StoreError};
+
+/// Objects larger than this go up in parts; parts are at least this large (S3 wants 5 MiB or more).
+const PART_BYTES: usize = 16 << 20;
+/// S3 takes 10,000 parts, some of its kin only 1,000.
+const MAX_PARTS: usize = 1_000;
+
+/// A store in a bucket.
+#[derive(Debug, Clone)]
+pub struct S3 {
+    client: Client,
+    bucket: String,
+    prefix: String,
+}
+
+impl S3 {
+    /// The store of [`Settings::S3`].
+    ///
+    /// # Errors
+    /// When the settings are not for S3.
+    pub async fn open(settings: &Settings) -> Result<Self, StoreError> {
+        let Settings::S3 { bucket, prefix, region, endpoint, path_style, credentials } = settings else {
+            return Err(StoreError::Other {
+                location: "store".into(),
+                doing: "opening".into(),
+                message: "these settings are not for S3".into(),
+            });
+        };
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(10))
+            .operation_attempt_timeout(Duration::from_secs(120))
+            .operation_timeout(Duration::from_secs(400))
+            .build();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest())
+            .region(Region::new(region.clone()))
+            .timeout_config(timeouts)
+            .retry_config(RetryConfig::standard().with_max_attempts(5));
+        if let Some((access, secret)) = credentials {
+            loader = loader.credentials_provider(Credentials::new(
+                access,
+                secret.expose_secret(),
+                None,
+                None,
+                "sexton.yaml",
+            ));
+        }
+        let shared = loader.load().await;
+        let mut config = aws_sdk_s3::config::Builder::from(&shared).force_path_style(*path_style);
+        if let Some(endpoint) = endpoint {
+            config = config.endpoint_url(endpoint);
+        }
+        let client = Client::from_conf(config.build());
+        Ok(Self { client, bucket: bucket.clone(), prefix: prefix.trim_matches('/').to_owned() })
+    }
+
+    fn path(&self, key: &str) -> String {
+        if self.prefix.is_empty() { key.to_owned() } else { format!("{}/{key}", self.prefix) }
+    }
+
+    fn error<E, R>(&self, doing: &str, key: &str, error: &SdkError<E, R>) -> StoreError
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+        R: std::fmt::Debug + HttpStatus,
+    {
+        let location = self.location();
+        let (doing, key) = (format!("{doing} `{key}`"), key.to_owned());
+        let message = match (error.code(), error.message()) {
+            (Some(code), Some(message)) => format!("{code}: {message}"),
+            (Some(code), None) => code.to_owned(),
+            _ => DisplayErrorContext(error).to_string(),
+        };
+        let status = match error {
+            SdkError::ServiceError(service) => service.raw().status(),
+            SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) => {
+                return StoreError::Unreachable { location, message };
+            }
+            _ => 0,
+        };
+        match (error.code(), status) {
+            (Some("NoSuchBucket"), _) => StoreError::NoBucket { location },
+            (Some("NoSuchKey" | "NotFound"), _) | (None, 404) => StoreError::NotFound { location, key },
+            (Some("BadDigest" | "XAmzContentSHA256Mismatch" | "InvalidDigest"), _) => {
+                StoreError::Checksum { location, key, message }
+            }
+            (Some("QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage"), _) | (_, 507) => {
+                StoreError::Full { location, doing }
+            }
+            (_, 401 | 403) => StoreError::AccessDenied { location, doing, message },
+            _ => StoreError::Other { location, doing, message },
+        }
+    }
+
+    async fn put_single(&self, key: &Key, body: Bytes, only_new: bool) -> Result<bool, StoreError> {
+        let request = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(self.path(key.as_str()))
+            .checksum_algorithm(ChecksumAlgorithm::Crc32)
+            .body(ByteStream::from(body.clone()));
+        let request = if only_new { request.if_none_match("*") } else { request };
+        match request.send().await {
+            Ok(_) => Ok(true),
+            Err(error) if only_new && status_of(&error) == 412 => Ok(false),
+            // Two conditional writes at once: one of them wins, and then the key is there.
+            Err(error) if only_new && status_of(&error) == 409 => Ok(self.size(key).await?.is_none()),
+            Err(error) if only_new && (status_of(&error) == 501 || error.code() == Some("NotImplemented")) => {
+                if self.size(key).await?.is_some() {
+                    return Ok(false);
+                }
+                Box::pin(self.put_single(key, body, false)).await
+            }
+            Err(error) => Err(self.error("storing", key.as_str(), &error)),
+        }
+    }
+
+    async fn put_parts(&self, key: &Key, body: Bytes) -> Result<(), StoreError> {
+        let path = self.path(key.as_str());
+        let created = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.bucket)
+            .key(&path)
+            .checksum_algorithm(ChecksumAlgorithm::Crc32)
+            .send()
+            .await
+            .map_err(|error| self.error("storing", key.as_str(), &error))?;
+        let upload = Upload {
+            client: self.client.clone(),
+            bucket: self.bucket.clone(),
+            path,
+            id: created.upload_id().unwrap_or_default().to_owned(),
+            armed: true,
+        };
+        let outcome = self.send_parts(key, &upload, body).await;
+        upload.finish(outcome.is_ok()).await;
+        outcome
+    }
+
+    async fn send_parts(&self, key: &Key, upload: &Upload, mut body: Bytes) -> Result<(), StoreError> {
+        let part_bytes = PART_BYTES.max(body.len().div_ceil(MAX_PARTS));
+        let mut parts = Vec::new();
+        let mut number = 0;
+        while !body.is_empty() {
+            number += 1;
+            let piece = body.split_to(part_bytes.min(body.len()));
+            let sent = self
+                .client
+                .upload_part()
+                .bucket(&upload.bucket)
+                .key(&upload.path)
+                .upload_id(&upload.id)
+                .part_number(number)
+                .checksum_algorithm(ChecksumAlgorithm::Crc32)
+                .body(ByteStream::from(piece))
+                .send()
+                .await
+                .map_err(|error| self.error("storing a part of", key.as_str(), &error))?;
+            let part = CompletedPart::builder()
+                .part_number(number)
+                .set_e_tag(sent.e_tag().map(str::to_owned))
+                .set_checksum_crc32(sent.checksum_crc32().map(str::to_owned));
+            parts.push(part.build());
+        }
+        self.client
+            .complete_multipart_upload()
+            .bucket(&upload.bucket)
+            .key(&upload.path)
+            .upload_id(&upload.id)
+            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts)).build())
+            .send()
+            .await
+            .map(|_| ())
+            .map_err(|error| self.error("completing", key.as_str(), &error))
+    }
+}
+
+/// An upload in parts, which costs money until it is completed or aborted: dropping it aborts it.
+struct Upload {
+    client: Client,
+    bucket: String,
+    path: String,
+    id: String,
+    armed: bool,
+}
+
+impl Upload {
+    async fn finish(mut self, completed: bool) {
+        self.armed = false;
+        if !completed {
+            abort(self.client.clone(), self.bucket.clone(), self.path.clone(), self.id.clone()).await;
+        }
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let (true, Ok(runtime)) = (self.armed, tokio::runtime::Handle::try_current()) {
+            runtime.spawn(abort(self.client.clone(), self.bucket.clone(), self.path.clone(), self.id.clone()));
+        }
+    }
+}
+
+async fn abort(client: Client, bucket: String, path: String, id: String) {
+    let call = client.abort_multipart_upload().bucket(bucket).key(&path).upload_id(id);
+    if let Err(error) = call.send().await {
+        tracing::warn!(key = path, error = %DisplayErrorContext(&error), "an unfinished upload could not be aborted");
+    }
+}
+
+trait HttpStatus {
+    fn status(&self) -> u16;
+}
+
+impl HttpStatus for aws_sdk_s3::config::http::HttpResponse {
+    fn status(&self) -> u16 {
+        self.status().as_u16()
+    }
+}
+
+fn status_of<E>(error: &SdkError<E, aws_sdk_s3::config::http::HttpResponse>) -> u16 {
+    error.raw_response().map_or(0, |response| response.status().as_u16())
+}
+
+#[async_trait]
+impl Store for S3 {
+    fn location(&self) -> String {
+        format!("s3://{}", self.path_of_bucket())
+    }
+
+    async fn reach(&self) -> Result<(), StoreError> {
+        let answer = self.client.list_objects_v2().bucket(&self.bucket).max_keys(1).send().await;
+        answer.map(|_| ()).map_err(|error| match self.error("looking at", &self.bucket, &error) {
+            StoreError::NotFound { location, .. } => StoreError::NoBucket { location },
+            other => other,
+        })
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        let probe = Key::new(format!("check-{}", uuid::Uuid::new_v4().simple()))?;
+        self.put(&probe, Bytes::from_static(b"sexton")).await?;
+        self.delete(&probe).await
+    }
+
+    async fn put(&self, key: &Key, body: Bytes) -> Result<(), StoreError> {
+        if body.len() > PART_BYTES {
+            return self.put_parts(key, body).await;
+        }
+        self.put_single(key, body, false).await.map(|_| ())
+    }
+
+    async fn put_if_absent(&self, key: &Key, body: Bytes) -> Result<bool, StoreError> {
+        if body.len() <= PART_BYTES {
+            return self.put_single(key, body, true).await;
+        }
+        if self.size(key).await?.is_some() {
+            return Ok(false);
+        }
+        self.put_parts(key, body).await.map(|()| true)
+    }
+
+    async fn get(&self, key: &Key, limit: u64) -> Result<Bytes, StoreError> {
+        let request = self.client.get_object().bucket(&self.bucket).key(self.path(key.as_str()));
+        let answer = request.send().await.map_err(|error| self.error("reading", key.as_str(), &error))?;
+        let size = answer.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+        if size > limit {
+            return Err(StoreError::TooLarge { location: self.location(), key: key.to_string(), size, limit });
+        }
+        let body = answer.body.collect().await.map_err(|error| StoreError::Checksum {
+            location: self.location(),
+            key: key.to_string(),
+            message: format!("reading broke off: {}", DisplayErrorContext(&error)),
+        })?;
+        Ok(body.into_bytes())
+    }
+
+    async fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
+        let request = self.client.head_object().bucket(&self.bucket).key(self.path(key.as_str()));
+        match request.send().await {
+            Ok(answer) => {
+                Ok(Some(answer.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or_default()))
+            }
+            Err(error) => match self.error("looking for", key.as_str(), &error) {
+                StoreError::NotFound { .. } => Ok(None),
+                other => Err(other),
+            },
+        }
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<Entry>, StoreError> {
+        let start = if self.prefix.is_empty() { String::new() } else { format!("{}/", self.prefix) };
+        let request = self.client.list_objects_v2().bucket(&self.bucket).prefix(format!("{start}{prefix}"));
+        let mut pages = request.into_paginator().send();
+        let mut entries = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| self.error("listing", prefix, &error))?;
+            for object in page.contents() {
+                let name = object.key().and_then(|name| name.strip_prefix(&start));
+                let size = object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+                if let Some(Ok(key)) = name.map(Key::new) {
+                    entries.push(Entry { key, size });
+                }
+            }
+        }
+        entries.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(entries)
+    }
+
+    async fn delete(&self, key: &Key) -> Result<(), StoreError> {
+        let request = self.client.delete_object().bucket(&self.bucket).key(self.path(key.as_str()));
+        match request.send().await {
+            Ok(_) => Ok(()),
+            Err(error) => match self.error("removing", key.as_str(), &error) {
+                StoreError::NotFound { .. } => Ok(()),
+                other => Err(other),
+            },
+        }
+    }
+}
+
+impl S3 {
+    fn path_of_bucket(&self) -> String {
+        if self.prefix.is_empty() { self.bucket.clone() } else { format!("{}/{}", self.bucket, self.prefix) }
+    }
+}

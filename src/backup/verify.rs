@@ -1,0 +1,136 @@
+//! Reads a backup back from the store, without a database.
+
+use futures::StreamExt;
+use serde::Serialize;
+
+use super::chunk::{self, ChunkError, ChunkRef, Keys, MAX_STORED};
+use super::error::BackupError;
+use super::manifest::{BackupId, Manifest};
+use super::store::{Store, StoreError};
+use crate::context::Context;
+use crate::failure::chain;
+use crate::progress::Unit;
+
+/// A chunk that is not what the manifest says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The chunk's name.
+    pub chunk: String,
+    /// `database schema.table` of its rows.
+    pub table: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// What reading a backup back came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct VerifyReport {
+    /// The backup.
+    pub id: BackupId,
+    /// Chunks that are what they should be; a chunk that several tables share counts once.
+    pub good_chunks: u64,
+    /// Bytes that were read from the store.
+    pub stored_bytes: u64,
+    /// Chunks that are missing, damaged or hold other rows.
+    pub bad: Vec<Finding>,
+    /// Chunks that the store would not give, for reasons that say nothing about them.
+    pub unread: Vec<Finding>,
+}
+
+impl VerifyReport {
+    /// `Ok` only when every chunk was read and is what it should be.
+    ///
+    /// # Errors
+    /// [`BackupError::Differs`] when a chunk is bad, else [`BackupError::Unverified`] when one could not be read.
+    pub fn verdict(&self) -> Result<(), BackupError> {
+        let subject = format!("backup `{}`", self.id);
+        let lines = |findings: &[Finding]| {
+            let line = |finding: &Finding| format!("chunk {} of {}: {}", finding.chunk, finding.table, finding.problem);
+            findings.iter().map(line).collect()
+        };
+        if !self.bad.is_empty() {
+            return Err(BackupError::Differs { subject, findings: lines(&self.bad) });
+        }
+        if !self.unread.is_empty() {
+            return Err(BackupError::Unverified { subject, reasons: lines(&self.unread) });
+        }
+        Ok(())
+    }
+}
+
+enum Outcome {
+    Good(u64),
+    Bad(String),
+    Unread(String),
+}
+
+/// Reads every chunk of a backup once: it is there, decompresses, hashes to its name and holds the rows that the
+/// manifest says. The report must be asked for its [`VerifyReport::verdict`].
+///
+/// # Errors
+/// When the run is cancelled; all else is in the report.
+pub async fn verify(store: &dyn Store, manifest: &Manifest, ctx: &Context) -> Result<VerifyReport, BackupError> {
+    let mut seen = std::collections::HashSet::new();
+    let mut work = Vec::new();
+    for database in &manifest.databases {
+        for table in &database.tables {
+            let keys = table.keys();
+            for chunk in &table.chunks {
+                if seen.insert(chunk.id) {
+                    work.push((*chunk, keys.clone(), format!("{} {}", database.name, table.name)));
+                }
+            }
+        }
+    }
+    let total = work.iter().map(|(chunk, _, _)| chunk.stored).sum();
+    ctx.progress.stage("reading chunks", Some(total), Unit::Bytes);
+    let mut report =
+        VerifyReport { id: manifest.id.clone(), good_chunks: 0, stored_bytes: 0, bad: vec![], unread: vec![] };
+    let mut results = futures::stream::iter(work)
+        .map(|(chunk, keys, table)| async move { (look(store, &chunk, keys).await, chunk, table) })
+        .buffer_unordered(4);
+    while let Some((outcome, chunk, table)) = results.next().await {
+        if ctx.is_cancelled() {
+            return Err(BackupError::Cancelled);
+        }
+        let finding = |problem| Finding { chunk: chunk.id.to_string(), table, problem };
+        match outcome {
+            Outcome::Good(bytes) => {
+                report.good_chunks += 1;
+                report.stored_bytes += bytes;
+            }
+            Outcome::Bad(problem) => report.bad.push(finding(problem)),
+            Outcome::Unread(problem) => report.unread.push(finding(problem)),
+        }
+        ctx.progress.advance(chunk.stored);
+    }
+    report.bad.sort_by(|a, b| (&a.table, &a.chunk).cmp(&(&b.table, &b.chunk)));
+    report.unread.sort_by(|a, b| (&a.table, &a.chunk).cmp(&(&b.table, &b.chunk)));
+    Ok(report)
+}
+
+async fn look(store: &dyn Store, wanted: &ChunkRef, keys: Keys) -> Outcome {
+    let key = match wanted.id.key() {
+        Ok(key) => key,
+        Err(error) => return Outcome::Bad(error.to_string()),
+    };
+    let stored = match store.get(&key, MAX_STORED).await {
+        Ok(stored) => stored,
+        Err(StoreError::NotFound { .. }) => return Outcome::Bad("it is missing".into()),
+        Err(error @ (StoreError::Checksum { .. } | StoreError::TooLarge { .. })) => return Outcome::Bad(chain(&error)),
+        Err(error) => return Outcome::Unread(chain(&error)),
+    };
+    let bytes = u64::try_from(stored.len()).unwrap_or(u64::MAX);
+    let wanted = *wanted;
+    let checked = tokio::task::spawn_blocking(move || {
+        let raw = chunk::open(&stored, &wanted, &keys)?;
+        let found = chunk::content_of(&raw, &keys)?;
+        let same = found == wanted.content();
+        if same { Ok(()) } else { Err(ChunkError::Content { expected: wanted.rows, found: found.rows }) }
+    });
+    match checked.await {
+        Ok(Ok(())) => Outcome::Good(bytes),
+        Ok(Err(error)) => Outcome::Bad(error.to_string()),
+        Err(error) => Outcome::Unread(error.to_string()),
+    }
+}
