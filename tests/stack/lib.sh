@@ -15,7 +15,12 @@ unset "${!PG@}" "${!TEMPORAL_@}" CDPATH
 
 say() { printf 'stack: %s\n' "$*" >&2; }
 fail() { say "$*"; exit 1; }
-missing() { say "$1 is missing. $2"; exit 69; }
+
+# missing TOOL ADVICE: once, however many engines need the tool.
+missing() {
+  if [[ -z ${JOBS:-} ]] || mkdir "$JOBS/missing-${1// /-}" 2>/dev/null; then say "$1 is missing. $2"; fi
+  exit 69
+}
 
 hash_of() { printf '%s' "$1" | sha256sum | cut -c1-10; }
 
@@ -32,6 +37,11 @@ with_lock() {
   local lock=$1
   shift
   (flock 9; "$@" 9>&-) 9>"$lock"
+}
+
+# with_state_lock COMMAND...: one `up` or `down` of this stack at a time.
+with_state_lock() {
+  (flock --nonblock 9 || { say "waiting for another up or down"; flock 9; }; "$@" 9>&-) 9>"$STATE_LOCK"
 }
 
 # ---- state -----------------------------------------------------------------

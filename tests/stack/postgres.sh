@@ -74,17 +74,21 @@ pg_sql() {
 
 # A postmaster that was killed leaves children for a moment; they hold its shared memory.
 pg_end_leftovers() {
-  local bin=$1 pgdata=$2 tries=0 link
+  local pids tries=0
   while :; do
-    local found=()
-    for link in /proc/[0-9]*/cwd; do
-      [[ $(readlink "$link" 2>/dev/null) == "$pgdata" && $(readlink "${link%cwd}exe" 2>/dev/null) == "$(readlink -f "$bin/postgres")" ]] &&
-        found+=("$(basename "${link%/cwd}")")
-    done
-    ((${#found[@]} > 0)) || return 0
-    ((++tries > 20)) && kill -s KILL "${found[@]}" 2>/dev/null
-    ((tries < 100)) || fail "processes of an earlier PostgreSQL in $pgdata do not end: ${found[*]}"
+    mapfile -t pids < <(pg_processes "$@")
+    ((${#pids[@]} > 0)) || return 0
+    if ((++tries > 20)); then kill -s KILL "${pids[@]}" 2>/dev/null || true; fi
+    ((tries < 100)) || fail "processes of an earlier PostgreSQL in $2 do not end: ${pids[*]}"
     sleep 0.1
+  done
+}
+
+# pg_processes BIN_DIR DATA_DIR: the ids of the processes that run this program in this folder.
+pg_processes() {
+  local link
+  find /proc/[0-9]* -maxdepth 1 -name cwd -lname "$2" 2>/dev/null | while read -r link; do
+    if [[ $(readlink "${link%cwd}exe") == "$(readlink -f "$1/postgres")" ]]; then basename "${link%/cwd}"; fi
   done
 }
 
