@@ -1,17 +1,191 @@
-use clap::Subcommand;
+use std::sync::Arc;
 
-use super::Global;
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+
 use super::failures::Shown;
+use super::{Global, output, progress, signals};
+use crate::backup::store::{self, Store};
+use crate::backup::{self, Listed, Target};
+use crate::clients::postgres::Postgres;
+use crate::context::Context;
 use crate::daemon::jobs::Site;
 use crate::exit::Exit;
+use crate::failure::{Failure, Kind};
+use crate::units::{Span, human_bytes};
 
-/// `sexton backup`.
+/// `sexton backup`. Making one is a job: `sexton once backup`.
 #[derive(Debug, Subcommand)]
 pub(super) enum BackupVerb {
-    /// List
-    List,
+    /// List the backups in the store, newest first
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a backup holds
+    Show {
+        /// Its identifier, or `latest`
+        #[arg(default_value = "latest")]
+        id: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read every chunk of a backup and check it; exits 3 when something is wrong, 4 when it could not be told
+    Verify {
+        /// Its identifier, or `latest`
+        #[arg(default_value = "latest")]
+        id: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Restore a database into an empty one and compare every table
+    Restore(RestoreArgs),
 }
 
-pub(super) async fn backup(_site: Site, _verb: &BackupVerb, _global: &Global) -> Result<Exit, Shown> {
+/// `sexton backup restore`.
+#[derive(Debug, Args)]
+pub(super) struct RestoreArgs {
+    /// The backup's identifier, or `latest`
+    #[arg(default_value = "latest")]
+    id: String,
+    /// Which of the backup's databases [default: the one under postgres.databases.main]
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
+    /// The database to restore into; it must exist and be empty
+    #[arg(long, value_name = "NAME")]
+    into: String,
+    /// Restore on the server under `scratch:` in the configuration instead of the one under `postgres:`
+    #[arg(long)]
+    scratch: bool,
+    /// Connections that load at once
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn backup(site: Site, verb: &BackupVerb, global: &Global) -> Result<Exit, Shown> {
+    let Some(settings) = &site.config.store else {
+        let failure =
+            Failure::new(Kind::Config, "no `store:` is configured").with_hint("add one; sexton.example.yaml shows how");
+        return Err(failure.into());
+    };
+    let store = store::open(settings).await.map_err(Shown::of)?;
+    let ctx = Context { cancel: signals::stop_token(), progress: progress::sink(global.quiet), ..Context::plain() };
+    match verb {
+        BackupVerb::List { json } => list(&*store, *json).await,
+        BackupVerb::Show { id, json } => show(&*store, id, *json).await,
+        BackupVerb::Verify { id, json } => verify(&*store, id, *json, &ctx).await,
+        BackupVerb::Restore(args) => restore(&site, &store, args, &ctx).await,
+    }
+}
+
+async fn list(store: &dyn Store, json: bool) -> Result<Exit, Shown> {
+    let listed = backup::list(store).await.map_err(Shown::of)?;
+    if json {
+        output::json(&serde_json::json!({ "store": store.location(), "backups": listed }));
+        return Ok(Exit::Done);
+    }
+    if listed.is_empty() {
+        output::text(format_args!("no backups in {}", store.location()));
+        return Ok(Exit::Done);
+    }
+    let now = Timestamp::now();
+    let rows = listed.iter().map(|listed| match listed {
+        Listed::Readable(s) => vec![
+            s.id.to_string(),
+            format!("{} ago", output::distance(s.started, now)),
+            s.databases.join(", "),
+            s.tables.to_string(),
+            s.rows.to_string(),
+            human_bytes(s.raw_bytes),
+            human_bytes(s.stored_bytes),
+        ],
+        Listed::Unreadable { id, reason } => vec![id.to_string(), format!("UNREADABLE: {reason}")],
+    });
+    let header = ["backup", "taken", "databases", "tables", "rows", "size", "stored"];
+    output::text(output::table(&header, rows.collect()));
     Ok(Exit::Done)
+}
+
+async fn show(store: &dyn Store, id: &str, json: bool) -> Result<Exit, Shown> {
+    let manifest = backup::show(store, id).await.map_err(Shown::of)?;
+    if json {
+        output::json(&manifest);
+        return Ok(Exit::Done);
+    }
+    output::text(format_args!("backup {} in {}", manifest.id, store.location()));
+    for database in &manifest.databases {
+        output::text(format_args!("\ndatabase {}", database.name));
+        let rows = database.tables.iter().map(|table| {
+            vec![
+                table.name.to_string(),
+                table.rows.to_string(),
+                human_bytes(table.bytes),
+                table.chunks.len().to_string(),
+            ]
+        });
+        output::text(output::table(&["table", "rows", "bytes", "chunks"], rows.collect()));
+    }
+    Ok(Exit::Done)
+}
+
+async fn verify(store: &dyn Store, id: &str, json: bool, ctx: &Context) -> Result<Exit, Shown> {
+    let manifest = backup::show(store, id).await.map_err(Shown::of)?;
+    let report = backup::verify(store, &manifest, ctx).await.map_err(Shown::of)?;
+    if json {
+        output::json(&report);
+    } else {
+        output::text(format_args!(
+            "backup {}: {} chunks good ({}), {} bad, {} unread",
+            report.id,
+            report.good_chunks,
+            human_bytes(report.stored_bytes),
+            report.bad.len(),
+            report.unread.len()
+        ));
+    }
+    report.verdict().map_err(Shown::of)?;
+    Ok(Exit::Done)
+}
+
+async fn restore(site: &Site, store: &Arc<dyn Store>, args: &RestoreArgs, ctx: &Context) -> Result<Exit, Shown> {
+    let manifest = backup::show(&**store, &args.id).await.map_err(Shown::of)?;
+    let database = args.database.as_ref().unwrap_or(&site.config.databases.main);
+    let target = Target { postgres: server(site, args)?, database: args.into.clone(), jobs: args.jobs.into() };
+    let report = backup::restore(store, &manifest, database, &target, ctx).await.map_err(Shown::of)?;
+    if args.json {
+        output::json(&report);
+    } else {
+        output::text(format_args!(
+            "backup {}: database {database} restored into {} at {}: {} tables, {} rows, {} in {}",
+            report.id,
+            report.target,
+            target.postgres.address(),
+            report.tables.len(),
+            report.rows,
+            human_bytes(report.bytes),
+            Span::from(std::time::Duration::from_millis(report.millis)),
+        ));
+    }
+    report.verdict().map_err(Shown::of)?;
+    if !args.json {
+        output::text("every table holds what the backup says");
+    }
+    Ok(Exit::Done)
+}
+
+fn server(site: &Site, args: &RestoreArgs) -> Result<Postgres, Shown> {
+    match (&site.config.scratch, args.scratch) {
+        (_, false) => Ok(site.postgres()),
+        (Some(settings), true) => Ok(Postgres::new(settings.clone())),
+        (None, true) => {
+            let failure = Failure::new(Kind::Config, "no `scratch:` server is configured");
+            Err(failure.with_hint("add one, or leave --scratch out").into())
+        }
+    }
 }

@@ -1,17 +1,100 @@
-use clap::Subcommand;
+use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::Global;
+use clap::{Args, Subcommand};
+
 use super::failures::Shown;
-use crate::daemon::jobs::Site;
+use super::{Global, once, output, progress, signals};
+use crate::context::Context;
+use crate::daemon::jobs::{MigrateJob, Site};
+use crate::daemon::ledger::Trigger;
+use crate::daemon::runner::{Request, Runner};
 use crate::exit::Exit;
+use crate::job::{Job, JobName};
+use crate::migrate::{Journal, RecipeSet};
 
 /// `sexton migrate`.
 #[derive(Debug, Subcommand)]
 pub(super) enum MigrateVerb {
-    /// List
-    List,
+    /// List the recipes and how far each was applied
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a migration would still do; exits 2 when there is something
+    Plan(NamedArgs),
+    /// Apply a migration once; a second time there is nothing to do
+    Run(NamedArgs),
 }
 
-pub(super) async fn migrate(_site: Site, _verb: &MigrateVerb, _global: &Global) -> Result<Exit, Shown> {
+/// A migration and its parameters.
+#[derive(Debug, Args)]
+pub(super) struct NamedArgs {
+    /// The recipe's name
+    name: String,
+    /// A parameter of the recipe; may be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
+    set: Vec<(String, String)>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+pub(super) async fn migrate(site: Site, verb: &MigrateVerb, global: &Global) -> Result<Exit, Shown> {
+    match verb {
+        MigrateVerb::List { json } => list(&site, *json).await,
+        MigrateVerb::Plan(args) => plan(site, args).await,
+        MigrateVerb::Run(args) => run(site, args, global).await,
+    }
+}
+
+async fn list(site: &Site, json: bool) -> Result<Exit, Shown> {
+    let recipes = RecipeSet::load(site.config.recipes.as_deref()).map_err(Shown::of)?;
+    let journal = Journal::new(site.ledger().await.map_err(Shown::of)?.pool().clone());
+    let entries = journal.list().await.map_err(Shown::of)?;
+    let mut rows = Vec::new();
+    let mut shown = Vec::new();
+    for (recipe, path) in recipes.iter() {
+        let entry = entries.iter().find(|entry| entry.name == recipe.name.to_string());
+        let state = entry.map_or_else(|| "not begun".to_owned(), |entry| entry.state.as_str().to_owned());
+        let source = path.map_or_else(|| "built in".to_owned(), |path| path.display().to_string());
+        shown.push(serde_json::json!({
+            "name": recipe.name.to_string(), "description": recipe.description, "state": state, "source": source,
+        }));
+        rows.push(vec![recipe.name.to_string(), state, source, recipe.description.clone()]);
+    }
+    if json {
+        output::json(&serde_json::json!({ "recipes": shown }));
+    } else {
+        output::text(output::table(&["recipe", "state", "from", "description"], rows));
+    }
     Ok(Exit::Done)
+}
+
+fn job(site: Site, args: &NamedArgs) -> MigrateJob {
+    MigrateJob::named(site, &args.name, args.set.iter().cloned().collect::<BTreeMap<_, _>>())
+}
+
+async fn plan(site: Site, args: &NamedArgs) -> Result<Exit, Shown> {
+    let job: std::sync::Arc<dyn Job> = std::sync::Arc::new(job(site, args));
+    once::dry_run(&[job], args.json, Context { cancel: signals::stop_token(), ..Context::plain() }).await
+}
+
+async fn run(site: Site, args: &NamedArgs, global: &Global) -> Result<Exit, Shown> {
+    let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
+    let request = Request {
+        trigger: Trigger::Cli,
+        deadline: site.policies.schedule.deadline(JobName::Migrate).into(),
+        patience: Duration::ZERO,
+        cancel: signals::stop_token(),
+        progress: progress::sink(global.quiet),
+    };
+    let finished = runner.run(&job(site, args), &request).await.map_err(Shown::of)?;
+    Ok(once::conclude(&finished, args.json))
 }

@@ -83,7 +83,22 @@ pub(super) async fn once(site: Site, args: &OnceArgs, global: &Global) -> Result
     Ok(worst(&results))
 }
 
-async fn dry_run(jobs: &[std::sync::Arc<dyn crate::job::Job>], json: bool, ctx: Context) -> Result<Exit, Shown> {
+/// Shows the one run of a verb that makes one, and gives its exit code.
+pub(super) fn conclude(finished: &Finished, json: bool) -> Exit {
+    if json {
+        output::json(&serde_json::json!({ "runs": [finished] }));
+    } else {
+        show(&finished);
+    }
+    finished.error.as_ref().map_or(Exit::Done, |failure| Exit::of(failure.kind))
+}
+
+/// Shows what the jobs would do.
+pub(super) async fn dry_run(
+    jobs: &[std::sync::Arc<dyn crate::job::Job>],
+    json: bool,
+    ctx: Context,
+) -> Result<Exit, Shown> {
     let mut plans = Vec::new();
     for job in jobs {
         let plan = job.plan(&ctx).await.map_err(Shown::from)?.plan();

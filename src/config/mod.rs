@@ -7,6 +7,7 @@ mod secret;
 mod suggest;
 mod written;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use document::{ConfigError, Document};
@@ -25,6 +26,8 @@ pub struct Config {
     pub postgres: postgres::Settings,
     /// Their names there.
     pub databases: Databases,
+    /// The server that backups are restored on to be proven, and migrations are rehearsed on.
+    pub scratch: Option<postgres::Settings>,
     /// The visibility store; `None` when the cluster uses SQL visibility.
     pub search: Option<search::Settings>,
     /// Where backups go; `None` when none are made.
@@ -37,6 +40,8 @@ pub struct Config {
     pub recipes: Option<PathBuf>,
     /// The run-once migrations that the job `migrate` applies, in this order.
     pub apply: Vec<String>,
+    /// Parameters of migrations, by recipe and name.
+    pub parameters: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 /// Temporal's databases by role.

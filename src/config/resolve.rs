@@ -11,10 +11,15 @@ use crate::clients::{TlsFiles, postgres, search, temporal};
 
 pub(super) fn resolve(doc: &Document) -> Result<Config, ConfigError> {
     let written: written::Written = doc.parse()?;
-    let databases = Databases {
-        main: written.postgres.databases.main.clone(),
-        visibility: written.postgres.databases.visibility.clone(),
+    let Some(named) = written.postgres.databases.as_ref().map(|d| &d.value) else {
+        let hint = Some("add `databases: {main: temporal}` under `postgres:`".to_owned());
+        return Err(doc.error_at_key("postgres", "Temporal's databases are not named", hint));
     };
+    let databases = Databases { main: named.main.clone(), visibility: named.visibility.clone() };
+    if let Some(extra) = written.scratch.as_ref().and_then(|scratch| scratch.databases.as_ref()) {
+        let hint = "remove it: sexton makes its own databases there";
+        return Err(doc.error_at(extra.referenced, "the scratch server has no databases of Temporal's", hint));
+    }
     check_databases(doc, &databases, &written.ledger.database)?;
     let recipes = written.migrations.recipes.as_ref().map(|folder| doc.folder().join(folder));
     if let Some(folder) = recipes.as_ref().filter(|folder| !folder.is_dir()) {
@@ -25,6 +30,7 @@ pub(super) fn resolve(doc: &Document) -> Result<Config, ConfigError> {
         path: doc.path().to_owned(),
         temporal: written.temporal.as_ref().map(|t| temporal_settings(doc, t)).transpose()?,
         postgres: postgres_settings(doc, &written.postgres)?,
+        scratch: written.scratch.as_ref().map(|s| postgres_settings(doc, s)).transpose()?,
         databases,
         search: written.search.as_ref().map(|s| search_settings(doc, s)).transpose()?,
         store: written.store.as_ref().map(|s| store_settings(doc, s)).transpose()?,
@@ -32,6 +38,7 @@ pub(super) fn resolve(doc: &Document) -> Result<Config, ConfigError> {
         policies: doc.folder().join(&written.policies),
         recipes,
         apply: written.migrations.apply,
+        parameters: written.migrations.parameters,
     })
 }
 

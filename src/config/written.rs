@@ -1,5 +1,6 @@
 //! `sexton.yaml` as people write it. Every type refuses unknown keys; [`super::resolve`] makes settings of them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -16,6 +17,7 @@ use crate::units::Span;
 pub(super) struct Written {
     pub temporal: Option<Temporal>,
     pub postgres: Postgres,
+    pub scratch: Option<Postgres>,
     pub search: Option<Search>,
     pub store: Option<Spanned<Store>>,
     pub ledger: Ledger,
@@ -58,7 +60,7 @@ pub(super) struct Postgres {
     pub password: Option<Spanned<SecretRef>>,
     #[serde(default)]
     pub tls: PostgresTls,
-    pub databases: Databases,
+    pub databases: Option<Spanned<Databases>>,
     #[serde(default = "ten_seconds")]
     pub connect_timeout: Span,
     #[serde(default = "one_minute")]
@@ -141,6 +143,8 @@ pub(super) struct Migrations {
     pub recipes: Option<PathBuf>,
     #[serde(default)]
     pub apply: Vec<String>,
+    #[serde(default)]
+    pub parameters: BTreeMap<String, BTreeMap<String, String>>,
 }
 
 fn default_region() -> String {

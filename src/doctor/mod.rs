@@ -3,7 +3,7 @@
 
 mod postgres;
 mod search;
-// mod store;
+mod store;
 mod temporal;
 
 use serde::Serialize;
@@ -72,7 +72,7 @@ pub async fn examine(site: &Site) -> Vec<Finding> {
         findings.extend(search::examine(settings, site.policies.visibility.as_ref()).await);
     }
     if let Some(settings) = &site.config.store {
-        let _ = settings;
+        findings.push(store::examine(settings).await);
     }
     findings
 }
@@ -84,7 +84,7 @@ fn policies(site: &Site) -> Vec<Finding> {
     let wanted = [
         (JobName::Retention, config.temporal.is_some(), policies.retention.is_some()),
         (JobName::Visibility, config.search.is_some(), policies.visibility.is_some()),
-        (JobName::Backup, config.store.is_some(), true),
+        (JobName::Backup, config.store.is_some(), policies.backup.is_some()),
     ];
     let mut findings = vec![Finding::ok("config", "file", config.path.display().to_string())];
     for (job, connected, governed) in wanted {

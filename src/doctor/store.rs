@@ -7,7 +7,7 @@ pub(super) async fn examine(settings: &Settings) -> Finding {
         Ok(store) => store,
         Err(error) => return Finding::failed("store", "settings", error),
     };
-    match store.check().await {
+    match store.probe().await {
         Ok(()) => Finding::ok("store", "access", store.location()),
         Err(error) => Finding::failed("store", "access", error),
     }

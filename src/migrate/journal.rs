@@ -49,7 +49,9 @@ pub enum StepState {
 macro_rules! column_text {
     ($type:ty { $($variant:ident = $text:literal),* }) => {
         impl $type {
-            fn as_str(self) -> &'static str {
+            /// As it stands in the ledger.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $text),* }
             }
             fn parse(text: &str) -> Result<Self, MigrateError> {

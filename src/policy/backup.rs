@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::Size;
+use crate::units::{Size, Span};
 
 /// How a backup reads and stores. Which databases it covers is told by the caller.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,8 @@ pub struct BackupPolicy {
     pub compression_level: CompressionLevel,
     /// Bytes of a table, TOAST included, that make up one range of pages.
     pub range_size: RangeSize,
+    /// How old the newest backup may be before `sexton plan` calls a new one due.
+    pub max_age: Span,
 }
 
 impl Default for BackupPolicy {
@@ -22,6 +24,7 @@ impl Default for BackupPolicy {
             parallel: Parallel(2),
             compression_level: CompressionLevel(1),
             range_size: RangeSize(Size::bytes(4 << 20)),
+            max_age: Span::hours(26),
         }
     }
 }

@@ -2,7 +2,6 @@
 //! leaves its job without a policy, and the job says so instead of guessing.
 
 pub mod backup;
-pub mod backup;
 pub mod cron;
 pub mod retention;
 pub mod schedule;
@@ -22,6 +21,8 @@ pub struct Policies {
     pub retention: Option<retention::RetentionPolicy>,
     /// `visibility.yaml`.
     pub visibility: Option<visibility::VisibilityPolicy>,
+    /// `backup.yaml`.
+    pub backup: Option<backup::BackupPolicy>,
     /// `schedule.yaml`; without it nothing is scheduled.
     pub schedule: schedule::SchedulePolicy,
 }
@@ -46,6 +47,7 @@ impl Policies {
             policy.validate().map_err(|error| doc.error_at_key(error.key(), error.to_string(), error.hint()))?;
             policies.visibility = Some(policy);
         }
+        policies.backup = read(folder, "backup")?.map(|(_, policy)| policy);
         if let Some((_, policy)) = read::<schedule::SchedulePolicy>(folder, "schedule")? {
             policies.schedule = policy;
         }

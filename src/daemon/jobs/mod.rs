@@ -6,6 +6,7 @@ mod retention;
 mod site;
 mod visibility;
 
+pub use migrate::MigrateJob;
 pub use site::Site;
 
 use crate::failure::{Failure, Kind};

@@ -78,7 +78,7 @@ impl Site {
         match job {
             JobName::Retention => self.config.temporal.is_some() && self.policies.retention.is_some(),
             JobName::Visibility => self.policies.visibility.is_some(),
-            JobName::Backup => self.config.store.is_some(),
+            JobName::Backup => self.config.store.is_some() && self.policies.backup.is_some(),
             JobName::Migrate => true,
         }
     }
