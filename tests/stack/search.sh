@@ -12,6 +12,9 @@ search_prepare() {
 -XX:-UsePerfData
 -Djava.io.tmpdir=$1/tmp
 -XX:ErrorFile=$1/logs/crash.log
+-Dlog4j.shutdownHookEnabled=false
+-Dlog4j2.disable.jmx=true
+-Dlog4j2.formatMsgNoLookups=true
 CONF
   cat >"$1/config/log4j2.properties" <<'CONF'
 status = error
