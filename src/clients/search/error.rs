@@ -27,6 +27,14 @@ pub enum SearchError {
         /// What the TLS library says.
         cause: String,
     },
+    /// The two sides have no TLS version or cipher suite in common, or what answers speaks no TLS.
+    #[error("TLS with the search engine at {address} fails: {cause}")]
+    Tls {
+        /// Address as configured.
+        address: String,
+        /// What the TLS library says.
+        cause: String,
+    },
     /// The file of authorities to trust cannot be used.
     #[error("certificate authorities in {}: {cause}", path.display())]
     CaFile {
@@ -114,6 +122,12 @@ impl Explain for SearchError {
             Self::Unreachable { .. } => "check the address and that the engine runs; `sexton doctor` tries again".into(),
             Self::Untrusted { .. } => {
                 "set the certificate authority that signed the engine's certificate (`ca`), and use a host name that is in it"
+                    .into()
+            }
+            Self::Tls { .. } => {
+                "let the engine offer TLS 1.3, or TLS 1.2 with an ECDHE suite and AES-GCM or ChaCha20 \
+                 (`xpack.security.http.ssl.cipher_suites`; Elasticsearch 6 offers CBC suites only unless told), \
+                 and check that the address should begin with https://"
                     .into()
             }
             Self::CaFile { .. } => "give a readable file with one or more PEM certificates".into(),

@@ -106,7 +106,10 @@ impl Search {
         }
         let address = self.address.clone();
         match tls_cause(error) {
-            Some(cause) => SearchError::Untrusted { address, cause },
+            Some(tls @ rustls::Error::InvalidCertificate(_)) => {
+                SearchError::Untrusted { address, cause: tls.to_string() }
+            }
+            Some(tls) => SearchError::Tls { address, cause: tls.to_string() },
             None => SearchError::Unreachable { address, cause: innermost(error) },
         }
     }
@@ -242,19 +245,18 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     inner.to_string()
 }
 
-/// The TLS library's verdict on the certificate, when that is what failed.
-fn tls_cause(error: &elasticsearch::Error) -> Option<String> {
+/// The TLS library's error, when that is what failed.
+fn tls_cause(error: &elasticsearch::Error) -> Option<&rustls::Error> {
     let mut next = error.source();
     while let Some(cause) = next {
-        // An io::Error's `source` skips the error it wraps.
-        let wrapped = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        let tls = cause
-            .downcast_ref::<rustls::Error>()
-            .or_else(|| wrapped.and_then(|wrapped| wrapped.downcast_ref::<rustls::Error>()));
-        if let Some(tls) = tls {
-            return matches!(tls, rustls::Error::InvalidCertificate(_)).then(|| tls.to_string());
+        if let Some(tls) = cause.downcast_ref() {
+            return Some(tls);
         }
-        next = cause.source();
+        // An io::Error's `source` skips the error it wraps, and the TLS connector wraps twice.
+        next = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(wrapped) => Some(wrapped),
+            None => cause.source(),
+        };
     }
     None
 }

@@ -11,8 +11,8 @@ use crate::support::search::{Engine, eventually};
 use crate::support::stack;
 
 fn temporal(arguments: &[&str]) -> String {
-    let output = Command::new(stack().get("TEMPORAL_CLI").to_owned())
-        .args(["--address", &stack().get("TEMPORAL_ADDRESS").to_owned()])
+    let output = Command::new(stack().get("TEMPORAL_CLI"))
+        .args(["--address", stack().get("TEMPORAL_ADDRESS")])
         .args(arguments)
         .output()
         .unwrap();
@@ -35,7 +35,7 @@ async fn started_and_listed(namespace: &str, workflow: &str) {
 #[tokio::test]
 async fn temporal_lists_workflows_from_before_and_after_a_rollover() {
     let engine = Engine::opensearch();
-    let alias = stack().get("TEMPORAL_VISIBILITY").to_owned();
+    let alias = stack().get("TEMPORAL_VISIBILITY");
     let namespace = format!("it-{}", uuid::Uuid::new_v4().simple());
     temporal(&["operator", "namespace", "create", "--namespace", &namespace, "--retention", "1d"]);
     started_and_listed(&namespace, "before").await;

@@ -35,6 +35,8 @@ xpack.security.http.ssl.enabled: true
 xpack.security.http.ssl.key: server.key
 xpack.security.http.ssl.certificate: server.pem
 xpack.security.http.ssl.certificate_authorities: [ca.pem]
+# Its default is CBC suites only, which rustls does not speak; Elasticsearch 7 and later have GCM in theirs.
+xpack.security.http.ssl.cipher_suites: [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384]
 CONF
 }
 
