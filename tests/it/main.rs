@@ -1,5 +1,6 @@
 //! The integration tests: real engines, one binary.
 #![allow(unreachable_pub, reason = "one binary: nothing here is reachable from outside")]
+#![allow(clippy::unwrap_used, reason = "helpers are tests as well")]
 
 mod backup;
 mod daemon;
