@@ -2,7 +2,9 @@
 //!
 //! The server is shared with other tests, so every policy here applies to the names of one test only.
 
-use sexton::clients::temporal::{Temporal, TemporalError};
+use std::time::Duration;
+
+use sexton::clients::temporal::{NewNamespace, Temporal, TemporalError};
 use sexton::context::Context;
 use sexton::failure::{Failure, Kind};
 use sexton::policy::retention::RetentionPolicy;
@@ -133,7 +135,7 @@ async fn one_failing_namespace_does_not_stop_the_others_and_fails_the_run() {
     let mut plan = planned(&temporal, &policy(&prefix, "")).await;
     let Some(Step::Update(update)) = plan.steps.first_mut() else { panic!("{plan:?}") };
     // Below the server's minimum: the policy cannot say so, hence only the server can refuse it.
-    update.set.retention = Some(std::time::Duration::from_secs(1));
+    update.set.retention = Some(Duration::from_secs(1));
 
     let error = apply(&plan, &temporal, &Context::plain()).await.unwrap_err();
     let report = error.report().unwrap().clone();
@@ -204,4 +206,37 @@ async fn a_lost_server_stops_the_run_at_the_first_namespace() {
     let error = plan(&temporal, &policy(&prefix, ""), &Context::plain()).await.unwrap_err();
     let failure = Failure::from(error);
     assert!(failure.message.starts_with("reading the namespaces: Temporal at"), "{failure}");
+}
+
+#[tokio::test]
+async fn the_shipped_policy_reaches_every_page_of_namespaces_but_not_the_systems_own() {
+    const MANY: usize = 130;
+    let dev = dev(&[
+        "frontend.namespaceRPS.namespaceReplicationInducingAPIs=1000",
+        "frontend.rps.namespaceReplicationInducingAPIs=1000",
+    ])
+    .await;
+    let temporal = dev.server.connect().await;
+    for number in 0..MANY {
+        let new = NewNamespace {
+            name: format!("many-{number}"),
+            retention: Duration::from_secs(3600),
+            owner: None,
+            description: None,
+        };
+        temporal.register_namespace(&new).await.unwrap();
+    }
+    let policy: RetentionPolicy = serde_saphyr::from_str(include_str!("../../policies/retention.yaml")).unwrap();
+    let system = dev.server.describe("temporal-system");
+    let report = applied(&planned(&temporal, &policy).await, &temporal).await;
+    assert_eq!((report.changed, report.failed), (MANY + 1, 0), "all of them and `default`");
+
+    let list = dev.server.cli_json(&["operator", "namespace", "list"]);
+    for entry in list.as_array().unwrap() {
+        let expect = if entry["namespaceInfo"]["name"] == "temporal-system" { "604800s" } else { DAYS_30 };
+        assert_eq!(entry["config"]["workflowExecutionRetentionTtl"], expect, "{}", entry["namespaceInfo"]["name"]);
+    }
+    assert_eq!(list.as_array().unwrap().len(), MANY + 2);
+    assert_eq!(dev.server.describe("temporal-system"), system);
+    assert_eq!(planned(&temporal, &policy).await.steps, []);
 }

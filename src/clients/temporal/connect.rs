@@ -137,3 +137,26 @@ async fn speaks_tls(address: &str, limit: Duration) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_api_key_goes_into_the_header_and_into_no_debug_output() {
+        let sent = |key: Option<&str>| {
+            let settings = Settings {
+                address: "localhost:7233".into(),
+                tls: None,
+                server_name: None,
+                api_key: key.map(Into::into),
+                timeout: Duration::from_secs(1),
+            };
+            ApiKey::of(&settings).unwrap().call(Request::new(())).unwrap()
+        };
+        let request = sent(Some("a-secret\n"));
+        assert_eq!(request.metadata().get("authorization").unwrap().to_str().unwrap(), "Bearer a-secret");
+        assert!(!format!("{request:?}").contains("a-secret"), "{request:?}");
+        assert!(sent(None).metadata().is_empty());
+    }
+}

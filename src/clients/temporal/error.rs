@@ -261,3 +261,46 @@ fn find<'a, T>(error: &'a (dyn Error + 'static), pick: impl Fn(&'a (dyn Error + 
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_becomes_a_message_that_says_where_and_what() {
+        let check = |code: Code, subject: Option<&str>, expect: &str| {
+            let limit = Duration::from_secs(5);
+            let failing = Failing { address: "t:7233", call: "UpdateNamespace", subject, tls: Mode::Off, limit };
+            let error = of_status(&failing, &Status::new(code, "why"));
+            assert_eq!(error.to_string(), format!("Temporal at t:7233: {expect}"));
+        };
+        check(Code::NotFound, Some("a"), "namespace `a` does not exist");
+        check(Code::NotFound, None, "UpdateNamespace failed (NotFound): why");
+        check(Code::AlreadyExists, Some("a"), "namespace `a` exists already");
+        check(Code::Unauthenticated, None, "UpdateNamespace needs a login: why");
+        check(Code::PermissionDenied, None, "UpdateNamespace is not permitted: why");
+        check(Code::ResourceExhausted, None, "UpdateNamespace exceeds a rate limit: why");
+        check(Code::Unavailable, None, "UpdateNamespace: the server is unavailable: why");
+        check(Code::DeadlineExceeded, None, "no answer to UpdateNamespace within 5s");
+        check(Code::Cancelled, None, "no answer to UpdateNamespace within 5s");
+        check(Code::InvalidArgument, Some("a"), "UpdateNamespace failed (InvalidArgument): why");
+    }
+
+    #[test]
+    fn an_error_inside_an_io_error_is_found() {
+        let check = |error: rustls::Error, expect: fn(&TemporalError) -> bool| {
+            let limit = Duration::from_secs(5);
+            let failing = Failing { address: "t:7233", call: "c", subject: None, tls: Mode::Server, limit };
+            let outer = io::Error::other(io::Error::new(io::ErrorKind::InvalidData, error));
+            let found = of_transport(&failing, &outer);
+            assert!(expect(&found), "{found:?}");
+        };
+        let alert = rustls::Error::AlertReceived(AlertDescription::CertificateRequired);
+        check(alert, |e| matches!(e, TemporalError::ClientCertificate { sent: false, .. }));
+        let expired = rustls::Error::InvalidCertificate(CertificateError::Expired);
+        check(expired, |e| matches!(e, TemporalError::Untrusted { .. }));
+        let name = rustls::Error::InvalidCertificate(CertificateError::NotValidForName);
+        check(name, |e| matches!(e, TemporalError::WrongName { .. }));
+        check(rustls::Error::DecryptError, |e| matches!(e, TemporalError::Broken { tls: true, .. }));
+    }
+}
