@@ -87,7 +87,8 @@ temporal_default_namespace() {
   wait_healthy "$1" 60 temporal_cli "$1" workflow count -n default
 }
 
-# Limits a test must not run into, and waits it need not sit through.
+# Limits a test must not run into, and waits it need not sit through: a deletion waits for
+# the queues to note that the run's closing is done, every 30 s unless told otherwise.
 temporal_dynamic_config() {
   local key
   for key in frontend.rps frontend.namespaceRPS frontend.namespaceRPS.visibility frontend.rps.namespaceReplicationInducingAPIs \
@@ -99,6 +100,9 @@ temporal_dynamic_config() {
   cat <<'CONF'
 system.namespaceCacheRefreshInterval: [{value: 500ms}]
 history.retentionTimerJitterDuration: [{value: 1s}]
+history.transferProcessorUpdateAckInterval: [{value: 500ms}]
+history.visibilityProcessorUpdateAckInterval: [{value: 500ms}]
+history.timerProcessorUpdateAckInterval: [{value: 500ms}]
 history.timerProcessorMaxPollInterval: [{value: 2s}]
 history.timerProcessorMaxTimeShift: [{value: 100ms}]
 worker.ESProcessorFlushInterval: [{value: 100ms}]
