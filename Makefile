@@ -18,8 +18,8 @@ test: lint up ## Every check and test, on the real engines (they keep running; s
 lint: ## Formatting, clippy, licences, shell scripts
 	tests/lint
 
-build: ## The binary, target/debug/sexton
-	$(CARGO) build --locked
+build: ## The binary, target/debug/sexton, and the demo's seed
+	$(CARGO) build --locked --bin sexton --example seed
 
 up: ## Start the real engines
 	$(STACK)/up

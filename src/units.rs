@@ -179,6 +179,12 @@ pub fn human_bytes(bytes: u64) -> String {
     if index == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", NAMES[index]) }
 }
 
+/// A count with its noun: `1 change`, `2 changes`.
+#[must_use]
+pub fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 macro_rules! text_serde {
     ($type:ty) => {
         impl<'de> Deserialize<'de> for $type {

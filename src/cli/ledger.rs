@@ -7,6 +7,7 @@ use super::output;
 use crate::daemon::jobs::Site;
 use crate::daemon::ledger::Ledger;
 use crate::exit::Exit;
+use crate::units::counted;
 
 /// `sexton ledger`.
 #[derive(Debug, Subcommand)]
@@ -27,7 +28,8 @@ pub(super) async fn ledger(site: Site, verb: &LedgerVerb) -> Result<Exit, Shown>
         output::json(&done);
     } else if done.created || done.applied > 0 {
         let created = if done.created { "created" } else { "found" };
-        output::text(format_args!("ledger database `{database}` {created}, {} migrations applied", done.applied));
+        let applied = counted(done.applied, "schema migration", "schema migrations");
+        output::text(format_args!("ledger database `{database}` {created}, {applied} applied"));
     } else {
         output::text(format_args!("ledger database `{database}` is up to date: nothing to do"));
     }

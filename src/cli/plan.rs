@@ -9,6 +9,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::job::JobName;
 use crate::plan::Plan;
+use crate::units::counted;
 
 /// `sexton plan`.
 #[derive(Debug, Args)]
@@ -63,8 +64,7 @@ pub(super) async fn plan(site: Site, args: &PlanArgs) -> Result<Exit, Shown> {
         }
         let summary = match changes {
             0 => "nothing to do".to_owned(),
-            1 => "1 change".to_owned(),
-            n => format!("{n} changes"),
+            n => counted(n, "change", "changes"),
         };
         output::text(format_args!("\n{summary}"));
     }

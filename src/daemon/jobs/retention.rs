@@ -7,6 +7,7 @@ use crate::failure::Failure;
 use crate::job::{Applied, Job, JobName, Planned};
 use crate::plan::Plan;
 use crate::retention::{self, RetentionPlan};
+use crate::units::counted;
 
 /// Namespace retentions as `policies/retention.yaml` says.
 #[derive(Debug)]
@@ -46,11 +47,8 @@ impl Planned for PlannedRetention {
                 None => return Err(error.into()),
             },
         };
-        let summary = format!("{} namespaces changed, {} failed", report.changed, report.failed);
-        let applied = Applied::done(report.changed > 0, summary, &report);
-        Ok(match failure {
-            Some(failure) => applied.failed(failure),
-            None => applied,
-        })
+        let failed = if report.failed > 0 { format!(", {} failed", report.failed) } else { String::new() };
+        let summary = format!("{} changed{failed}", counted(report.changed, "namespace", "namespaces"));
+        Ok(Applied { failure, ..Applied::done(report.changed > 0, summary, &report) })
     }
 }

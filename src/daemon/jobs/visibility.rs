@@ -60,10 +60,18 @@ impl Planned for PlannedVisibility {
     }
 
     async fn apply(&self, ctx: &Context) -> Result<Applied, Failure> {
-        let report = visibility::apply(&self.plan, &self.search, ctx).await?;
-        let rolled = report.rolled.as_ref().map(|r| format!(", rolled over to {}", r.to)).unwrap_or_default();
-        let summary = format!("{} set{rolled}, {} indices deleted", report.set.len(), report.deleted.len());
-        Ok(Applied::done(report.changed > 0, summary, &report))
+        let (report, failure) = match visibility::apply(&self.plan, &self.search, ctx).await {
+            Ok(report) => (report, None),
+            Err(error) => match error.report().cloned() {
+                Some(report) => (report, Some(Failure::from(error))),
+                None => return Err(error.into()),
+            },
+        };
+        let mut parts = report.set.clone();
+        parts.extend(report.rolled.iter().map(|r| format!("rolled over to {}", r.to)));
+        parts.extend(report.deleted.iter().map(|d| format!("deleted {}", d.index)));
+        let summary = parts.join(", ");
+        Ok(Applied { failure, ..Applied::done(report.changed > 0, summary, &report) })
     }
 }
 
