@@ -86,7 +86,7 @@ async fn a_bucket_conforms_and_a_prefix_keeps_to_itself() {
 async fn an_upload_that_is_dropped_half_way_is_aborted() {
     let bucket = Bucket::new().await;
     let store = open(&bucket.settings("")).await.unwrap();
-    let uploading = tokio::spawn(async move { store.put(&key("large"), Bytes::from(vec![7; 400 << 20])).await });
+    let uploading = tokio::spawn(async move { store.put(&key("large"), Bytes::from(vec![7; 160 << 20])).await });
     while bucket.unfinished().await == 0 {
         assert!(!uploading.is_finished(), "the upload was over before it was seen");
         tokio::task::yield_now().await;

@@ -58,7 +58,7 @@ impl Server {
 
     /// What psql prints for a query: rows by line, columns by `|`.
     pub fn psql(self, database: &str, sql: &str) -> String {
-        self.try_psql(database, sql).unwrap_or_else(|error| panic!("psql: {error}\n{sql}"))
+        self.try_psql(database, sql).unwrap_or_else(|error| panic!("psql: {error}\n{sql:.300}"))
     }
 
     fn try_psql(self, database: &str, sql: &str) -> Result<String, String> {
