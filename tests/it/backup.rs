@@ -112,7 +112,7 @@ async fn an_awkward_database_restores_equal_into_both_majors_and_again_costs_not
     let bucket = Bucket::new().await;
     let (_folder, directory) = directory().await;
     for store in [open(&bucket.settings("pg")).await.unwrap(), directory] {
-        let source = Scratch::new(Server::Pg15, "awkward");
+        let source = Scratch::new("awkward");
         source.psql(AWKWARD);
         let setting = Setting::new(source, store);
         let first = setting.backup().await.unwrap();
@@ -131,7 +131,7 @@ async fn an_awkward_database_restores_equal_into_both_majors_and_again_costs_not
         verify(&*setting.store, &manifest, &Context::plain()).await.unwrap().verdict().unwrap();
 
         for server in [Server::Pg15, Server::Pg17] {
-            let target = Scratch::new(server, "restored");
+            let target = Scratch::on(server, "restored");
             let report = setting.restore_to(&manifest, &target).await.unwrap();
             report.verdict().unwrap();
             assert_same(&setting.source, &target);
@@ -144,7 +144,7 @@ async fn an_awkward_database_restores_equal_into_both_majors_and_again_costs_not
 
 #[tokio::test(flavor = "multi_thread")]
 async fn temporal_s_own_database_restores_equal() {
-    let source = Scratch::new(Server::Pg15, "temporal");
+    let source = Scratch::new("temporal");
     // A copy, since the original goes on living while both are compared.
     let dump = Server::Pg15.tool("pg_dump", stack().get("TEMPORAL_DATABASE")).arg("--no-owner").output().unwrap();
     assert!(dump.status.success());
@@ -159,7 +159,7 @@ async fn temporal_s_own_database_restores_equal() {
     let known = &manifest.databases[0].schema_versions[0];
     assert_eq!(format!("{} {}", known.name, known.version), version);
     for server in [Server::Pg15, Server::Pg17] {
-        let target = Scratch::new(server, "temporal_back");
+        let target = Scratch::on(server, "temporal_back");
         setting.restore_to(&manifest, &target).await.unwrap().verdict().unwrap();
         assert_same(&setting.source, &target);
     }
@@ -167,7 +167,7 @@ async fn temporal_s_own_database_restores_equal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backup_under_writes_is_of_one_instant() {
-    let source = Scratch::new(Server::Pg15, "pairs");
+    let source = Scratch::new("pairs");
     source.psql(
         "CREATE TABLE a (id bigint PRIMARY KEY, pad text); CREATE TABLE b (id bigint PRIMARY KEY, pad text);
          INSERT INTO a SELECT n, repeat('x', 500) FROM generate_series(1, 20000) n; INSERT INTO b SELECT * FROM a;",
@@ -196,7 +196,7 @@ async fn a_backup_under_writes_is_of_one_instant() {
     for _ in 0..3 {
         let report = setting.backup().await.unwrap();
         let manifest = show(&*setting.store, report.id.as_str()).await.unwrap();
-        let target = Scratch::new(Server::Pg15, "pairs_back");
+        let target = Scratch::new("pairs_back");
         setting.restore_to(&manifest, &target).await.unwrap().verdict().unwrap();
         let odd = "SELECT count(*) FROM a FULL JOIN b USING (id) WHERE a.pad IS DISTINCT FROM b.pad";
         assert_eq!(target.psql(odd), "0", "each pair was written in one transaction");
@@ -208,7 +208,7 @@ async fn a_backup_under_writes_is_of_one_instant() {
 }
 
 fn small() -> Scratch {
-    let source = Scratch::new(Server::Pg15, "small");
+    let source = Scratch::new("small");
     source.psql("CREATE TABLE t (id int PRIMARY KEY, v text); INSERT INTO t SELECT n, md5(n::text) FROM generate_series(1, 5000) n");
     source
 }
@@ -235,7 +235,7 @@ async fn damaged_chunks_and_manifests_are_found_and_named() {
         let error = found.verdict().unwrap_err();
         assert_eq!(error.kind(), Kind::VerificationFailed);
         assert!(error.to_string().contains(&chunk.id.to_string()), "{error}");
-        let target = Scratch::new(Server::Pg15, "damaged");
+        let target = Scratch::new("damaged");
         let refused = setting.restore_to(&manifest, &target).await.unwrap_err();
         assert!(refused.to_string().contains(&chunk.id.to_string()), "{refused}");
     }
@@ -276,7 +276,7 @@ async fn a_filled_target_is_refused_and_left_alone() {
     let report = setting.backup().await.unwrap();
     let manifest = show(&*setting.store, report.id.as_str()).await.unwrap();
     for filling in ["CREATE TABLE mine AS SELECT 1 AS a", "CREATE SCHEMA mine", "CREATE TYPE mine AS ENUM ('a')"] {
-        let target = Scratch::new(Server::Pg15, "filled");
+        let target = Scratch::new("filled");
         target.psql(filling);
         let before = target.dump();
         let refused = setting.restore_to(&manifest, &target).await.unwrap_err();
@@ -285,7 +285,7 @@ async fn a_filled_target_is_refused_and_left_alone() {
         assert_eq!(target.dump(), before);
     }
     // What a restore leaves is not empty either.
-    let target = Scratch::new(Server::Pg15, "twice");
+    let target = Scratch::new("twice");
     setting.restore_to(&manifest, &target).await.unwrap().verdict().unwrap();
     let refused = setting.restore_to(&manifest, &target).await.unwrap_err();
     assert!(matches!(refused, BackupError::NotEmpty { .. }), "{refused}");
@@ -294,12 +294,12 @@ async fn a_filled_target_is_refused_and_left_alone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_server_is_refused() {
     let (_folder, store) = directory().await;
-    let source = Scratch::new(Server::Pg17, "newer");
+    let source = Scratch::on(Server::Pg17, "newer");
     source.psql("CREATE TABLE t AS SELECT 1 AS a");
     let setting = Setting::new(source, store);
     let report = setting.backup().await.unwrap();
     let manifest = show(&*setting.store, report.id.as_str()).await.unwrap();
-    let target = Scratch::new(Server::Pg15, "older");
+    let target = Scratch::new("older");
     let refused = setting.restore_to(&manifest, &target).await.unwrap_err();
     assert!(matches!(refused, BackupError::TargetOlder { source_major: 17, target_major: 15 }), "{refused}");
 }
@@ -330,13 +330,13 @@ async fn what_a_role_may_not_read_is_named_before_anything_is_written() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_role_without_privileges_restores_into_a_database_of_its_own() {
     let (_folder, store) = directory().await;
-    let source = Scratch::new(Server::Pg15, "owned");
+    let source = Scratch::new("owned");
     source.psql(AWKWARD);
     let setting = Setting::new(source, store);
     let report = setting.backup().await.unwrap();
     let manifest = show(&*setting.store, report.id.as_str()).await.unwrap();
     let role = Role::new(Server::Pg17);
-    let target = Scratch::new(Server::Pg17, "owned_back");
+    let target = Scratch::on(Server::Pg17, "owned_back");
     target.psql(&format!("ALTER DATABASE {} OWNER TO {}", target.name, role.name));
     let mut settings = Server::Pg17.settings();
     settings.user.clone_from(&role.name);

@@ -82,6 +82,11 @@ impl Server {
     }
 }
 
+/// PostgreSQL 15, as its superuser.
+pub fn postgres15() -> Postgres {
+    Server::Pg15.client()
+}
+
 /// A database that goes away with the value.
 #[derive(Debug)]
 pub struct Scratch {
@@ -90,7 +95,12 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    pub fn new(server: Server, what: &str) -> Self {
+    /// On PostgreSQL 15.
+    pub fn new(what: &str) -> Self {
+        Self::on(Server::Pg15, what)
+    }
+
+    pub fn on(server: Server, what: &str) -> Self {
         let name = format!("it_{what}_{}", suffix());
         server.psql("postgres", &format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'"));
         Self { server, name }
