@@ -45,6 +45,8 @@ pub struct Catalog {
     pub large_objects: i64,
     /// Extensions that keep settings in tables of their own.
     pub extension_tables: Vec<String>,
+    /// Foreign tables: their rows are another server's.
+    pub foreign_tables: Vec<String>,
     /// True on a standby.
     pub standby: bool,
 }
@@ -109,7 +111,9 @@ const VIEWS: &str = concat!(
 
 const REST: &str = "SELECT pg_encoding_to_char(encoding)::text AS encoding, pg_is_in_recovery() AS standby, \
     (SELECT count(*) FROM pg_largeobject_metadata) AS large_objects, \
-    ARRAY(SELECT extname::text FROM pg_extension WHERE extconfig IS NOT NULL ORDER BY 1) AS extensions \
+    ARRAY(SELECT extname::text FROM pg_extension WHERE extconfig IS NOT NULL ORDER BY 1) AS extensions, \
+    ARRAY(SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+      WHERE c.relkind = 'f' ORDER BY 1) AS foreign_tables \
     FROM pg_database WHERE datname = current_database()";
 
 /// Makes every session that reads or writes rows see and write values in one form, whatever the server's or the
@@ -162,6 +166,7 @@ async fn read_rows(connection: &mut PgConnection) -> Result<Catalog, sqlx::Error
         encoding: rest.try_get("encoding")?,
         large_objects: rest.try_get("large_objects")?,
         extension_tables: rest.try_get("extensions")?,
+        foreign_tables: rest.try_get("foreign_tables")?,
         standby: rest.try_get("standby")?,
     })
 }

@@ -155,6 +155,7 @@ impl Job {
         let post_data = schema::dump(postgres, &tool, name, &snapshot.exported, "post-data").await?;
         let chunks = self.rows(&tables, &snapshot.exported).await?;
         let catalog = snapshot.catalog.clone();
+        let lacks = not_covered(name, &catalog);
         let database = Database {
             name: name.to_owned(),
             server_version: snapshot.version.0,
@@ -167,7 +168,7 @@ impl Job {
             sequences,
             materialized_views: catalog.materialized_views,
             tables: tables.into_iter().zip(chunks).map(|(table, chunks)| entry(table, chunks)).collect(),
-            not_covered: catalog.extension_tables.iter().map(|extension| not_covered(name, extension)).collect(),
+            not_covered: lacks,
         };
         snapshot.release().await;
         Ok(database)

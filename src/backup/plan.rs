@@ -115,9 +115,7 @@ pub fn decide(observed: &[Observed], store: String, policy: &Policy) -> Result<B
     let mut notes = Vec::new();
     for seen in observed {
         refuse(&seen.database, &seen.role, &seen.catalog)?;
-        for extension in &seen.catalog.extension_tables {
-            notes.push(not_covered(&seen.database, extension));
-        }
+        notes.extend(not_covered(&seen.database, &seen.catalog));
     }
     let databases = observed.iter().map(|seen| DatabasePlan {
         name: seen.database.clone(),
@@ -127,10 +125,16 @@ pub fn decide(observed: &[Observed], store: String, policy: &Policy) -> Result<B
     Ok(BackupPlan { databases: databases.collect(), store, policy: policy.clone(), notes })
 }
 
-/// What a manifest and a plan say about an extension with tables of its own.
+/// What the backup of a database will lack without being wrong for it, for the plan and the manifest.
 #[must_use]
-pub(super) fn not_covered(database: &str, extension: &str) -> String {
-    format!("rows that extension {extension} keeps in tables of its own in database {database} are not backed up")
+pub(super) fn not_covered(database: &str, catalog: &Catalog) -> Vec<String> {
+    let extensions = catalog.extension_tables.iter().map(|extension| {
+        format!("rows that extension {extension} keeps in tables of its own in database {database} are not backed up")
+    });
+    let foreign = catalog.foreign_tables.iter().map(|table| {
+        format!("foreign table {table} of database {database} is backed up without the other server's rows")
+    });
+    extensions.chain(foreign).collect()
 }
 
 /// Says no to a database whose backup would be incomplete.
@@ -174,6 +178,7 @@ mod tests {
                 encoding: "UTF8".into(),
                 large_objects,
                 extension_tables: vec!["postgis".into()],
+                foreign_tables: vec!["public.far".into()],
                 standby: false,
             },
         }
@@ -184,7 +189,7 @@ mod tests {
         let plan = decide(&[seen(true, 0)], "s3://b".into(), &Policy::default()).unwrap().plan();
         assert_eq!(plan.changes.len(), 1);
         assert_eq!(plan.changes[0].subject, "backup of temporal");
-        assert!(plan.notes[0].contains("postgis"));
+        assert!(plan.notes[0].contains("postgis") && plan.notes[1].contains("public.far"), "{:?}", plan.notes);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -171,7 +172,8 @@ fn write(root: &Path, key: &Key, body: &[u8], replace: bool) -> io::Result<bool>
 }
 
 fn write_synced(path: &Path, body: &[u8]) -> io::Result<()> {
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(path)?;
+    // A backup is as secret as the database it was taken from.
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(body)?;
     file.sync_all()
 }

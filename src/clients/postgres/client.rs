@@ -32,6 +32,9 @@ impl std::fmt::Display for ServerVersion {
     }
 }
 
+/// Where Debian's and Red Hat's families keep the certificates they trust.
+const TRUST_STORES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
+
 /// What a session is for; it decides its time-outs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Use {
@@ -148,7 +151,9 @@ impl Postgres {
         if let Some(ca) = &settings.tls.ca {
             command.env("PGSSLROOTCERT", ca);
         } else if matches!(settings.tls_mode, TlsMode::VerifyCa | TlsMode::VerifyFull) {
-            command.env("PGSSLROOTCERT", "system");
+            // libpq looks for a file of its own and knows the system's trust store only since version 16.
+            let bundle = TRUST_STORES.into_iter().find(|path| std::path::Path::new(path).exists());
+            command.env("PGSSLROOTCERT", bundle.unwrap_or("system"));
         }
         if let (Some(certificate), Some(key)) = (&settings.tls.certificate, &settings.tls.key) {
             command.env("PGSSLCERT", certificate).env("PGSSLKEY", key);

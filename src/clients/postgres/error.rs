@@ -133,6 +133,10 @@ impl PostgresError {
         let (host, database) = (host.to_owned(), database.to_owned());
         let (role, doing) = (role.to_owned(), doing.to_owned());
         match error {
+            // rustls hands its refusals over as I/O errors of this kind.
+            sqlx::Error::Io(cause) if cause.kind() == std::io::ErrorKind::InvalidData => {
+                Self::Tls { host, message: cause.to_string(), not_offered: false }
+            }
             sqlx::Error::Io(cause) => Self::Unreachable { host, cause },
             sqlx::Error::Tls(cause) => {
                 let message = crate::failure::chain(&*cause);

@@ -1,68 +1,153 @@
-//! Scratch databases on PostgreSQL 15, and psql as the judge.
+//! Scratch databases on the stack's PostgreSQL servers, and PostgreSQL's own tools as the judge.
 
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use sexton::clients::TlsFiles;
 use sexton::clients::postgres::{Postgres, Settings, TlsMode};
 
-use super::stack;
+use super::{stack, suffix};
 
-/// The server, as its superuser.
-pub(crate) fn postgres15() -> Postgres {
-    Postgres::new(Settings {
-        host: stack().get("PG15_HOST").to_owned(),
-        port: stack().get("PG15_PORT").to_owned().parse().unwrap(),
-        user: stack().get("PG15_USER").to_owned(),
-        password: Some(stack().get("PG15_PASSWORD").to_owned().into()),
-        tls_mode: TlsMode::Prefer,
-        tls: TlsFiles::default(),
-        connect_timeout: Duration::from_secs(10),
-        statement_timeout: Duration::from_secs(60),
-        bin_dir: None,
-    })
+/// One of the stack's servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    Pg15,
+    Pg17,
 }
 
-/// A database that goes away with the value.
-pub(crate) struct Scratch {
-    pub(crate) name: String,
-}
+impl Server {
+    fn get(self, name: &str) -> &'static str {
+        stack().get(&match self {
+            Self::Pg15 => format!("PG15_{name}"),
+            Self::Pg17 => format!("PG17_{name}"),
+        })
+    }
 
-impl Scratch {
-    pub(crate) fn new(what: &str) -> Self {
-        let name = format!("it_{what}_{}", uuid::Uuid::new_v4().simple());
-        psql("postgres", &format!("CREATE DATABASE {name}"));
-        Self { name }
+    /// How sexton logs in as the superuser.
+    pub fn settings(self) -> Settings {
+        Settings {
+            host: self.get("HOST").to_owned(),
+            port: self.get("PORT").parse().unwrap(),
+            user: self.get("USER").to_owned(),
+            password: Some(self.get("PASSWORD").to_owned().into()),
+            tls_mode: TlsMode::Prefer,
+            tls: TlsFiles::default(),
+            connect_timeout: Duration::from_secs(15),
+            statement_timeout: Duration::from_secs(60),
+            bin_dir: Some(self.get("BIN").into()),
+        }
+    }
+
+    /// sexton's client, as the superuser.
+    pub fn client(self) -> Postgres {
+        Postgres::new(self.settings())
+    }
+
+    /// A program of PostgreSQL 17, which reads both servers, logged in as the superuser.
+    pub fn tool(self, name: &str, database: &str) -> Command {
+        let mut command = Command::new(format!("{}/{name}", stack().get("PG17_BIN")));
+        command
+            .env("PGHOST", self.get("HOST"))
+            .env("PGPORT", self.get("PORT"))
+            .env("PGUSER", self.get("USER"))
+            .env("PGPASSWORD", self.get("PASSWORD"))
+            .env("PGDATABASE", database);
+        command
     }
 
     /// What psql prints for a query: rows by line, columns by `|`.
-    pub(crate) fn psql(&self, sql: &str) -> String {
-        psql(&self.name, sql)
+    pub fn psql(self, database: &str, sql: &str) -> String {
+        self.try_psql(database, sql).unwrap_or_else(|error| panic!("psql: {error}\n{sql:.300}"))
+    }
+
+    fn try_psql(self, database: &str, sql: &str) -> Result<String, String> {
+        let mut child = self
+            .tool("psql", database)
+            .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        let mut stdin = child.stdin.take().unwrap();
+        let sql = sql.to_owned();
+        let writer = std::thread::spawn(move || stdin.write_all(sql.as_bytes()));
+        let output = child.wait_with_output().map_err(|error| error.to_string())?;
+        writer.join().unwrap().map_err(|error| error.to_string())?;
+        if !output.status.success() {
+            return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).trim_end().to_owned())
+    }
+}
+
+/// PostgreSQL 15, as its superuser.
+pub fn postgres15() -> Postgres {
+    Server::Pg15.client()
+}
+
+/// A database that goes away with the value.
+#[derive(Debug)]
+pub struct Scratch {
+    pub server: Server,
+    pub name: String,
+}
+
+impl Scratch {
+    /// On PostgreSQL 15.
+    pub fn new(what: &str) -> Self {
+        Self::on(Server::Pg15, what)
+    }
+
+    pub fn on(server: Server, what: &str) -> Self {
+        let name = format!("it_{what}_{}", suffix());
+        server.psql("postgres", &format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'"));
+        Self { server, name }
+    }
+
+    pub fn psql(&self, sql: &str) -> String {
+        self.server.psql(&self.name, sql)
+    }
+
+    /// Everything `pg_dump` says about the database, schema, rows and sequences, as sorted lines without comments.
+    pub fn dump(&self) -> Vec<String> {
+        let mut command = self.server.tool("pg_dump", &self.name);
+        let output = command.args(["--inserts", "--no-owner", "--no-privileges", "--quote-all-identifiers"]).output();
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        let noise = |line: &str| line.starts_with("--") || line.starts_with('\\') || line.is_empty();
+        let mut lines: Vec<String> = text.lines().filter(|line| !noise(line)).map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = try_psql("postgres", &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
+        let _ = self.server.try_psql("postgres", &format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name));
     }
 }
 
-fn psql(database: &str, sql: &str) -> String {
-    try_psql(database, sql).unwrap_or_else(|error| panic!("psql: {error}\n{sql}"))
+/// A role that goes away with the value; it owns nothing.
+#[derive(Debug)]
+pub struct Role {
+    server: Server,
+    pub name: String,
+    pub password: String,
 }
 
-fn try_psql(database: &str, sql: &str) -> Result<String, String> {
-    let output = Command::new("psql")
-        .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql])
-        .env("PGHOST", stack().get("PG15_HOST").to_owned())
-        .env("PGPORT", stack().get("PG15_PORT").to_owned())
-        .env("PGUSER", stack().get("PG15_USER").to_owned())
-        .env("PGPASSWORD", stack().get("PG15_PASSWORD").to_owned())
-        .env("PGDATABASE", database)
-        .output()
-        .map_err(|e| e.to_string())?;
-    if !output.status.success() {
-        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+impl Role {
+    pub fn new(server: Server) -> Self {
+        let (name, password) = (format!("it_role_{}", suffix()), suffix());
+        server.psql("postgres", &format!("CREATE ROLE {name} LOGIN PASSWORD '{password}'"));
+        Self { server, name, password }
     }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        let _ = self.server.try_psql("postgres", &format!("DROP ROLE IF EXISTS {}", self.name));
+    }
 }

@@ -1,0 +1,75 @@
+//! Scratch buckets on the stack's S3 store.
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_s3::primitives::ByteStream;
+use sexton::backup::store::Settings;
+
+use super::{stack, suffix};
+
+/// A bucket of its own; [`Bucket::remove`] takes it away.
+#[derive(Debug, Clone)]
+pub struct Bucket {
+    pub client: Client,
+    pub name: String,
+}
+
+impl Bucket {
+    pub async fn new() -> Self {
+        let stack = stack();
+        let keys = Credentials::new(stack.get("S3_ACCESS_KEY"), stack.get("S3_SECRET_KEY"), None, None, "stack");
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(stack.get("S3_REGION")))
+            .endpoint_url(stack.get("S3_ENDPOINT"))
+            .credentials_provider(keys)
+            .force_path_style(true)
+            .build();
+        let bucket = Self { client: Client::from_conf(config), name: format!("it-{}", suffix()) };
+        bucket.client.create_bucket().bucket(&bucket.name).send().await.unwrap();
+        bucket
+    }
+
+    /// sexton's settings for it.
+    pub fn settings(&self, prefix: &str) -> Settings {
+        Settings::S3 {
+            bucket: self.name.clone(),
+            prefix: prefix.to_owned(),
+            region: stack().get("S3_REGION").to_owned(),
+            endpoint: Some(stack().get("S3_ENDPOINT").to_owned()),
+            path_style: true,
+            credentials: Some((
+                stack().get("S3_ACCESS_KEY").to_owned(),
+                stack().get("S3_SECRET_KEY").to_owned().into(),
+            )),
+        }
+    }
+
+    /// The names of its objects.
+    pub async fn keys(&self) -> Vec<String> {
+        let mut pages = self.client.list_objects_v2().bucket(&self.name).into_paginator().send();
+        let mut keys = Vec::new();
+        while let Some(page) = pages.next().await {
+            keys.extend(page.unwrap().contents().iter().filter_map(|object| object.key().map(str::to_owned)));
+        }
+        keys
+    }
+
+    /// Uploads in parts that were neither completed nor aborted.
+    pub async fn unfinished(&self) -> usize {
+        self.client.list_multipart_uploads().bucket(&self.name).send().await.unwrap().uploads().len()
+    }
+
+    /// Writes an object behind sexton's back.
+    pub async fn overwrite(&self, key: &str, body: Vec<u8>) {
+        self.client.put_object().bucket(&self.name).key(key).body(ByteStream::from(body)).send().await.unwrap();
+    }
+
+    /// Empties and removes it.
+    pub async fn remove(self) {
+        for key in self.keys().await {
+            self.client.delete_object().bucket(&self.name).key(key).send().await.unwrap();
+        }
+        let _ = self.client.delete_bucket().bucket(&self.name).send().await;
+    }
+}
