@@ -182,20 +182,33 @@ is_running() {
   [[ -n $noted && $(identity "$pid") == "$noted" ]]
 }
 
-# stop_process NAME [SIGNAL]: ends the process and its whole group.
+# stop_process NAME [SIGNAL]: ends the process and what it started.
 stop_process() {
-  local name=$1 signal=${2:-KILL} note=$STATE/run/$1.pid pid tries=0
+  local name=$1 signal=${2:-KILL} note=$STATE/run/$1.pid pid='' tries=0 left
+  { read -r pid _ <"$note"; } 2>/dev/null || true
   if is_running "$name"; then
-    read -r pid _ <"$note"
     kill -s "$signal" -- "-$pid" 2>/dev/null || true
     while is_running "$name"; do
       if ((++tries == 100)); then kill -s KILL -- "-$pid" 2>/dev/null || true; fi
       ((tries < 200)) || fail "$name (process $pid) does not end"
       sleep 0.1
     done
-    kill -s KILL -- "-$pid" 2>/dev/null || true
+  fi
+  if [[ -n $pid ]]; then
+    for left in $(session_of "$pid" "$STATE/data/$name"); do kill -s KILL "$left" 2>/dev/null || true; done
   fi
   rm -f "$note" "$STATE/run/$name.row"
+}
+
+# session_of PID HOME: the processes of the session that PID opened, also after PID itself
+# has died. HOME, which start_process gave them, tells them from a later session of that number.
+session_of() {
+  local file stat
+  for file in /proc/[0-9]*/stat; do
+    { read -r stat <"$file"; } 2>/dev/null || continue
+    [[ ${stat##*) } =~ ^[^Z]\ [0-9]+\ [0-9]+\ $1\  ]] || continue
+    if grep -Fxzqs "HOME=$2" "${file%stat}environ"; then basename "${file%/stat}"; fi
+  done
 }
 
 # wait_healthy NAME SECONDS COMMAND...: until COMMAND succeeds, the process ends or time is up.
