@@ -88,7 +88,7 @@ pub(super) fn conclude(finished: &Finished, json: bool) -> Exit {
     if json {
         output::json(&serde_json::json!({ "runs": [finished] }));
     } else {
-        show(&finished);
+        show(finished);
     }
     finished.error.as_ref().map_or(Exit::Done, |failure| Exit::of(failure.kind))
 }

@@ -69,7 +69,7 @@ impl Document {
         ConfigError {
             path: self.path.clone(),
             text: Some(Arc::clone(&self.text)),
-            at: Position::of(at, &self.text),
+            at: Position::of(at, &self.text).map(Box::new),
             message: message.into(),
             hint: Some(hint.into()),
         }
@@ -82,14 +82,14 @@ impl Document {
         ConfigError {
             path: self.path.clone(),
             text: Some(Arc::clone(&self.text)),
-            at: locate(&self.text, key),
+            at: locate(&self.text, key).map(Box::new),
             message: format!("{key}: {}", message.into()),
             hint,
         }
     }
 
     fn explain(&self, error: &serde_saphyr::Error) -> ConfigError {
-        let at = error.location().and_then(|l| Position::of(l, &self.text));
+        let at = error.location().and_then(|l| Position::of(l, &self.text)).map(Box::new);
         let rendered = error.render_with_formatter(&UserMessageFormatter);
         let message = strip_position(&rendered);
         let hint = suggest::hint(error, &message);
@@ -171,7 +171,7 @@ fn locate(text: &str, key: &str) -> Option<Position> {
 pub struct ConfigError {
     path: PathBuf,
     text: Option<Arc<str>>,
-    at: Option<Position>,
+    at: Option<Box<Position>>,
     message: String,
     hint: Option<String>,
 }
@@ -185,7 +185,7 @@ impl ConfigError {
     /// The lines for a terminal: the message, the snippet with the place underlined, the hint.
     #[must_use]
     pub fn render(&self) -> String {
-        let Some((text, _)) = self.text.as_ref().zip(self.at) else {
+        let Some((text, _)) = self.text.as_ref().zip(self.at.as_ref()) else {
             let hint = self.hint.as_ref().map(|h| format!("\n  hint: {h}")).unwrap_or_default();
             return format!("error: {self}{hint}");
         };
@@ -211,7 +211,7 @@ impl ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.path.display())?;
-        if let Some(at) = self.at {
+        if let Some(at) = &self.at {
             write!(f, ":{}:{}", at.line, at.column)?;
         }
         write!(f, ": {}", self.message)
@@ -251,7 +251,7 @@ impl Diagnostic for Snippet<'_> {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let at = self.error.at?;
+        let at = self.error.at.as_ref()?;
         let span = SourceSpan::new(at.offset.into(), at.length.max(1));
         Some(Box::new(std::iter::once(LabeledSpan::new_with_span(None, span))))
     }

@@ -70,9 +70,7 @@ impl Explain for LedgerError {
     fn hint(&self) -> Option<String> {
         match self {
             // The same remedy for a missing database as for a missing table, and the likeliest cause of both.
-            Self::Postgres(inner) if matches!(inner, PostgresError::NoDatabase { .. }) => {
-                Some("run `sexton ledger init`".into())
-            }
+            Self::Postgres(PostgresError::NoDatabase { .. }) => Some("run `sexton ledger init`".into()),
             Self::Postgres(inner) => inner.hint(),
             Self::NotReady { .. } => Some("run `sexton ledger init`".into()),
             Self::Migrate { .. } => Some("check that the role may create tables there; `sexton doctor` tells".into()),
