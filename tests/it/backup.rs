@@ -81,7 +81,7 @@ impl Setting {
     }
 
     async fn backup_as(&self, postgres: &Postgres, ctx: &Context) -> Result<BackupReport, BackupError> {
-        let plan = plan(postgres, &[self.source.name.clone()], &*self.store, &self.policy, ctx).await?;
+        let plan = plan(postgres, std::slice::from_ref(&self.source.name), &*self.store, &self.policy, ctx).await?;
         assert_eq!(plan.plan().changes.len(), 1);
         apply(&plan, postgres, &self.store, ctx).await
     }

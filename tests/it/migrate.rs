@@ -89,13 +89,13 @@ fn temporal_schema(database: &Scratch) {
     for arguments in
         [&["setup-schema", "-v", "0.0"] as &[&str], &["update-schema", "--schema-name", "postgresql/v12/temporal"]]
     {
-        let output = Command::new(stack().get("TEMPORAL_SQL_TOOL").to_owned())
+        let output = Command::new(stack().get("TEMPORAL_SQL_TOOL"))
             .args(["--plugin", "postgres12", "--db", &database.name])
             .args(arguments)
-            .env("SQL_HOST", stack().get("PG15_HOST").to_owned())
-            .env("SQL_PORT", stack().get("PG15_PORT").to_owned())
-            .env("SQL_USER", stack().get("PG15_USER").to_owned())
-            .env("SQL_PASSWORD", stack().get("PG15_PASSWORD").to_owned())
+            .env("SQL_HOST", stack().get("PG15_HOST"))
+            .env("SQL_PORT", stack().get("PG15_PORT"))
+            .env("SQL_USER", stack().get("PG15_USER"))
+            .env("SQL_PASSWORD", stack().get("PG15_PASSWORD"))
             .output()
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
