@@ -84,10 +84,10 @@ impl<E: Explain> From<E> for Failure {
 /// The error and its causes in one line; a cause that the outer message already ends with is not repeated.
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
+    let mut text = without_errno(&error.to_string());
     let mut source = error.source();
     while let Some(cause) = source {
-        let cause_text = cause.to_string();
+        let cause_text = without_errno(&cause.to_string());
         if !text.contains(&cause_text) {
             text.push_str(": ");
             text.push_str(&cause_text);
@@ -95,6 +95,27 @@ pub fn chain(error: &dyn Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// The same without the numbers that `std::io` puts behind its words: `No such file or directory (os error 2)`.
+#[must_use]
+pub fn without_errno(text: &str) -> String {
+    const MARK: &str = " (os error ";
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(MARK) {
+        out.push_str(before);
+        let number = after.trim_start_matches(|c: char| c.is_ascii_digit() || c == '-');
+        match number.strip_prefix(')') {
+            Some(next) => rest = next,
+            None => {
+                out.push_str(MARK);
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
 }
 
 #[cfg(test)]
@@ -116,5 +137,14 @@ mod tests {
         assert_eq!(failure.message, "reading the manifest: no such bucket");
         assert_eq!(failure.hint.as_deref(), Some("run `sexton doctor`"));
         assert_eq!(failure.kind, Kind::Failed);
+    }
+
+    #[test]
+    fn numbers_of_the_system_are_left_out() {
+        let check = |text: &str, expect: &str| assert_eq!(without_errno(text), expect);
+        check("a (os error 2)", "a");
+        check("a (os error 2): b (os error 13)", "a: b");
+        check("a (os error", "a (os error");
+        check("a (os error x", "a (os error x");
     }
 }

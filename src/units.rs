@@ -89,7 +89,7 @@ pub enum UnitError {
     #[error("`{0}` is not a size; write a whole number and a unit (b, kb, mb, gb, tb), such as `50gb`")]
     Size(String),
     /// More than fits.
-    #[error("`{0}` is too large")]
+    #[error("`{0}` is too large; a duration is a thousand years at most, a size 16 million terabytes")]
     TooLarge(String),
 }
 

@@ -89,6 +89,12 @@ pub enum BackupError {
         /// The identifier.
         id: String,
     },
+    /// The store is empty.
+    #[error("there is no backup in {location} yet")]
+    NoneYet {
+        /// The store.
+        location: String,
+    },
     /// A text that is no backup's identifier.
     #[error("`{0}` is not the identifier of a backup")]
     BadId(String),
@@ -218,6 +224,8 @@ impl Explain for BackupError {
             Self::UnloggedOnStandby { .. } => "back up from the primary".to_owned(),
             Self::SchemaChanged { .. } => "run it again when no migration is running".to_owned(),
             Self::PgDump { .. } => "run pg_dump --schema-only by hand as the same role to see all of it".to_owned(),
+            Self::NoneYet { .. } => "take one with `sexton once backup`".to_owned(),
+            Self::NoSuchDatabase { .. } => "name one of them with --database".to_owned(),
             Self::NoBackup { .. } | Self::BadId(_) => "`sexton backup list` shows the identifiers".to_owned(),
             Self::NotEmpty { database, .. } => {
                 format!("restore into a new database: `DROP DATABASE \"{database}\"; CREATE DATABASE \"{database}\"`")

@@ -74,7 +74,7 @@ pub async fn show(store: &dyn Store, id: &str) -> Result<Manifest, BackupError> 
         return manifest::load(store, &id.parse()?).await;
     }
     let newest = manifest::ids(store).await?.into_iter().next();
-    let newest = newest.ok_or_else(|| BackupError::NoBackup { location: store.location(), id: id.to_owned() })?;
+    let newest = newest.ok_or_else(|| BackupError::NoneYet { location: store.location() })?;
     manifest::load(store, &newest).await
 }
 

@@ -10,6 +10,7 @@ use crate::daemon::jobs::{MigrateJob, Site};
 use crate::daemon::ledger::Trigger;
 use crate::daemon::runner::{Request, Runner};
 use crate::exit::Exit;
+use crate::failure::{Failure, Kind};
 use crate::job::{Job, JobName};
 use crate::migrate::{Journal, RecipeSet};
 
@@ -42,7 +43,7 @@ pub(super) struct NamedArgs {
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("write NAME=VALUE")?;
     Ok((name.to_owned(), value.to_owned()))
 }
 
@@ -77,16 +78,36 @@ async fn list(site: &Site, json: bool) -> Result<Exit, Shown> {
     Ok(Exit::Done)
 }
 
+/// What was typed is checked before anything is connected, and is a mistake of the command line, not of a file.
+fn check(site: &Site, args: &NamedArgs) -> Result<(), Shown> {
+    let recipes = RecipeSet::load(site.config.recipes.as_deref()).map_err(Shown::of)?;
+    let mut parameters = site.config.parameters.clone();
+    parameters.entry(args.name.clone()).or_default().extend(args.set.iter().cloned());
+    let Err(error) = recipes.select(std::slice::from_ref(&args.name), &parameters) else { return Ok(()) };
+    let known = recipes.get(&args.name).map(|recipe| {
+        let names: Vec<&str> = recipe.parameters.keys().map(|name| name.as_str()).collect();
+        format!("the parameters of `{}` are: {}", args.name, if names.is_empty() { "none".into() } else { names.join(", ") })
+    });
+    // What the configuration alone gets wrong stays a mistake of the configuration.
+    let typed = known.is_none() || recipes.select(std::slice::from_ref(&args.name), &site.config.parameters).is_ok();
+    let mut failure = Failure::from(error);
+    failure.kind = if typed { Kind::Usage } else { Kind::Config };
+    failure.hint = Some(known.unwrap_or_else(|| "`sexton migrate list` shows what each of them does".into()));
+    Err(failure.into())
+}
+
 fn job(site: Site, args: &NamedArgs) -> MigrateJob {
     MigrateJob::named(site, &args.name, args.set.iter().cloned().collect::<BTreeMap<_, _>>())
 }
 
 async fn plan(site: Site, args: &NamedArgs) -> Result<Exit, Shown> {
+    check(&site, args)?;
     let job: std::sync::Arc<dyn Job> = std::sync::Arc::new(job(site, args));
     once::dry_run(&[job], args.json, Context { cancel: signals::stop_token(), ..Context::plain() }).await
 }
 
 async fn run(site: Site, args: &NamedArgs, global: &Global) -> Result<Exit, Shown> {
+    check(&site, args)?;
     let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
     let request = Request {
         trigger: Trigger::Cli,

@@ -8,8 +8,8 @@ use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, Na
 use serde::de::DeserializeOwned;
 use serde_saphyr::{Location, UserMessageFormatter};
 
-use super::suggest;
-use crate::failure::{Explain, Kind};
+use super::{blot, suggest};
+use crate::failure::{Explain, Kind, without_errno};
 
 /// A file that was read, kept for the error messages about it.
 #[derive(Debug, Clone)]
@@ -25,13 +25,20 @@ impl Document {
     /// When it cannot be read or is not UTF-8.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| {
-            let hint = match error.kind() {
-                std::io::ErrorKind::NotFound => "create it, or name another one with --config or SEXTON_CONFIG",
-                std::io::ErrorKind::PermissionDenied => "let the user that runs sexton read it",
-                std::io::ErrorKind::InvalidData => "save it as UTF-8",
-                _ => "check the path",
+            let link = path.symlink_metadata().is_ok();
+            let (problem, hint) = match error.kind() {
+                std::io::ErrorKind::NotFound if link => ("it is a link to nothing", "mend or remove the link"),
+                std::io::ErrorKind::NotFound => {
+                    ("there is no such file", "create it, or name another one with --config or SEXTON_CONFIG")
+                }
+                std::io::ErrorKind::PermissionDenied => {
+                    ("permission denied", "let the user that runs sexton read the file and enter its folders")
+                }
+                std::io::ErrorKind::InvalidData => ("it is not text in UTF-8", "save it as UTF-8"),
+                std::io::ErrorKind::IsADirectory => ("it is a folder", "name the file in it"),
+                _ => (&*without_errno(&error.to_string()), "check the path"),
             };
-            ConfigError::about_file(path, format!("cannot be read: {error}"), hint)
+            ConfigError::about_file(path, format!("cannot be read: {problem}"), hint)
         })?;
         Ok(Self::new(path, &text))
     }
@@ -51,14 +58,20 @@ impl Document {
     /// The folder that relative paths in it are relative to.
     #[must_use]
     pub fn folder(&self) -> &Path {
-        self.path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+        self.path.parent().unwrap_or_else(|| Path::new(""))
     }
 
-    /// Parses the text into `T`.
+    /// Parses the text into `T`. A text without anything in it is refused even where every key has a default: it is
+    /// what a mistake leaves behind, and `{}` is easily written.
     ///
     /// # Errors
-    /// With the position of what does not fit, and a hint where one can be given.
+    /// With the position of what does not fit, and a hint.
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
+        let bare = |line: &str| matches!(line.trim_start_matches('\u{feff}').trim().chars().next(), None | Some('#'));
+        if self.text.lines().all(bare) {
+            let hint = "fill it in; `{}` alone takes every default, where there are defaults";
+            return Err(ConfigError::about_file(&self.path, "is empty", hint));
+        }
         let options = serde_saphyr::options! { with_snippet: false };
         serde_saphyr::from_str_with_options(&self.text, options).map_err(|error| self.explain(&error))
     }
@@ -79,11 +92,12 @@ impl Document {
     /// the text does not spell it out.
     #[must_use]
     pub fn error_at_key(&self, key: &str, message: impl Into<String>, hint: Option<String>) -> ConfigError {
+        let message = message.into();
         ConfigError {
             path: self.path.clone(),
             text: Some(Arc::clone(&self.text)),
             at: locate(&self.text, key).map(Box::new),
-            message: format!("{key}: {}", message.into()),
+            message: if message.contains(key) { message } else { format!("{key}: {message}") },
             hint,
         }
     }
@@ -91,9 +105,8 @@ impl Document {
     fn explain(&self, error: &serde_saphyr::Error) -> ConfigError {
         let at = error.location().and_then(|l| Position::of(l, &self.text)).map(Box::new);
         let rendered = error.render_with_formatter(&UserMessageFormatter);
-        let message = strip_position(&rendered);
-        let hint = suggest::hint(error, &message);
-        ConfigError { path: self.path.clone(), text: Some(Arc::clone(&self.text)), at, message, hint }
+        let (message, hint) = suggest::words(error, &strip_position(&rendered));
+        ConfigError { path: self.path.clone(), text: Some(Arc::clone(&self.text)), at, message, hint: Some(hint) }
     }
 }
 
@@ -195,7 +208,7 @@ impl ConfigError {
             .without_cause_chain()
             .with_width(usize::MAX);
         let snippet =
-            Snippet { error: self, source: NamedSource::new(self.path.display().to_string(), text.to_string()) };
+            Snippet { error: self, source: NamedSource::new(self.path.display().to_string(), blot::blot(text)) };
         match handler.render_report(&mut out, &snippet) {
             // The handler's first line repeats the message; the prefix and the hint follow the crate's own style.
             Ok(()) => {

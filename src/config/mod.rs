@@ -1,6 +1,7 @@
 //! `sexton.yaml`: where the systems are and how to log in. Read once, resolved into settings of the clients; what to
 //! do with the systems stands in the policies.
 
+mod blot;
 pub mod document;
 mod resolve;
 mod secret;

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use serde_saphyr::Spanned;
+use url::Url;
 
 use super::document::{ConfigError, Document};
 use super::{Config, Databases, secret, written};
 use crate::backup::store;
 use crate::clients::{TlsFiles, postgres, search, temporal};
+use crate::failure::without_errno;
 
 pub(super) fn resolve(doc: &Document) -> Result<Config, ConfigError> {
     let written: written::Written = doc.parse()?;
@@ -21,6 +23,7 @@ pub(super) fn resolve(doc: &Document) -> Result<Config, ConfigError> {
         return Err(doc.error_at(extra.referenced, "the scratch server has no databases of Temporal's", hint));
     }
     check_databases(doc, &databases, &written.ledger.database)?;
+    check_limits(doc, &written)?;
     let recipes = written.migrations.recipes.as_ref().map(|folder| doc.folder().join(folder));
     if let Some(folder) = recipes.as_ref().filter(|folder| !folder.is_dir()) {
         let message = format!("{} is not a folder", folder.display());
@@ -68,6 +71,33 @@ fn check_databases(doc: &Document, databases: &Databases, ledger: &str) -> Resul
         ));
     }
     Ok(())
+}
+
+/// A time-out of nothing would end every call at once, and an empty name leads nowhere.
+fn check_limits(doc: &Document, written: &written::Written) -> Result<(), ConfigError> {
+    let servers = [("postgres", Some(&written.postgres)), ("scratch", written.scratch.as_ref())];
+    let servers = servers.into_iter().filter_map(|(section, server)| Some((section, server?)));
+    let mut limits = Vec::new();
+    for (section, server) in servers {
+        for (name, value) in [("host", &server.host), ("user", &server.user)] {
+            if value.trim().is_empty() {
+                let message = format!("`{section}.{name}` is empty");
+                return Err(doc.error_at_key(&format!("{section}.{name}"), message, Some(format!("write the {name}"))));
+            }
+        }
+        limits.push((format!("{section}.connect_timeout"), server.connect_timeout));
+        limits.push((format!("{section}.statement_timeout"), server.statement_timeout));
+    }
+    limits.extend(written.temporal.as_ref().map(|t| ("temporal.timeout".to_owned(), t.timeout)));
+    limits.extend(written.search.as_ref().map(|s| ("search.timeout".to_owned(), s.timeout)));
+    match limits.iter().find(|(_, limit)| limit.as_millis() == 0) {
+        Some((key, _)) => Err(doc.error_at_key(
+            key,
+            format!("`{key}` is zero: nothing would ever be in time"),
+            Some("write a duration such as `10s`, or leave the key out".into()),
+        )),
+        None => Ok(()),
+    }
 }
 
 fn temporal_settings(doc: &Document, written: &written::Temporal) -> Result<temporal::Settings, ConfigError> {
@@ -127,14 +157,7 @@ fn postgres_settings(doc: &Document, written: &written::Postgres) -> Result<post
 }
 
 fn search_settings(doc: &Document, written: &written::Search) -> Result<search::Settings, ConfigError> {
-    let url = &written.url.value;
-    let complain = |message: &str, hint: &str| Err(doc.error_at(written.url.referenced, message, hint));
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
-        return complain("is not an http or https address", "write for example `http://elasticsearch:9200`");
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return complain("holds credentials", "write them as `basic: {user: …, password: {env: NAME}}`");
-    }
+    let url = address(doc, &written.url, "http://elasticsearch:9200", "`basic: {user: …, password: {env: NAME}}`")?;
     let auth = match (&written.basic, &written.api_key) {
         (Some(_), Some(key)) => {
             return Err(doc.error_at(key.referenced, "`basic` and `api_key` exclude each other", "keep one of them"));
@@ -146,7 +169,21 @@ fn search_settings(doc: &Document, written: &written::Search) -> Result<search::
         (None, None) => search::Auth::None,
     };
     let ca = written.ca.as_ref().map(|ca| readable(doc, ca)).transpose()?;
-    Ok(search::Settings { url: url.clone(), auth, ca, timeout: written.timeout.into() })
+    Ok(search::Settings { url, auth, ca, timeout: written.timeout.into() })
+}
+
+/// An http or https address without a login in it. The text is never repeated: it may hold one.
+fn address(doc: &Document, text: &Spanned<String>, example: &str, login: &str) -> Result<Url, ConfigError> {
+    let complain = |message: String, hint: String| doc.error_at(text.referenced, message, hint);
+    let wrong = |why: String| complain(format!("this is not an http or https address{why}"), format!("write for example `{example}`"));
+    if !text.value.starts_with("http://") && !text.value.starts_with("https://") {
+        return Err(wrong(String::new()));
+    }
+    let url = Url::parse(&text.value).map_err(|error| wrong(format!(": {error}")))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(complain("this address holds a login".into(), format!("take it out and write {login}")));
+    }
+    Ok(url)
 }
 
 fn store_settings(doc: &Document, spanned: &Spanned<written::Store>) -> Result<store::Settings, ConfigError> {
@@ -164,7 +201,13 @@ fn store_settings(doc: &Document, spanned: &Spanned<written::Store>) -> Result<s
                 bucket: s3.bucket.clone(),
                 prefix: s3.prefix.trim_matches('/').to_owned(),
                 region: s3.region.clone(),
-                endpoint: s3.endpoint.as_ref().map(|url| url.as_str().trim_end_matches('/').to_owned()),
+                endpoint: match &s3.endpoint {
+                    Some(text) => {
+                        let url = address(doc, text, "https://s3.example.com", "`credentials:`")?;
+                        Some(url.as_str().trim_end_matches('/').to_owned())
+                    }
+                    None => None,
+                },
                 path_style: s3.path_style,
                 credentials,
             })
@@ -197,12 +240,16 @@ fn tls_files(
 
 /// The file's path from here, after a look whether it can be read.
 fn readable(doc: &Document, file: &Spanned<PathBuf>) -> Result<PathBuf, ConfigError> {
+    if file.value.to_string_lossy().contains("-----BEGIN") {
+        let hint = "put it into a file and write the file's path";
+        return Err(doc.error_at(file.referenced, "here stands a file's content instead of its path", hint));
+    }
     let path: PathBuf = doc.folder().join(Path::new(&file.value));
     match std::fs::File::open(&path) {
         Ok(_) => Ok(path),
         Err(error) => Err(doc.error_at(
             file.referenced,
-            format!("{} cannot be read: {error}", path.display()),
+            format!("{} cannot be read: {}", path.display(), without_errno(&error.to_string())),
             "check the path and that the user that runs sexton may read it",
         )),
     }

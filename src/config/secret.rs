@@ -9,6 +9,7 @@ use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
 use super::document::{ConfigError, Document};
+use crate::failure::without_errno;
 
 /// Where a secret is: `{env: NAME}` or `{file: PATH}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,20 +58,47 @@ impl<'de> Visitor<'de> for SecretVisitor {
         Err(E::custom(NOT_HERE))
     }
 
+    fn visit_unit<E: de::Error>(self) -> Result<SecretRef, E> {
+        Err(E::custom("a secret is missing here; write {env: NAME} or {file: PATH}"))
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, _: A) -> Result<SecretRef, A::Error> {
+        Err(de::Error::custom(NOT_HERE))
+    }
+
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<SecretRef, A::Error> {
-        const KEYS: &[&str] = &["env", "file"];
         let Some(key) = map.next_key::<String>()? else {
-            return Err(de::Error::custom("a secret needs {env: NAME} or {file: PATH}"));
+            return Err(de::Error::custom("a secret is missing here; write {env: NAME} or {file: PATH}"));
         };
         let found = match key.as_str() {
-            "env" => SecretRef::Env(map.next_value()?),
+            "env" => SecretRef::Env(map.next_value::<VariableName>()?.0),
             "file" => SecretRef::File(map.next_value()?),
-            other => return Err(de::Error::unknown_field(other, KEYS)),
+            _ => {
+                return Err(de::Error::custom(
+                    "a secret comes from `env` or `file` and nothing else; write {env: NAME} or {file: PATH}",
+                ));
+            }
         };
         if map.next_key::<String>()?.is_some() {
-            return Err(de::Error::custom("a secret has one source: either `env` or `file`"));
+            return Err(de::Error::custom("a secret with two sources; keep one of `env` and `file`"));
         }
         Ok(found)
+    }
+}
+
+/// The name of an environment variable. A password that was written in its place is hardly ever one.
+struct VariableName(String);
+
+impl<'de> Deserialize<'de> for VariableName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(deserializer)?;
+        let word = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if word && name.starts_with(|c: char| !c.is_ascii_digit()) {
+            return Ok(Self(name));
+        }
+        Err(de::Error::custom(
+            "this is not the name of an environment variable; write letters, digits and `_`, and never the secret itself",
+        ))
     }
 }
 
@@ -108,8 +136,11 @@ pub(super) fn read(doc: &Document, secret: &Spanned<SecretRef>) -> Result<Secret
                     }
                     Ok(value.to_owned().into())
                 }
+                Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                    fail(format!("the secret file {} is not text in UTF-8", full.display()), "save it as UTF-8")
+                }
                 Err(error) => fail(
-                    format!("the secret file {} cannot be read: {error}", full.display()),
+                    format!("the secret file {} cannot be read: {}", full.display(), without_errno(&error.to_string())),
                     "check the path and that the user that runs sexton may read it",
                 ),
             }

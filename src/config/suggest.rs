@@ -1,21 +1,81 @@
-//! Hints for the mistakes people make in YAML: the key or value they probably meant.
+//! The parser's errors in words for people, each with what to do: the key or value they probably meant.
 
-/// What to do about a parse error; `None` when the message says it all.
-pub(super) fn hint(error: &serde_saphyr::Error, message: &str) -> Option<String> {
+/// Says what is wrong and what to do. `rendered` is the parser's own text, without its position. The custom messages
+/// of this crate's types have both in one: `what is wrong; what to do`.
+pub(super) fn words(error: &serde_saphyr::Error, rendered: &str) -> (String, String) {
     use serde_saphyr::Error as E;
+    let said = |message: &str, hint: &str| (message.to_owned(), hint.to_owned());
     match error {
-        E::SerdeUnknownField { field, expected, .. } | E::SerdeUnknownVariant { variant: field, expected, .. } => {
-            Some(match nearest(field, expected) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("known here: {}", expected.join(", ")),
-            })
+        E::SerdeUnknownField { field, expected, .. } => {
+            (format!("unknown key `{field}`"), meant(field, expected, "known here"))
         }
-        E::SerdeMissingField { field, .. } => Some(format!("add `{field}:`")),
-        E::DuplicateMappingKey { .. } => Some("keep one of the two; which one counts would be a guess".into()),
-        E::MultipleDocuments { .. } => Some("keep one document per file; remove the `---`".into()),
-        _ if message.contains("tab") => Some("indent with spaces".into()),
-        _ => None,
+        E::SerdeUnknownVariant { variant, expected, .. } => {
+            (format!("`{variant}` is not known here"), meant(variant, expected, "write one of"))
+        }
+        E::SerdeMissingField { field, .. } => (format!("`{field}` is missing"), format!("add `{field}:`")),
+        E::DuplicateMappingKey { key, .. } => {
+            let key = key.as_ref().map(|key| format!(" `{key}`")).unwrap_or_default();
+            (format!("the key{key} is there twice"), "keep one of the two; which one counts would be a guess".into())
+        }
+        E::MultipleDocuments { .. } => {
+            said("a second document begins here", "keep one document per file; remove the `---`")
+        }
+        E::InvalidScalar { ty, .. } => number(ty),
+        E::InvalidBooleanStrict { .. } => said("`true` or `false` is expected here", "write one of them"),
+        E::Unexpected { expected, .. } if expected.contains("mapping") => {
+            said("a section with keys is expected here", "write its keys below it, or `{key: value}`")
+        }
+        E::Unexpected { expected, .. } if expected.contains("sequence") => {
+            said("a list is expected here", "write `[a, b]`, or one `- item` per line")
+        }
+        E::Unexpected { .. } => said("one value is expected here", "write a single text or number"),
+        E::NullIntoString { .. } => said("a value is missing here", "write one after the colon, or remove the key"),
+        // What was found is not repeated: it may be a secret in the wrong place.
+        E::SerdeInvalidType { expected, .. } | E::SerdeInvalidValue { expected, .. } => {
+            (format!("{expected} is expected here"), "write that, or remove the key".into())
+        }
+        E::Eof { .. } => said("the file ends too early", "close what is open: a quote or a bracket"),
+        E::Budget { .. } | E::AliasReplayLimitExceeded { .. } | E::AliasExpansionLimitExceeded { .. } => {
+            said("the file is nested too deep or too large", "write it flatter, without aliases")
+        }
+        _ if rendered.contains("null is not allowed") => {
+            said("a value is missing here", "write one after the colon, or remove the key")
+        }
+        _ if rendered.contains(" tab") => said("a tab where only spaces may be", "indent with spaces"),
+        E::Message { .. } => match rendered.split_once("; ") {
+            Some((message, hint)) => (message.to_owned(), hint.to_owned()),
+            None => said(rendered, "sexton.example.yaml and the files in policies/ show how it is written"),
+        },
+        _ => (
+            format!("this is not YAML: {rendered}"),
+            "check indentation, quotes and brackets here and in the line above".to_owned(),
+        ),
     }
+}
+
+/// The likely word, or all of them.
+fn meant(word: &str, known: &[&'static str], introduction: &str) -> String {
+    match nearest(word, known) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("{introduction}: {}", known.join(", ")),
+    }
+}
+
+fn number(ty: &str) -> (String, String) {
+    let most = match ty {
+        "u8" => Some(u64::from(u8::MAX)),
+        "u16" => Some(u64::from(u16::MAX)),
+        "u32" => Some(u64::from(u32::MAX)),
+        "u64" | "usize" => Some(u64::MAX),
+        _ => None,
+    };
+    let what = match (most, ty) {
+        (Some(most), _) if most == u64::MAX => "a whole number, zero or more,".to_owned(),
+        (Some(most), _) => format!("a whole number from 0 to {most}"),
+        (None, "bool") => "`true` or `false`".to_owned(),
+        (None, _) => "a number".to_owned(),
+    };
+    (format!("{what} is expected here"), "write it without quotes and without a unit".into())
 }
 
 /// The candidate within two edits, or a third of the length for long words.

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 use serde_saphyr::Spanned;
-use url::Url;
 
 use super::secret::SecretRef;
 use crate::clients::postgres::TlsMode;
@@ -88,7 +87,7 @@ pub(super) struct Databases {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Search {
-    pub url: Spanned<Url>,
+    pub url: Spanned<String>,
     pub basic: Option<Basic>,
     pub api_key: Option<Spanned<SecretRef>>,
     pub ca: Option<Spanned<PathBuf>>,
@@ -118,7 +117,7 @@ pub(super) struct S3 {
     pub prefix: String,
     #[serde(default = "default_region")]
     pub region: String,
-    pub endpoint: Option<Url>,
+    pub endpoint: Option<Spanned<String>>,
     #[serde(default)]
     pub path_style: bool,
     pub credentials: Option<S3Credentials>,

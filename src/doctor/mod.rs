@@ -54,9 +54,11 @@ impl Finding {
         Self { verdict: Verdict::Warning, hint: Some(hint.into()), ..Self::ok(system, subject, detail) }
     }
 
+    /// The system stands in front of the finding, so the message need not begin with it.
     fn failed(system: &'static str, subject: impl Into<String>, failure: impl Into<Failure>) -> Self {
         let failure = failure.into();
-        Self { verdict: Verdict::Failed, hint: failure.hint, ..Self::ok(system, subject, failure.message) }
+        let detail = failure.message.strip_prefix(&format!("the {system}: ")).unwrap_or(&failure.message);
+        Self { verdict: Verdict::Failed, hint: failure.hint, ..Self::ok(system, subject, detail) }
     }
 }
 

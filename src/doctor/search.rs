@@ -1,5 +1,5 @@
 use super::Finding;
-use crate::clients::search::{Product, Resolved, Search, Settings};
+use crate::clients::search::{Auth, Product, Resolved, Search, Settings};
 use crate::policy::visibility::VisibilityPolicy;
 
 const SYSTEM: &str = "search";
@@ -22,6 +22,14 @@ pub(super) async fn examine(settings: &Settings, policy: Option<&VisibilityPolic
             "only those two are tested",
         ),
     }];
+    if settings.url.scheme() == "http" && !matches!(settings.auth, Auth::None) {
+        findings.push(Finding::warning(
+            SYSTEM,
+            "login",
+            "it travels unencrypted, since the address begins with http://",
+            "let the engine offer TLS and use https://, or let only its own network reach it",
+        ));
+    }
     let Some(policy) = policy else { return findings };
     let name = policy.index.to_string();
     findings.push(match search.resolve(&name).await {

@@ -63,6 +63,15 @@ impl ParameterKind {
 /// Why a parameter or its use is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParameterError {
+    /// The value of a parameter does not fit.
+    #[error("parameter `{name}`: {cause}")]
+    Value {
+        /// The parameter.
+        name: String,
+        /// How it does not.
+        #[source]
+        cause: Box<ParameterError>,
+    },
     /// The value does not fit the declared type.
     #[error("`{value}` is not {expected}")]
     Type {
@@ -99,7 +108,8 @@ impl Values {
         for (name, parameter) in declared {
             let value = given.get(name).or(parameter.default.as_ref());
             let value = value.ok_or_else(|| ParameterError::Missing(name.to_owned()))?;
-            parameter.kind.check(value)?;
+            let fits = parameter.kind.check(value);
+            fits.map_err(|cause| ParameterError::Value { name: name.to_owned(), cause: Box::new(cause) })?;
             values.insert(name.to_owned(), (parameter.kind, value.clone()));
         }
         match given.keys().find(|name| !values.contains_key(*name)) {

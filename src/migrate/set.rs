@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use miette::{Diagnostic, NamedSource, SourceSpan};
 
 use super::error::MigrateError;
 use super::migration::Migration;
 use super::recipe::Recipe;
+use crate::config::{ConfigError, Document};
 use crate::failure::{Explain, Kind};
 
 /// The recipes that come with sexton: file name and text.
@@ -28,8 +26,8 @@ struct Source {
     path: Option<PathBuf>,
 }
 
-/// A recipe that cannot be used. As a [`Diagnostic`] it shows the place in the file.
-#[derive(Debug, thiserror::Error, Diagnostic)]
+/// A recipe that cannot be used.
+#[derive(Debug, thiserror::Error)]
 pub enum RecipeError {
     /// The folder or a file in it cannot be read.
     #[error("{}: cannot be read", path.display())]
@@ -40,19 +38,8 @@ pub enum RecipeError {
         source: std::io::Error,
     },
     /// Not a recipe.
-    #[error("{place}: {message}")]
-    Invalid {
-        /// `file:line:column`, or the file where there is no line.
-        place: String,
-        /// What is wrong.
-        message: String,
-        /// The file.
-        #[source_code]
-        text: Arc<NamedSource<String>>,
-        /// Where in it.
-        #[label("here")]
-        at: Option<SourceSpan>,
-    },
+    #[error(transparent)]
+    Invalid(#[from] ConfigError),
     /// Two files of the folder hold recipes of one name.
     #[error("the recipe `{name}` is in two files: {} and {}", first.display(), second.display())]
     Twice {
@@ -73,7 +60,7 @@ impl Explain for RecipeError {
     fn hint(&self) -> Option<String> {
         Some(match self {
             Self::Read { .. } => "check the path and who may read it".to_owned(),
-            Self::Invalid { .. } => "compare it with migrations/recipes/tune-autovacuum.yaml".to_owned(),
+            Self::Invalid(error) => return error.hint(),
             Self::Twice { .. } => "give one of them another name".to_owned(),
         })
     }
@@ -153,37 +140,13 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, RecipeError> {
 
 /// Parses and validates one recipe; `path` is only shown.
 pub(crate) fn parse(path: &Path, text: &str) -> Result<Recipe, RecipeError> {
-    let options = serde_saphyr::options! { with_snippet: false };
-    let invalid = |place: String, message: String, at| RecipeError::Invalid {
-        place,
-        message,
-        text: Arc::new(NamedSource::new(path.display().to_string(), text.to_owned())),
-        at,
-    };
-    let recipe: Recipe = serde_saphyr::from_str_with_options(text, options).map_err(|error| {
-        let message = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
-        let message = message.lines().next().unwrap_or_default();
-        let message = message.rfind(" at line ").map_or(message, |cut| message.get(..cut).unwrap_or(message));
-        match error.location().filter(|l| l.line() > 0) {
-            Some(at) => invalid(
-                format!("{}:{}:{}", path.display(), at.line(), at.column()),
-                message.trim_end_matches([':', ' ']).to_owned(),
-                offset(text, at.line(), at.column()).map(|o| SourceSpan::new(o.into(), 1)),
-            ),
-            None => invalid(path.display().to_string(), message.to_owned(), None),
-        }
+    let document = Document::new(path, text);
+    let recipe: Recipe = document.parse()?;
+    recipe.validate().map_err(|message| {
+        let (message, hint) = message.split_once("; ").unwrap_or((&message, "compare it with a recipe that works"));
+        ConfigError::about_file(path, message, hint)
     })?;
-    recipe.validate().map_err(|message| invalid(path.display().to_string(), message, None))?;
     Ok(recipe)
-}
-
-/// The byte at a line and column that count from 1.
-fn offset(text: &str, line: u64, column: u64) -> Option<usize> {
-    let before = usize::try_from(line).ok()?.checked_sub(1)?;
-    let start: usize = text.split_inclusive('\n').take(before).map(str::len).sum();
-    let within = usize::try_from(column).ok()?.checked_sub(1)?;
-    let rest = text.get(start..)?;
-    Some(start + rest.chars().take(within).map(char::len_utf8).sum::<usize>())
 }
 
 #[cfg(test)]

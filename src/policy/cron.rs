@@ -28,22 +28,27 @@ impl CronSchedule {
             6 => text.trim().to_owned(),
             1 if text.trim().starts_with('@') => {
                 return Err(format!(
-                    "`{text}`: write the five fields, for example `0 2 * * *` for 02:00 UTC every day"
+                    "`{text}` is not a cron expression; write the five fields, for example `0 2 * * *` for 02:00 UTC every day"
                 ));
             }
             n => {
                 return Err(format!(
-                    "`{text}` has {n} fields; a cron expression has five (minute hour day month weekday), or six with \
-                     seconds first: `0 2 * * *` is 02:00 UTC every day"
+                    "`{text}` has {n} fields; write five (minute hour day month weekday), or six with seconds first: \
+                     `0 2 * * *` is 02:00 UTC every day"
                 ));
             }
         };
         // The scheduler's own parser is set up the same way, so what is shown here is when it fires.
         let parser = CronParser::builder().seconds(Seconds::Required).dom_and_dow(true).build();
-        let cron = parser.parse(&six).map_err(|error| format!("`{text}` is not a cron expression: {error}"))?;
+        let cron = parser.parse(&six).map_err(|error| {
+            format!(
+                "`{text}` is not a cron expression: {}; write the fields as `0 2 * * *`, which is 02:00 UTC every day",
+                lower(&error.to_string())
+            )
+        })?;
         let schedule = Self { written: text.trim().to_owned(), cron };
         if schedule.next_after(Timestamp::now()).is_none() {
-            return Err(format!("`{text}` never comes"));
+            return Err(format!("`{text}` never comes; write a day that its months have"));
         }
         Ok(schedule)
     }
@@ -67,6 +72,13 @@ impl CronSchedule {
         let last = self.cron.find_previous_occurrence(&to_chrono(now)?, true).ok()?;
         Timestamp::from_second(last.timestamp()).ok()
     }
+}
+
+/// The parser's words as a part of a sentence.
+fn lower(text: &str) -> String {
+    let text = text.strip_prefix("Component error: ").unwrap_or(text).trim_end_matches('.');
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
 fn to_chrono(at: Timestamp) -> Option<DateTime<Utc>> {

@@ -12,7 +12,7 @@ use std::path::Path;
 use serde::de::DeserializeOwned;
 
 use crate::config::{ConfigError, Document};
-use crate::failure::Explain;
+use crate::failure::{Explain, without_errno};
 
 /// Everything in the folder of policies.
 #[derive(Debug, Clone, Default)]
@@ -56,13 +56,15 @@ impl Policies {
 }
 
 fn whole(doc: &Document, message: String) -> ConfigError {
-    ConfigError::about_file(doc.path(), message, "docs/policies.md describes every field")
+    let (message, hint) = message.split_once("; ").unwrap_or((&message, "docs/policies.md describes every field"));
+    ConfigError::about_file(doc.path(), message, hint)
 }
 
 fn read<T: DeserializeOwned>(folder: &Path, name: &str) -> Result<Option<(Document, T)>, ConfigError> {
     for ending in ["yaml", "yml"] {
         let path = folder.join(format!("{name}.{ending}"));
-        if path.exists() {
+        // A link to nothing is a mistake, not a policy that was left out.
+        if path.symlink_metadata().is_ok() {
             let doc = Document::read(&path)?;
             let policy = doc.parse()?;
             return Ok(Some((doc, policy)));
@@ -76,7 +78,7 @@ fn check_folder(folder: &Path) -> Result<(), ConfigError> {
     let entries = std::fs::read_dir(folder).map_err(|error| {
         ConfigError::about_file(
             folder,
-            format!("the folder of policies cannot be read: {error}"),
+            format!("the folder of policies cannot be read: {}", without_errno(&error.to_string())),
             "set `policies:` in the configuration to the folder that holds retention.yaml and its siblings",
         )
     })?;

@@ -109,7 +109,7 @@ impl TryFrom<Span> for Retention {
             return Err(format!("a retention of {span} is too long; Temporal caps it at {MAX}"));
         }
         if !span.as_millis().is_multiple_of(1000) {
-            return Err(format!("a retention of {span} is not in whole seconds"));
+            return Err(format!("a retention of {span} is not in whole seconds; write whole seconds"));
         }
         Ok(Self(span))
     }

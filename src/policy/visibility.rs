@@ -139,7 +139,7 @@ impl fmt::Display for IndexName {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidVisibility {
     /// Not the name of an index.
-    #[error("`{0}` is not the name of an index: lower case, no spaces, none of \\ / * ? \" < > | , # : % +")]
+    #[error("`{0}` is not the name of an index; write lower case, no spaces, none of \\ / * ? \" < > | , # : % +")]
     Name(String),
     /// A condition that is always met.
     #[error("`{0}` must be more than nothing")]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers are tests as well")]
 
 mod backup;
+mod bad_input;
 mod daemon;
 mod k8s;
 mod migrate;

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::{Entry, Key, Store, StoreError};
+use crate::failure::without_errno;
 
 /// A store in a directory. An object is written to a temporary file beside its place, synced and renamed, so a crash
 /// leaves at worst a file whose name begins with a dot, which no listing shows.
@@ -38,10 +39,10 @@ impl Directory {
         match (error.kind(), key) {
             (ErrorKind::NotFound, Some(key)) => StoreError::NotFound { location, key: key.to_string() },
             (ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem, _) => {
-                StoreError::AccessDenied { location, doing, message: error.to_string() }
+                StoreError::AccessDenied { location, doing, message: without_errno(&error.to_string()) }
             }
             (ErrorKind::StorageFull | ErrorKind::QuotaExceeded, _) => StoreError::Full { location, doing },
-            _ => StoreError::Other { location, doing, message: error.to_string() },
+            _ => StoreError::Other { location, doing, message: without_errno(&error.to_string()) },
         }
     }
 }

@@ -103,7 +103,11 @@ impl Explain for StoreError {
             Self::NotFound { .. } | Self::TooLarge { .. } => {
                 "run `sexton backup verify` on the backup it belongs to".to_owned()
             }
-            Self::Key(_) | Self::Other { .. } => return None,
+            Self::Other { location, .. } if location.starts_with("s3://") => {
+                "check bucket, region and endpoint, and that the endpoint is one of S3's".to_owned()
+            }
+            Self::Other { .. } => "check that the path is a folder on a disk that works".to_owned(),
+            Self::Key(_) => return None,
         })
     }
 }

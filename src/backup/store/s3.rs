@@ -5,7 +5,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
@@ -24,6 +24,7 @@ pub struct S3 {
     client: Client,
     bucket: String,
     prefix: String,
+    endpoint: Option<String>,
 }
 
 impl S3 {
@@ -63,7 +64,7 @@ impl S3 {
             config = config.endpoint_url(endpoint);
         }
         let client = Client::from_conf(config.build());
-        Ok(Self { client, bucket: bucket.clone(), prefix: prefix.trim_matches('/').to_owned() })
+        Ok(Self { client, bucket: bucket.clone(), prefix: prefix.trim_matches('/').to_owned(), endpoint: endpoint.clone() })
     }
 
     fn path(&self, key: &str) -> String {
@@ -73,18 +74,19 @@ impl S3 {
     fn error<E, R>(&self, doing: &str, key: &str, error: &SdkError<E, R>) -> StoreError
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
-        R: std::fmt::Debug + HttpStatus,
+        R: std::fmt::Debug + HttpStatus + 'static,
     {
         let location = self.location();
         let (doing, key) = (format!("{doing} `{key}`"), key.to_owned());
         let message = match (error.code(), error.message()) {
             (Some(code), Some(message)) => format!("{code}: {message}"),
             (Some(code), None) => code.to_owned(),
-            _ => DisplayErrorContext(error).to_string(),
+            _ => innermost(error),
         };
         let status = match error {
             SdkError::ServiceError(service) => service.raw().status(),
             SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) => {
+                let location = self.place();
                 return StoreError::Unreachable { location, message };
             }
             _ => 0,
@@ -98,8 +100,16 @@ impl S3 {
             (Some("QuotaExceeded" | "XMinioStorageFull" | "InsufficientStorage"), _) | (_, 507) => {
                 StoreError::Full { location, doing }
             }
+            // What some of S3's kin answer to an unknown access key, with status 404.
+            (Some("XAdminUserNotFound" | "InvalidAccessKeyId"), _) => {
+                StoreError::AccessDenied { location, doing, message }
+            }
             (_, 401 | 403) => StoreError::AccessDenied { location, doing, message },
-            _ => StoreError::Other { location, doing, message },
+            (None, 400..) => {
+                let message = format!("the answer, HTTP status {status}, is not one of S3's");
+                StoreError::Other { location: self.place(), doing, message }
+            }
+            _ => StoreError::Other { location: self.place(), doing, message },
         }
     }
 
@@ -217,7 +227,23 @@ impl Drop for Upload {
 async fn abort(client: Client, bucket: String, path: String, id: String) {
     let call = client.abort_multipart_upload().bucket(bucket).key(&path).upload_id(id);
     if let Err(error) = call.send().await {
-        tracing::warn!(key = path, error = %DisplayErrorContext(&error), "an unfinished upload could not be aborted");
+        tracing::warn!(key = path, error = %innermost(&error), "an unfinished upload could not be aborted");
+    }
+}
+
+/// The last cause, which says most; the SDK's own words are `service error` and `dispatch failure`.
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut inner = error;
+    // No real chain is this long; a chain that ends in itself must not hang.
+    for _ in 0..32 {
+        match inner.source() {
+            Some(source) => inner = source,
+            None => break,
+        }
+    }
+    match crate::clients::tls_failure(error) {
+        Some(tls) => format!("TLS failed: {}", crate::clients::tls_words(tls)),
+        None => crate::failure::without_errno(&inner.to_string()),
     }
 }
 
@@ -282,7 +308,7 @@ impl Store for S3 {
         let body = answer.body.collect().await.map_err(|error| StoreError::Checksum {
             location: self.location(),
             key: key.to_string(),
-            message: format!("reading broke off: {}", DisplayErrorContext(&error)),
+            message: format!("reading broke off: {}", innermost(&error)),
         })?;
         Ok(body.into_bytes())
     }
@@ -332,6 +358,12 @@ impl Store for S3 {
 }
 
 impl S3 {
+    /// The location and, where one is configured, the address behind it.
+    fn place(&self) -> String {
+        let endpoint = self.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();
+        format!("{}{endpoint}", self.location())
+    }
+
     fn path_of_bucket(&self) -> String {
         if self.prefix.is_empty() { self.bucket.clone() } else { format!("{}/{}", self.bucket, self.prefix) }
     }

@@ -165,7 +165,12 @@ impl Postgres {
     /// What went wrong with a query, with the server and database named and the cause told apart.
     #[must_use]
     pub fn error(&self, database: &str, doing: &str, error: sqlx::Error) -> PostgresError {
-        PostgresError::classify(&self.address(), database, &self.settings.user, doing, error)
+        match PostgresError::classify(&self.address(), database, &self.settings.user, doing, error) {
+            PostgresError::WrongPassword { host, role } if self.settings.password.is_none() => {
+                PostgresError::NoPassword { host, role }
+            }
+            error => error,
+        }
     }
 
     async fn open(&self, database: &str, purpose: Use) -> Result<PgConnection, PostgresError> {

@@ -1,3 +1,4 @@
+use crate::clients::{tls_failure, tls_words};
 use crate::failure::{Explain, Kind};
 
 /// What can go wrong with a PostgreSQL server. Variants follow what the reader has to do about it.
@@ -17,6 +18,32 @@ pub enum PostgresError {
     WrongPassword {
         /// `host:port`.
         host: String,
+        /// The role.
+        role: String,
+    },
+    /// The same, because none is configured.
+    #[error("PostgreSQL at {host} wants a password for role `{role}`, and none is configured")]
+    NoPassword {
+        /// `host:port`.
+        host: String,
+        /// The role.
+        role: String,
+    },
+    /// SASLprep (RFC 4013) forbids a character of the password, so it cannot be sent.
+    #[error("the password of role `{role}` for PostgreSQL at {host} holds a character that cannot be sent")]
+    PasswordCharacter {
+        /// `host:port`.
+        host: String,
+        /// The role.
+        role: String,
+    },
+    /// The role may not create a database.
+    #[error("role `{role}` may not create the database `{database}` at {host}")]
+    NoCreate {
+        /// `host:port`.
+        host: String,
+        /// The database.
+        database: String,
         /// The role.
         role: String,
     },
@@ -137,9 +164,15 @@ impl PostgresError {
             sqlx::Error::Io(cause) if cause.kind() == std::io::ErrorKind::InvalidData => {
                 Self::Tls { host, message: cause.to_string(), not_offered: false }
             }
-            sqlx::Error::Io(cause) => Self::Unreachable { host, cause },
+            sqlx::Error::Io(cause) => match tls_failure(&cause) {
+                Some(tls) => Self::Tls { host, message: tls_words(tls), not_offered: false },
+                None => Self::Unreachable { host, cause },
+            },
+            sqlx::Error::Configuration(cause) if cause.to_string().contains("saslprep") => {
+                Self::PasswordCharacter { host, role }
+            }
             sqlx::Error::Tls(cause) => {
-                let message = crate::failure::chain(&*cause);
+                let message = tls_failure(&*cause).map_or_else(|| crate::failure::chain(&*cause), tls_words);
                 let not_offered = message.contains("does not support TLS");
                 Self::Tls { host, message, not_offered }
             }
@@ -185,10 +218,21 @@ impl Explain for PostgresError {
                     "check that the server runs, that {host} is its address and that no network policy is in the way"
                 )
             }
-            Self::WrongPassword { role, .. } => format!("check the secret that holds the password of role `{role}`"),
-            Self::RoleRefused { role, .. } => {
-                format!("create role `{role}` with LOGIN, or add a line for it to pg_hba.conf")
+            Self::WrongPassword { role, .. } => format!(
+                "check the secret that holds the password of role `{role}`, and that the role exists: the server says \
+                 the same to both"
+            ),
+            Self::NoPassword { .. } => "set the connection's `password: {env: NAME}` or `{file: PATH}`".to_owned(),
+            Self::PasswordCharacter { .. } => {
+                "take out control characters such as tabs and line ends, or give the role another password".to_owned()
             }
+            Self::NoCreate { role, database, .. } => format!(
+                "let a superuser run `CREATE DATABASE \"{database}\" OWNER \"{role}\"`, or `ALTER ROLE \"{role}\" CREATEDB`"
+            ),
+            Self::RoleRefused { role, .. } => format!(
+                "create role `{role}` with LOGIN, add a line for it to pg_hba.conf, or give the connection the \
+                 certificate that the server wants"
+            ),
             Self::NoDatabase { .. } => "check the name of the database in the configuration".to_owned(),
             Self::Tls { not_offered: true, .. } => {
                 "turn `ssl` on at the server, or set the connection's TLS mode to `prefer` or `disable`".to_owned()

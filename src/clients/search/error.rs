@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::failure::Explain;
+use crate::failure::{Explain, Kind};
 use crate::units::Span;
 
 /// A failed call to the search engine.
@@ -117,9 +117,18 @@ pub enum SearchError {
 }
 
 impl Explain for SearchError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::CaFile { .. } | Self::Settings(_) => Kind::Config,
+            _ => Kind::Failed,
+        }
+    }
+
     fn hint(&self) -> Option<String> {
         Some(match self {
-            Self::Unreachable { .. } => "check the address and that the engine runs; `sexton doctor` tries again".into(),
+            Self::Unreachable { .. } => {
+                "check that the engine runs, that this is its address, and whether that begins with https://".into()
+            },
             Self::Untrusted { .. } => {
                 "set the certificate authority that signed the engine's certificate (`ca`), and use a host name that is in it"
                     .into()
@@ -142,14 +151,17 @@ impl Explain for SearchError {
             Self::NotFound { .. } => "check the name in the policy, and that Temporal's index has been set up".into(),
             Self::Red { .. } => "bring the cluster back to yellow or green first (`GET _cluster/allocation/explain`)".into(),
             Self::Timeout { .. } => "see whether the cluster is overloaded, or raise the connection's `timeout`".into(),
-            Self::Unexpected { .. } | Self::Malformed { .. } => return None,
+            Self::Unexpected { .. } | Self::Malformed { .. } => {
+                "check that the address is the search engine's own, and look at the engine's log".into()
+            }
         })
     }
 }
 
 /// The engine's own words in an error body: (`type`, `reason`). Bodies are JSON objects, JSON strings or plain text.
 pub(super) fn words(body: &str) -> (String, String) {
-    let beginning = || body.trim().chars().take(300).collect::<String>();
+    // One line of it: what is no JSON comes from a proxy or from another kind of server.
+    let beginning = || body.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(120).collect::<String>();
     let Ok(json) = serde_json::from_str::<Value>(body) else { return (String::new(), beginning()) };
     match json.get("error") {
         Some(Value::String(reason)) => (String::new(), reason.clone()),

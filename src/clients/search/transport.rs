@@ -1,8 +1,6 @@
 //! One call: sent with a limit, tried again where that is safe, its failure put into the engine's words.
 
-use std::error::Error as _;
 use std::fmt;
-use std::io;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
@@ -17,6 +15,7 @@ use serde_json::Value;
 use super::engine::Engine;
 use super::error::{SearchError, words};
 use super::settings::{Auth, Settings};
+use crate::clients::{tls_failure, tls_words};
 
 /// A client of one search cluster. Cheap to clone.
 #[derive(Clone)]
@@ -105,11 +104,11 @@ impl Search {
             return SearchError::Timeout { call: call.to_string(), limit: self.timeout };
         }
         let address = self.address.clone();
-        match tls_cause(error) {
+        match tls_failure(error) {
             Some(tls @ rustls::Error::InvalidCertificate(_)) => {
-                SearchError::Untrusted { address, cause: tls.to_string() }
+                SearchError::Untrusted { address, cause: tls_words(tls) }
             }
-            Some(tls) => SearchError::Tls { address, cause: tls.to_string() },
+            Some(tls) => SearchError::Tls { address, cause: tls_words(tls) },
             None => SearchError::Unreachable { address, cause: innermost(error) },
         }
     }
@@ -121,7 +120,7 @@ impl Search {
         match status {
             401 => SearchError::Unauthorized { address: self.address.clone(), reason },
             403 | 429 if kind == "cluster_block_exception" => SearchError::Blocked { call: call_text, reason },
-            403 => SearchError::Forbidden { call: call_text, reason },
+            403 if !kind.is_empty() => SearchError::Forbidden { call: call_text, reason },
             404 => SearchError::NotFound { what: call.path.trim_start_matches('/').to_owned(), reason },
             503 if kind == "cluster_block_exception"
                 || kind == "master_not_discovered_exception"
@@ -243,20 +242,4 @@ fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
         inner = source;
     }
     inner.to_string()
-}
-
-/// The TLS library's error, when that is what failed.
-fn tls_cause(error: &elasticsearch::Error) -> Option<&rustls::Error> {
-    let mut next = error.source();
-    while let Some(cause) = next {
-        if let Some(tls) = cause.downcast_ref() {
-            return Some(tls);
-        }
-        // An io::Error's `source` skips the error it wraps, and the TLS connector wraps twice.
-        next = match cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(wrapped) => Some(wrapped),
-            None => cause.source(),
-        };
-    }
-    None
 }

@@ -8,6 +8,7 @@ use rustls::{AlertDescription, CertificateError};
 use tonic::{Code, Status};
 
 use super::tls::Mode;
+use crate::clients::tls_words;
 use crate::failure::{Explain, Kind};
 use crate::units::Span;
 
@@ -148,7 +149,10 @@ impl Explain for TemporalError {
             }
             Self::Exhausted { .. } => "wait and run again; Temporal limits changes of namespaces per second",
             Self::Unavailable { .. } => "check the frontend's log; its history service or database may be down",
-            Self::NamespaceExists { .. } | Self::Call { .. } | Self::Answer { .. } => return None,
+            Self::NamespaceExists { .. } => "run again: a new plan takes it as it is",
+            Self::Call { .. } | Self::Answer { .. } => {
+                "check that the address is that of Temporal's gRPC port, and look at the frontend's log"
+            }
         };
         Some(hint.into())
     }
@@ -224,7 +228,7 @@ pub(super) fn tls_failure<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a ru
 fn of_tls(failing: &Failing<'_>, error: &rustls::Error) -> TemporalError {
     use rustls::Error as Tls;
     let address = failing.address.to_owned();
-    let problem = error.to_string();
+    let problem = tls_words(error);
     match error {
         Tls::InvalidMessage(_) => TemporalError::NotTls { address },
         Tls::InvalidCertificate(

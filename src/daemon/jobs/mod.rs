@@ -14,13 +14,13 @@ use crate::job::JobName;
 
 /// The job needs a system that the configuration does not name.
 fn no_connection(section: &str, job: JobName) -> Failure {
-    Failure::new(Kind::Refused, format!("the job `{job}` needs the section `{section}:` in the configuration"))
+    Failure::new(Kind::Config, format!("the job `{job}` needs the section `{section}:` in the configuration"))
         .with_hint("sexton.example.yaml shows every section")
 }
 
 /// The job has no policy, so nothing says what is wanted.
 fn no_policy(site: &Site, job: JobName) -> Failure {
     let path = site.config.policies.join(format!("{job}.yaml"));
-    Failure::new(Kind::Refused, format!("the job `{job}` has no policy: {} does not exist", path.display()))
+    Failure::new(Kind::Config, format!("the job `{job}` has no policy: {} does not exist", path.display()))
         .with_hint("start from the file of that name that comes with sexton")
 }

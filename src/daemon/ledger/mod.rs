@@ -74,7 +74,7 @@ impl Explain for LedgerError {
             Self::Postgres(inner) => inner.hint(),
             Self::NotReady { .. } => Some("run `sexton ledger init`".into()),
             Self::Migrate { .. } => Some("check that the role may create tables there; `sexton doctor` tells".into()),
-            Self::Query { .. } => None,
+            Self::Query { .. } => Some("run `sexton doctor`; `sexton ledger init` mends missing tables".into()),
         }
     }
 }
@@ -166,6 +166,11 @@ async fn create_database(postgres: &Postgres, database: &str) -> Result<(), Ledg
     sqlx::raw_sql(AssertSqlSafe(statement))
         .execute(&mut conn)
         .await
-        .map_err(|error| postgres.error("postgres", "creating the ledger database", error))?;
+        .map_err(|error| match postgres.error("postgres", "creating the ledger database", error) {
+            PostgresError::InsufficientPrivilege { host, role, .. } => {
+                PostgresError::NoCreate { host, database: database.to_owned(), role }
+            }
+            error => error,
+        })?;
     conn.close().await.map_err(query("closing a connection"))
 }

@@ -140,8 +140,13 @@ pub struct Role {
 
 impl Role {
     pub fn new(server: Server) -> Self {
-        let (name, password) = (format!("it_role_{}", suffix()), suffix());
-        server.psql("postgres", &format!("CREATE ROLE {name} LOGIN PASSWORD '{password}'"));
+        Self::with_password(server, suffix())
+    }
+
+    pub fn with_password(server: Server, password: impl Into<String>) -> Self {
+        let (name, password) = (format!("it_role_{}", suffix()), password.into());
+        let quoted = password.replace('\'', "''");
+        server.psql("postgres", &format!("CREATE ROLE {name} LOGIN PASSWORD '{quoted}'"));
         Self { server, name, password }
     }
 }

@@ -1,0 +1,106 @@
+//! PostgreSQL: not there, not letting in, not trusted, not allowed. `ledger init` is the shortest way to it.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+
+use super::{Case, GOOD, SECRET, TODO, Table, with};
+use crate::support::postgres::{Role, Scratch, Server};
+use crate::support::site::{Site, postgres_sections};
+use crate::support::{stack, suffix};
+
+/// A configuration for the stack's PostgreSQL 15 with a part of it changed.
+fn changed(name: &'static str, from: &str, to: &str) -> Case {
+    let config = format!(
+        "postgres:\n  host: 127.0.0.1\n  port: {}\n  user: postgres\n  password: {{env: STACK_PG15_PASSWORD}}\n  \
+         databases: {{main: postgres}}\nledger: {{database: it_no_ledger}}\n",
+        stack().get("PG15_PORT")
+    );
+    Case::new(name, Site::new(&with(&config, from, to)), "once visibility")
+}
+
+const PASSWORD: &str = "password: {env: STACK_PG15_PASSWORD}";
+
+#[test]
+fn connections() {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_port = silent.local_addr().unwrap().port().to_string();
+    let hole = with(&with(GOOD, "port: 1", &format!("port: {silent_port}")), "user:", "connect_timeout: 300ms\n  user:");
+    let plain = TcpListener::bind("127.0.0.1:0").unwrap();
+    let plain_port = plain.local_addr().unwrap().port().to_string();
+    let server = std::thread::spawn(move || {
+        // What a server without TLS answers to the request for it (protocol, "SSL Session Encryption").
+        let (mut client, _) = plain.accept().unwrap();
+        client.read_exact(&mut [0; 8]).unwrap();
+        client.write_all(b"N").unwrap();
+    });
+    let no_tls = with(&with(GOOD, "port: 1", &format!("port: {plain_port}")), "user:", "tls: {mode: require}\n  user:");
+    Table::default()
+        .case(Case::new("closed port", Site::new(GOOD), "ledger init").says(1, TODO))
+        .case(Case::new("host unknown", Site::new(&with(GOOD, "127.0.0.1", "db.invalid")), "ledger init").says(1, TODO))
+        .case(Case::new("no answer", Site::new(&hole), "ledger init").hide(silent_port, "PORT").says(1, TODO))
+        .case(Case::new("TLS where there is none", Site::new(&no_tls), "ledger init").hide(plain_port, "PORT").says(1, TODO))
+        .case(changed("CA that did not sign", PASSWORD, &format!("{PASSWORD}\n  tls: {{mode: verify-full}}")).says(1, TODO))
+        .case(changed("no answer of PostgreSQL's", stack().get("PG15_PORT"), &stack().get("TEMPORAL_METRICS_URL").split([':', '/']).nth(4).unwrap().to_owned()).says(1, TODO))
+        .check();
+    server.join().unwrap();
+}
+
+#[test]
+fn logins() {
+    let role = Role::with_password(Server::Pg15, SECRET);
+    let as_role = format!("user: {}\n  password: {{env: IT_SECRET}}", role.name);
+    let no_password = format!("  {PASSWORD}\n");
+    Table::default()
+        .case(changed("password wrong", PASSWORD, "password: {env: IT_SECRET}").says(1, TODO))
+        .case(changed("password not given", &no_password, "").says(1, TODO))
+        .case(changed("role missing", "user: postgres", "user: nobody-here").says(1, TODO))
+        .case(changed("role of a certificate, without one", "user: postgres", "user: certuser").says(1, TODO))
+        .case(changed("database missing", "{main: postgres}", "{main: it_no_database}").prints("TODO").says(1, TODO))
+        .case({
+            let case = changed("role may not create the ledger", &format!("user: postgres\n  {PASSWORD}"), &as_role);
+            Case { args: "ledger init".into(), ..case }.hide(&role.name, "ROLE").says(1, TODO)
+        })
+        .check();
+}
+
+#[test]
+fn a_password_of_any_characters_works() {
+    let password = "pä'ss \"wörd\" \\ $1 {x}: #%&\t✓";
+    let role = Role::with_password(Server::Pg15, password);
+    let ledger = Scratch::new("odd_password");
+    ledger.psql(&format!("ALTER DATABASE {} OWNER TO {}", ledger.name, role.name));
+    let config = with(&postgres_sections(&ledger, "postgres"), "user: postgres", &format!("user: {}", role.name));
+    let by_env = Site::new(&with(&config, "{env: STACK_PG15_PASSWORD}", "{env: ODD}")).env("ODD", password);
+    by_env.run(&["ledger", "init"]).expect(0);
+    let by_file = Site::new(&with(&config, "{env: STACK_PG15_PASSWORD}", "{file: odd}")).file("odd", &format!("{password}\n"));
+    by_file.run(&["ledger", "init"]).expect(0);
+}
+
+#[test]
+fn what_a_backup_needs() {
+    let role = Role::with_password(Server::Pg15, SECRET);
+    let (data, ledger) = (Scratch::new("unreadable"), Scratch::new("ledger"));
+    data.psql("CREATE TABLE executions (x int); CREATE TABLE history_node (x int); CREATE SEQUENCE numbers");
+    ledger.psql(&format!("ALTER DATABASE {} OWNER TO {}", ledger.name, role.name));
+    let config = postgres_sections(&ledger, &data.name);
+    let store = "store: {directory: backups}\n";
+    let as_role = with(&config, "user: postgres", &format!("user: {}", role.name));
+    let as_role = format!("{}{store}", with(&as_role, "{env: STACK_PG15_PASSWORD}", "{env: IT_SECRET}"));
+    let read_only = Site::new(&as_role).policy("backup", "{}");
+    let no_tools = Site::new(&format!("{}{store}", with(&config, "user: postgres", "bin_dir: .\n  user: postgres")));
+    let no_tools = no_tools.policy("backup", "{}");
+    let sexton = |site: Site| site.env("IT_SECRET", SECRET);
+    let (read_only, no_tools) = (sexton(read_only), sexton(no_tools));
+    read_only.run(&["ledger", "init"]).expect(0);
+    let hide = |case: Case| case.hide(&role.name, "ROLE").hide(&data.name, "DATA").hide(&ledger.name, "LEDGER");
+    let no_database = with(&as_role, &data.name, &format!("it_gone_{}", suffix()));
+    Table::default()
+        .case(hide(Case::new("tables that cannot be read", read_only, "once backup --dry-run")).says(1, TODO))
+        .case(hide(Case::new("pg_dump missing", no_tools, "once backup --dry-run")).says(1, TODO))
+        .case(
+            hide(Case::new("database missing", Site::new(&no_database).policy("backup", "{}"), "once backup"))
+                .prints("backup: failed")
+                .says(1, TODO),
+        )
+        .check();
+}

@@ -1,0 +1,72 @@
+//! The search engine: not there, no login, not trusted; and an index that cannot be kept in order.
+
+use serde_json::json;
+
+use super::{CLOSED, Case, GOOD, SECRET, TODO, Table};
+use crate::support::search::{Engine, Scratch};
+use crate::support::site::Site;
+use crate::support::stack;
+
+/// `once visibility --dry-run` needs the search engine alone.
+fn search(name: &'static str, settings: &str, policy: &str) -> Case {
+    let config = format!("{GOOD}search: {{{settings}}}\n");
+    Case::new(name, Site::new(&config).policy("visibility", policy), "once visibility --dry-run")
+        .hide(stack().get("OPENSEARCH_URL"), "OPENSEARCH")
+        .hide(stack().get("ES6_URL"), "ES6")
+}
+
+#[test]
+fn connections() {
+    let es6 = format!("url: '{}'", stack().get("ES6_URL"));
+    let ca = format!("ca: '{}'", stack().get("ES6_CA"));
+    let user = stack().get("ES6_USER");
+    let postgres = format!("127.0.0.1:{}", stack().get("PG15_PORT"));
+    let s3 = stack().get("S3_ENDPOINT");
+    let plain_to_tls = stack().get("ES6_URL").replace("https", "http");
+    let tls_to_plain = stack().get("OPENSEARCH_URL").replace("http", "https");
+    Table::default()
+        .case(search("down", &format!("url: 'http://{CLOSED}'"), "{}").says(1, TODO))
+        .case(search("host unknown", "url: 'http://search.invalid:9200'", "{}").says(1, TODO))
+        .case(search("password wrong", &format!("{es6}, {ca}, basic: {{user: {user}, password: {{env: IT_SECRET}}}}"), "{}").says(1, TODO))
+        .case(search("API key wrong", &format!("{es6}, {ca}, api_key: {{env: IT_SECRET}}"), "{}").says(1, TODO))
+        .case(search("no login", &format!("{es6}, {ca}"), "{}").says(1, TODO))
+        .case(search("untrusted authority", &es6, "{}").says(1, TODO))
+        .case(search("CA file that is none", &format!("{es6}, ca: sexton.yaml"), "{}").says(78, TODO))
+        .case(search("plaintext to TLS", &format!("url: '{plain_to_tls}'"), "{}").hide(&plain_to_tls, "ES6_PLAIN").says(1, TODO))
+        .case(search("TLS to plaintext", &format!("url: '{tls_to_plain}'"), "{}").hide(&tls_to_plain, "OPENSEARCH_TLS").says(1, TODO))
+        .case(search("PostgreSQL instead", &format!("url: 'http://{postgres}'"), "{}").says(1, TODO))
+        .case(search("S3 instead", &format!("url: '{s3}'"), "{}").hide(s3, "S3").says(1, TODO))
+        .check();
+    assert!(!SECRET.is_empty());
+}
+
+#[test]
+fn indices() {
+    let engine = Engine::opensearch();
+    let red = Scratch::new(engine.clone());
+    let nowhere = json!({"index.routing.allocation.require.x": "y"});
+    let create = format!("/{}?wait_for_active_shards=0", red.index(1));
+    let aliases = json!({&red.alias: {"is_write_index": true}});
+    engine.ok("PUT", &create, Some(json!({"settings": nowhere, "aliases": aliases})));
+    let concrete = Scratch::new(engine.clone());
+    concrete.create(&concrete.alias, json!({}));
+    let closed = Scratch::new(engine.clone());
+    closed.member(1, false);
+    closed.member(2, true);
+    engine.ok("POST", &format!("/{}/_close", closed.index(1)), None);
+    let two = Scratch::new(engine.clone());
+    two.create(&two.index(1), json!({"aliases": {&two.alias: {}}}));
+    two.create(&two.index(2), json!({"aliases": {&two.alias: {}}}));
+    let url = format!("url: '{}'", engine.url);
+    let index = |name, scratch: &Scratch| {
+        search(name, &url, &format!("index: {}\n", scratch.alias)).hide(&scratch.alias, "INDEX")
+    };
+    Table::default()
+        .case(index("red", &red).says(1, TODO))
+        .case(index("concrete", &concrete).prints("TODO").says(0, TODO))
+        .case(index("closed", &closed).says(1, TODO))
+        .case(index("no write index", &two).says(1, TODO))
+        .case(search("missing", &url, "index: it_no_such_index\n").says(1, TODO))
+        .case(search("driver that the engine lacks", &url, &format!("index: {}\ndriver: ilm\n", red.alias)).hide(&red.alias, "INDEX").says(1, TODO))
+        .check();
+}

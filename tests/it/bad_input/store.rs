@@ -1,0 +1,95 @@
+//! The store of the backups: no bucket, wrong keys, no room.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{CLOSED, Case, GOOD, TODO, Table, with};
+use crate::support::postgres::Scratch;
+use crate::support::site::{Site, postgres_sections};
+use crate::support::{stack, suffix};
+
+fn s3(name: &'static str, endpoint: &str, secret: &str) -> Case {
+    let config = format!(
+        "{GOOD}store:\n  s3:\n    bucket: it-no-such-bucket\n    endpoint: {endpoint}\n    path_style: true\n    \
+         credentials: {{access_key: {{env: STACK_S3_ACCESS_KEY}}, secret_key: {{env: {secret}}}}}\n"
+    );
+    Case::new(name, Site::new(&config), "backup list").hide(stack().get("S3_ENDPOINT"), "S3")
+}
+
+fn directory(name: &'static str, path: &str) -> Case {
+    Case::new(name, Site::new(&format!("{GOOD}store: {{directory: '{path}'}}\n")), "backup list")
+}
+
+#[test]
+fn access() {
+    let endpoint = stack().get("S3_ENDPOINT");
+    let wrong_key = s3("S3 access key unknown", endpoint, "IT_SECRET");
+    let config = std::fs::read_to_string(wrong_key.site.path().join("sexton.yaml")).unwrap();
+    std::fs::write(wrong_key.site.path().join("sexton.yaml"), with(&config, "STACK_S3_ACCESS_KEY", "IT_SECRET")).unwrap();
+    Table::default()
+        .case(s3("S3 bucket missing", endpoint, "STACK_S3_SECRET_KEY").says(1, TODO))
+        .case(s3("S3 secret key wrong", endpoint, "IT_SECRET").says(1, TODO))
+        .case(wrong_key.says(1, TODO))
+        .case(s3("S3 down", &format!("http://{CLOSED}"), "STACK_S3_SECRET_KEY").says(1, TODO))
+        .case(s3("S3 host unknown", "http://s3.invalid", "STACK_S3_SECRET_KEY").says(1, TODO))
+        .case(s3("not S3", stack().get("OPENSEARCH_URL"), "STACK_S3_SECRET_KEY").hide(stack().get("OPENSEARCH_URL"), "OPENSEARCH").says(1, TODO))
+        .case(directory("directory is a file", "sexton.yaml").says(1, TODO))
+        .check();
+}
+
+/// A site with a database worth a few megabytes, and its ledger.
+fn site(data: &Scratch, ledger: &Scratch, path: &Path) -> Site {
+    let config = format!("{}store: {{directory: '{}'}}\n", postgres_sections(ledger, &data.name), path.display());
+    let site = Site::new(&config).policy("backup", "{}");
+    site.run(&["ledger", "init"]).expect(0);
+    site
+}
+
+#[test]
+fn directories() {
+    let (data, ledger) = (Scratch::new("data"), Scratch::new("ledger"));
+    data.psql("CREATE TABLE t AS SELECT gen_random_uuid() AS a, gen_random_uuid() AS b FROM generate_series(1, 60000)");
+    let locked = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(locked.path(), std::os::unix::fs::PermissionsExt::from_mode(0o555)).unwrap();
+    let path = locked.path().join("backups");
+    let mut table = Table::default().case(
+        Case::new("directory not writable", site(&data, &ledger, &path), "once backup")
+            .as_ordinary_user()
+            .hide(locked.path().display().to_string(), "LOCKED")
+            .prints("backup: failed")
+            .says(1, TODO),
+    );
+    let small = Tmpfs::mount();
+    match &small {
+        Some(small) => {
+            let case = Case::new("disk full", site(&data, &ledger, &small.0), "once backup");
+            table = table.case(case.hide(small.0.display().to_string(), "FULL").prints("backup: failed").says(1, TODO));
+        }
+        None => println!("SKIPPED: disk full (this user may not mount a small file system)"),
+    }
+    table.check();
+}
+
+/// A file system of one megabyte, unmounted when dropped.
+struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    fn mount() -> Option<Self> {
+        let path = std::env::temp_dir().join(format!("it-tmpfs-{}", suffix()));
+        std::fs::create_dir(&path).unwrap();
+        let mut mount = Command::new("mount");
+        let mounted = mount.args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(&path).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(path));
+        }
+        std::fs::remove_dir(&path).unwrap();
+        None
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(&self.0).output();
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
