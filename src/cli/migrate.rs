@@ -103,7 +103,7 @@ fn job(site: Site, args: &NamedArgs) -> MigrateJob {
 async fn plan(site: Site, args: &NamedArgs) -> Result<Exit, Shown> {
     check(&site, args)?;
     let job: std::sync::Arc<dyn Job> = std::sync::Arc::new(job(site, args));
-    once::dry_run(&[job], args.json, Context { cancel: signals::stop_token(), ..Context::plain() }).await
+    Ok(once::dry_run(&[job], args.json, Context { cancel: signals::stop_token(), ..Context::plain() }).await)
 }
 
 async fn run(site: Site, args: &NamedArgs, global: &Global) -> Result<Exit, Shown> {
