@@ -7,6 +7,7 @@ mod bad_input;
 mod daemon;
 mod k8s;
 mod migrate;
+mod restored;
 mod retention;
 mod store;
 mod support;

@@ -98,25 +98,39 @@ fn keys_and_types() {
 #[test]
 fn values() {
     let plain = "temporal: {address: 'localhost:7233', api_key: {env: IT_SECRET}}\n";
-    let both = "search: {url: 'https://s:9200', basic: {user: u, password: {env: IT_SECRET}}, api_key: {env: IT_SECRET}}\n";
+    let both =
+        "search: {url: 'https://s:9200', basic: {user: u, password: {env: IT_SECRET}}, api_key: {env: IT_SECRET}}\n";
     Table::default()
         .case(changed("host empty", "host: 127.0.0.1", "host: ''").says(78, TODO))
         .case(changed("database name empty", "{main: temporal}", "{main: ''}").says(78, TODO))
         .case(changed("ledger is Temporal's database", "database: sexton", "database: temporal").says(78, TODO))
-        .case(changed("visibility is main", "{main: temporal}", "{main: temporal, visibility: temporal}").says(78, TODO))
+        .case(
+            changed("visibility is main", "{main: temporal}", "{main: temporal, visibility: temporal}").says(78, TODO),
+        )
         .case(added("scratch with databases", "scratch: {host: s, user: u, databases: {main: t}}\n").says(78, TODO))
         .case(changed("bin_dir is no folder", "port: 1", "bin_dir: nowhere").says(78, TODO))
         .case(changed("CA file missing", "port: 1", "tls: {mode: verify-full, ca: gone.pem}").says(78, TODO))
         .case(changed("client certificate without a key", "port: 1", "tls: {certificate: sexton.yaml}").says(78, TODO))
-        .case(added("Temporal's address with a scheme", "temporal: {address: 'http://localhost:7233'}\n").says(78, TODO))
+        .case(
+            added("Temporal's address with a scheme", "temporal: {address: 'http://localhost:7233'}\n").says(78, TODO),
+        )
         .case(added("Temporal's address without a port", "temporal: {address: localhost}\n").says(78, TODO))
         .case(added("API key without TLS", plain).says(78, TODO))
         .case(added("url that is none", "search: {url: elasticsearch}\n").says(78, TODO))
         .case(added("url of another protocol", "search: {url: 'ftp://s:9200'}\n").says(78, TODO))
         .case(added("url without a scheme", "search: {url: 'localhost:9200'}\n").says(78, TODO))
-        .case(added("url with credentials", &format!("search: {{url: 'https://u:{}@s:9200'}}\n", super::SECRET)).says(78, TODO))
+        .case(
+            added("url with credentials", &format!("search: {{url: 'https://u:{}@s:9200'}}\n", super::SECRET))
+                .says(78, TODO),
+        )
         .case(added("password and API key", both).says(78, TODO))
-        .case(added("password over plain http", "search: {url: 'http://s:9200', basic: {user: u, password: {env: IT_SECRET}}}\n").says(78, TODO))
+        .case(
+            added(
+                "password over plain http",
+                "search: {url: 'http://s:9200', basic: {user: u, password: {env: IT_SECRET}}}\n",
+            )
+            .says(78, TODO),
+        )
         .case(added("S3 and directory", "store: {s3: {bucket: b}, directory: d}\n").says(78, TODO))
         .case(added("store of neither kind", "store: {}\n").says(78, TODO))
         .case(added("store of an unknown kind", "store: {gcs: {bucket: b}}\n").says(78, TODO))

@@ -49,7 +49,10 @@ fn visibility() {
         .case(policy("size in another unit", "visibility", "rollover: {max_size: 50GiB}\n").says(78, TODO))
         .case(policy("size overflows", "visibility", "rollover: {max_size: 99999999999tb}\n").says(78, TODO))
         .case(policy("age of nothing", "visibility", "rollover: {max_age: 0s}\n").says(78, TODO))
-        .case(policy("engine deletes without a lifecycle", "visibility", "driver: daemon\ndeletion: engine\n").says(78, TODO))
+        .case(
+            policy("engine deletes without a lifecycle", "visibility", "driver: daemon\ndeletion: engine\n")
+                .says(78, TODO),
+        )
         .check();
 }
 

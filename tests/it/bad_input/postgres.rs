@@ -24,7 +24,8 @@ const PASSWORD: &str = "password: {env: STACK_PG15_PASSWORD}";
 fn connections() {
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent_port = silent.local_addr().unwrap().port().to_string();
-    let hole = with(&with(GOOD, "port: 1", &format!("port: {silent_port}")), "user:", "connect_timeout: 300ms\n  user:");
+    let hole =
+        with(&with(GOOD, "port: 1", &format!("port: {silent_port}")), "user:", "connect_timeout: 300ms\n  user:");
     let plain = TcpListener::bind("127.0.0.1:0").unwrap();
     let plain_port = plain.local_addr().unwrap().port().to_string();
     let server = std::thread::spawn(move || {
@@ -38,9 +39,23 @@ fn connections() {
         .case(Case::new("closed port", Site::new(GOOD), "ledger init").says(1, TODO))
         .case(Case::new("host unknown", Site::new(&with(GOOD, "127.0.0.1", "db.invalid")), "ledger init").says(1, TODO))
         .case(Case::new("no answer", Site::new(&hole), "ledger init").hide(silent_port, "PORT").says(1, TODO))
-        .case(Case::new("TLS where there is none", Site::new(&no_tls), "ledger init").hide(plain_port, "PORT").says(1, TODO))
-        .case(changed("CA that did not sign", PASSWORD, &format!("{PASSWORD}\n  tls: {{mode: verify-full}}")).says(1, TODO))
-        .case(changed("no answer of PostgreSQL's", stack().get("PG15_PORT"), &stack().get("TEMPORAL_METRICS_URL").split([':', '/']).nth(4).unwrap().to_owned()).says(1, TODO))
+        .case(
+            Case::new("TLS where there is none", Site::new(&no_tls), "ledger init")
+                .hide(plain_port, "PORT")
+                .says(1, TODO),
+        )
+        .case(
+            changed("CA that did not sign", PASSWORD, &format!("{PASSWORD}\n  tls: {{mode: verify-full}}"))
+                .says(1, TODO),
+        )
+        .case(
+            changed(
+                "no answer of PostgreSQL's",
+                stack().get("PG15_PORT"),
+                &stack().get("TEMPORAL_METRICS_URL").split([':', '/']).nth(4).unwrap().to_owned(),
+            )
+            .says(1, TODO),
+        )
         .check();
     server.join().unwrap();
 }
@@ -72,7 +87,8 @@ fn a_password_of_any_characters_works() {
     let config = with(&postgres_sections(&ledger, "postgres"), "user: postgres", &format!("user: {}", role.name));
     let by_env = Site::new(&with(&config, "{env: STACK_PG15_PASSWORD}", "{env: ODD}")).env("ODD", password);
     by_env.run(&["ledger", "init"]).expect(0);
-    let by_file = Site::new(&with(&config, "{env: STACK_PG15_PASSWORD}", "{file: odd}")).file("odd", &format!("{password}\n"));
+    let by_file =
+        Site::new(&with(&config, "{env: STACK_PG15_PASSWORD}", "{file: odd}")).file("odd", &format!("{password}\n"));
     by_file.run(&["ledger", "init"]).expect(0);
 }
 

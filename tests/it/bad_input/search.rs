@@ -27,13 +27,28 @@ fn connections() {
     Table::default()
         .case(search("down", &format!("url: 'http://{CLOSED}'"), "{}").says(1, TODO))
         .case(search("host unknown", "url: 'http://search.invalid:9200'", "{}").says(1, TODO))
-        .case(search("password wrong", &format!("{es6}, {ca}, basic: {{user: {user}, password: {{env: IT_SECRET}}}}"), "{}").says(1, TODO))
+        .case(
+            search(
+                "password wrong",
+                &format!("{es6}, {ca}, basic: {{user: {user}, password: {{env: IT_SECRET}}}}"),
+                "{}",
+            )
+            .says(1, TODO),
+        )
         .case(search("API key wrong", &format!("{es6}, {ca}, api_key: {{env: IT_SECRET}}"), "{}").says(1, TODO))
         .case(search("no login", &format!("{es6}, {ca}"), "{}").says(1, TODO))
         .case(search("untrusted authority", &es6, "{}").says(1, TODO))
         .case(search("CA file that is none", &format!("{es6}, ca: sexton.yaml"), "{}").says(78, TODO))
-        .case(search("plaintext to TLS", &format!("url: '{plain_to_tls}'"), "{}").hide(&plain_to_tls, "ES6_PLAIN").says(1, TODO))
-        .case(search("TLS to plaintext", &format!("url: '{tls_to_plain}'"), "{}").hide(&tls_to_plain, "OPENSEARCH_TLS").says(1, TODO))
+        .case(
+            search("plaintext to TLS", &format!("url: '{plain_to_tls}'"), "{}")
+                .hide(&plain_to_tls, "ES6_PLAIN")
+                .says(1, TODO),
+        )
+        .case(
+            search("TLS to plaintext", &format!("url: '{tls_to_plain}'"), "{}")
+                .hide(&tls_to_plain, "OPENSEARCH_TLS")
+                .says(1, TODO),
+        )
         .case(search("PostgreSQL instead", &format!("url: 'http://{postgres}'"), "{}").says(1, TODO))
         .case(search("S3 instead", &format!("url: '{s3}'"), "{}").hide(s3, "S3").says(1, TODO))
         .check();
@@ -67,6 +82,10 @@ fn indices() {
         .case(index("closed", &closed).says(1, TODO))
         .case(index("no write index", &two).says(1, TODO))
         .case(search("missing", &url, "index: it_no_such_index\n").says(1, TODO))
-        .case(search("driver that the engine lacks", &url, &format!("index: {}\ndriver: ilm\n", red.alias)).hide(&red.alias, "INDEX").says(1, TODO))
+        .case(
+            search("driver that the engine lacks", &url, &format!("index: {}\ndriver: ilm\n", red.alias))
+                .hide(&red.alias, "INDEX")
+                .says(1, TODO),
+        )
         .check();
 }

@@ -25,14 +25,19 @@ fn access() {
     let endpoint = stack().get("S3_ENDPOINT");
     let wrong_key = s3("S3 access key unknown", endpoint, "IT_SECRET");
     let config = std::fs::read_to_string(wrong_key.site.path().join("sexton.yaml")).unwrap();
-    std::fs::write(wrong_key.site.path().join("sexton.yaml"), with(&config, "STACK_S3_ACCESS_KEY", "IT_SECRET")).unwrap();
+    std::fs::write(wrong_key.site.path().join("sexton.yaml"), with(&config, "STACK_S3_ACCESS_KEY", "IT_SECRET"))
+        .unwrap();
     Table::default()
         .case(s3("S3 bucket missing", endpoint, "STACK_S3_SECRET_KEY").says(1, TODO))
         .case(s3("S3 secret key wrong", endpoint, "IT_SECRET").says(1, TODO))
         .case(wrong_key.says(1, TODO))
         .case(s3("S3 down", &format!("http://{CLOSED}"), "STACK_S3_SECRET_KEY").says(1, TODO))
         .case(s3("S3 host unknown", "http://s3.invalid", "STACK_S3_SECRET_KEY").says(1, TODO))
-        .case(s3("not S3", stack().get("OPENSEARCH_URL"), "STACK_S3_SECRET_KEY").hide(stack().get("OPENSEARCH_URL"), "OPENSEARCH").says(1, TODO))
+        .case(
+            s3("not S3", stack().get("OPENSEARCH_URL"), "STACK_S3_SECRET_KEY")
+                .hide(stack().get("OPENSEARCH_URL"), "OPENSEARCH")
+                .says(1, TODO),
+        )
         .case(directory("directory is a file", "sexton.yaml").says(1, TODO))
         .check();
 }
