@@ -16,7 +16,11 @@ pub(super) fn blot(text: &str) -> String {
             continue;
         }
         if below.is_some_and(|depth| indent > depth) {
-            if harmless(line.trim()) { out.push_str(line) } else { hide(line, &mut out) }
+            if harmless(line.trim()) {
+                out.push_str(line)
+            } else {
+                hide(line, &mut out)
+            }
             continue;
         }
         below = secret_line(line, &mut out).then_some(indent);
