@@ -5,6 +5,7 @@
 mod backup;
 mod bad_input;
 mod daemon;
+mod docs;
 mod k8s;
 mod migrate;
 mod restored;
