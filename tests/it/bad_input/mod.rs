@@ -81,7 +81,7 @@ impl Case {
         self
     }
 
-    /// Nothing can be hinted that the message does not say.
+    /// Nothing is wrong, so nothing is to be done.
     pub(super) fn without_hint(mut self) -> Self {
         self.hint = false;
         self
@@ -136,7 +136,7 @@ impl Case {
                 wrong.push(format!("`{word}` is no word for people"));
             }
         }
-        if self.hint && said.code != 64 && !all.contains("hint: ") {
+        if self.hint && said.code != 64 && !all.contains("hint: ") && !all.contains("\"hint\": ") {
             wrong.push("it has no hint".into());
         }
         wrong

@@ -39,7 +39,7 @@ fn restores() {
     assert_eq!(full.psql("SELECT count(*) FROM precious"), "0", "nothing was touched");
     let chunk = chunks(store.path()).into_iter().next().unwrap();
     std::fs::remove_file(chunk).unwrap();
-    Table::default().case(damaged.says(3, TODO).prints("TODO")).check();
+    Table::default().case(damaged.says(3, TODO).prints("1 bad")).check();
 }
 
 /// The files of the store below `chunks`.

@@ -47,6 +47,9 @@ fn written_inline_they_are_not_repeated() {
         .case(password("secret below env", &value).says(78, TODO))
         .case(password("secret in a quote that is not closed", &unclosed).says(78, TODO))
         .case(password("secret with a tag", &tagged).says(78, TODO))
+        .case(password("secret as the variable's name", &format!("{{env: {SECRET}}}")).says(78, TODO))
+        .case(Case::new("secret behind a misspelled key", Site::new(&with(GOOD, "password: {env: IT_SECRET}", &format!("pasword: {SECRET}"))), "doctor").says(78, TODO))
+        .case(Case::new("secret in the line above the mistake", Site::new(&with(GOOD, "{env: IT_SECRET}\n  databases", &format!("{SECRET}\n  databsaes"))), "doctor").says(78, TODO))
         .case(password("dollar and name", "$IT_SECRET").says(78, TODO))
         .check();
 }
