@@ -86,7 +86,11 @@ fn check(site: &Site, args: &NamedArgs) -> Result<(), Shown> {
     let Err(error) = recipes.select(std::slice::from_ref(&args.name), &parameters) else { return Ok(()) };
     let known = recipes.get(&args.name).map(|recipe| {
         let names: Vec<&str> = recipe.parameters.keys().map(|name| name.as_str()).collect();
-        format!("the parameters of `{}` are: {}", args.name, if names.is_empty() { "none".into() } else { names.join(", ") })
+        format!(
+            "the parameters of `{}` are: {}",
+            args.name,
+            if names.is_empty() { "none".into() } else { names.join(", ") }
+        )
     });
     // What the configuration alone gets wrong stays a mistake of the configuration.
     let typed = known.is_none() || recipes.select(std::slice::from_ref(&args.name), &site.config.parameters).is_ok();

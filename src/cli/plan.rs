@@ -63,6 +63,7 @@ pub(super) async fn plan(site: Site, args: &PlanArgs) -> Result<Exit, Shown> {
             }
         }
         let summary = match changes {
+            0 if failed.is_some() => "no plan could be made for every job".to_owned(),
             0 => "nothing to do".to_owned(),
             n => counted(n, "change", "changes"),
         };

@@ -175,7 +175,9 @@ fn search_settings(doc: &Document, written: &written::Search) -> Result<search::
 /// An http or https address without a login in it. The text is never repeated: it may hold one.
 fn address(doc: &Document, text: &Spanned<String>, example: &str, login: &str) -> Result<Url, ConfigError> {
     let complain = |message: String, hint: String| doc.error_at(text.referenced, message, hint);
-    let wrong = |why: String| complain(format!("this is not an http or https address{why}"), format!("write for example `{example}`"));
+    let wrong = |why: String| {
+        complain(format!("this is not an http or https address{why}"), format!("write for example `{example}`"))
+    };
     if !text.value.starts_with("http://") && !text.value.starts_with("https://") {
         return Err(wrong(String::new()));
     }

@@ -64,7 +64,12 @@ impl S3 {
             config = config.endpoint_url(endpoint);
         }
         let client = Client::from_conf(config.build());
-        Ok(Self { client, bucket: bucket.clone(), prefix: prefix.trim_matches('/').to_owned(), endpoint: endpoint.clone() })
+        Ok(Self {
+            client,
+            bucket: bucket.clone(),
+            prefix: prefix.trim_matches('/').to_owned(),
+            endpoint: endpoint.clone(),
+        })
     }
 
     fn path(&self, key: &str) -> String {

@@ -163,14 +163,13 @@ impl Ledger {
 async fn create_database(postgres: &Postgres, database: &str) -> Result<(), LedgerError> {
     let mut conn = postgres.connect("postgres").await?;
     let statement = format!("CREATE DATABASE {}", quote_identifier(database));
-    sqlx::raw_sql(AssertSqlSafe(statement))
-        .execute(&mut conn)
-        .await
-        .map_err(|error| match postgres.error("postgres", "creating the ledger database", error) {
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut conn).await.map_err(|error| {
+        match postgres.error("postgres", "creating the ledger database", error) {
             PostgresError::InsufficientPrivilege { host, role, .. } => {
                 PostgresError::NoCreate { host, database: database.to_owned(), role }
             }
             error => error,
-        })?;
+        }
+    })?;
     conn.close().await.map_err(query("closing a connection"))
 }

@@ -30,6 +30,11 @@ fn everything_that_is_wrong_is_listed() {
                 .prints("warn  config    policy visibility: policies/visibility.yaml does not exist")
                 .prints("6 failed, "),
         )
-        .case(Case::new("much at once, as JSON", site(), "doctor --json").says(1, "").prints(refused).prints("\"failed\": 6"))
+        .case(
+            Case::new("much at once, as JSON", site(), "doctor --json")
+                .says(1, "")
+                .prints(refused)
+                .prints("\"failed\": 6"),
+        )
         .check();
 }

@@ -150,6 +150,10 @@ impl Case {
         for (value, name) in &self.hide {
             text = text.replace(value, name);
         }
+        // Its name differs with the store's key.
+        if let Some((before, after)) = text.split_once("`chunks/") {
+            text = format!("{before}`CHUNK`{}", after.split_once('`').map_or("", |(_, rest)| rest));
+        }
         let lines: Vec<&str> = text.lines().filter(|line| !is_log(line) && !is_snippet(line)).collect();
         lines.join("\n").trim_end().to_owned()
     }
