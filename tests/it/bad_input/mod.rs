@@ -150,12 +150,17 @@ impl Case {
         for (value, name) in &self.hide {
             text = text.replace(value, name);
         }
-        // Its name differs with the store's key.
-        if let Some((before, after)) = text.split_once("`chunks/") {
-            text = format!("{before}`CHUNK`{}", after.split_once('`').map_or("", |(_, rest)| rest));
-        }
-        let lines: Vec<&str> = text.lines().filter(|line| !is_log(line) && !is_snippet(line)).collect();
+        let lines = text.lines().filter(|line| !is_log(line) && !is_snippet(line)).map(without_chunk);
+        let lines: Vec<String> = lines.collect();
         lines.join("\n").trim_end().to_owned()
+    }
+}
+
+/// The line without the name of a chunk, which differs with the store's key.
+fn without_chunk(line: &str) -> String {
+    match line.split_once("`chunks/").and_then(|(before, after)| Some((before, after.split_once('`')?.1))) {
+        Some((before, after)) => format!("{before}`CHUNK`{after}"),
+        None => line.to_owned(),
     }
 }
 

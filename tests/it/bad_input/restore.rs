@@ -34,24 +34,42 @@ error: there is no backup in STORE yet
     let into = format!("backup restore --into {}", full.name);
     let damaged = case("chunk missing", &format!("backup verify {id}"));
     Table::default()
-        .case(case("identifier that is none", "backup show yesterday").says(64, "\
+        .case(case("identifier that is none", "backup show yesterday").says(
+            64,
+            "\
 error: `yesterday` is not the identifier of a backup
-  hint: `sexton backup list` shows the identifiers"))
-        .case(case("backup unknown", "backup show 20200101T000000Z-0000").says(64, "\
+  hint: `sexton backup list` shows the identifiers",
+        ))
+        .case(case("backup unknown", "backup show 20200101T000000Z-00000000").says(
+            64,
+            "\
 error: `20200101T000000Z-0000` is not the identifier of a backup
-  hint: `sexton backup list` shows the identifiers"))
-        .case(case("restore into a database with tables", &into).says(1, "\
+  hint: `sexton backup list` shows the identifiers",
+        ))
+        .case(case("restore into a database with tables", &into).says(
+            1,
+            "\
 error: database `TARGET` at PG15 is not empty: it has relation public.precious
-  hint: restore into a new database: `DROP DATABASE \"TARGET\"; CREATE DATABASE \"TARGET\"`"))
-        .case(case("restore of a database that is not in it", &format!("{into} --database orders")).says(64, "\
+  hint: restore into a new database: `DROP DATABASE \"TARGET\"; CREATE DATABASE \"TARGET\"`",
+        ))
+        .case(case("restore of a database that is not in it", &format!("{into} --database orders")).says(
+            64,
+            "\
 error: backup `BACKUP` has no database `orders`; it has DATA
-  hint: name one of them with --database"))
-        .case(case("restore into a database that is not there", "backup restore --into it_no_database").says(1, "\
+  hint: name one of them with --database",
+        ))
+        .case(case("restore into a database that is not there", "backup restore --into it_no_database").says(
+            1,
+            "\
 error: PostgreSQL at PG15 has no database `it_no_database`
-  hint: check the name of the database in the configuration"))
-        .case(case("restore on a scratch server that is not configured", &format!("{into} --scratch")).says(78, "\
+  hint: check the name of the database in the configuration",
+        ))
+        .case(case("restore on a scratch server that is not configured", &format!("{into} --scratch")).says(
+            78,
+            "\
 error: no `scratch:` server is configured
-  hint: add one, or leave --scratch out"))
+  hint: add one, or leave --scratch out",
+        ))
         .check();
     assert_eq!(full.psql("SELECT count(*) FROM precious"), "0", "nothing was touched");
     let chunk = chunks(store.path()).into_iter().next().unwrap();

@@ -86,7 +86,7 @@ error: LOCKED/backups denies access (checking that it can be written to): Permis
             table = table.case(case.hide(small.0.display().to_string(), "FULL").prints("backup: failed").says(
                 1,
                 "\
-error: FULL is full (storing `chunks/86/86a20d0c2028ba688ebe65375c36f0aacfc4d51ca23730d7b82ef8da253952bc`)
+error: FULL is full (storing `CHUNK`)
   hint: free space or raise the quota, then run the backup again",
             ));
         }
