@@ -1,7 +1,7 @@
 use crate::backup::chunk::ChunkError;
 use crate::backup::rows::RowsError;
 use crate::backup::store::{KeyError, StoreError};
-use crate::clients::postgres::PostgresError;
+use crate::clients::postgres::{PostgresError, quote_identifier};
 use crate::failure::{Explain, Kind};
 
 /// What can go wrong with a backup or a restore.
@@ -126,6 +126,14 @@ pub enum BackupError {
         /// What is there.
         objects: Vec<String>,
     },
+    /// There is nothing to restore into.
+    #[error("there is no database `{database}` at {host} to restore into")]
+    NoTarget {
+        /// `host:port`.
+        host: String,
+        /// The database.
+        database: String,
+    },
     /// The target's major version is older than the source's.
     #[error("the backup is of PostgreSQL {source_major} and the target is PostgreSQL {target_major}")]
     TargetOlder {
@@ -227,8 +235,11 @@ impl Explain for BackupError {
             Self::NoneYet { .. } => "take one with `sexton once backup`".to_owned(),
             Self::NoSuchDatabase { .. } => "name one of them with --database".to_owned(),
             Self::NoBackup { .. } | Self::BadId(_) => "`sexton backup list` shows the identifiers".to_owned(),
-            Self::NotEmpty { database, .. } => {
-                format!("restore into a new database: `DROP DATABASE \"{database}\"; CREATE DATABASE \"{database}\"`")
+            Self::NotEmpty { .. } => {
+                "create a new database and restore into that: sexton overwrites nothing".to_owned()
+            }
+            Self::NoTarget { database, .. } => {
+                format!("create it first: `CREATE DATABASE {} TEMPLATE template0`", quote_identifier(database))
             }
             Self::TargetOlder { source_major, .. } => {
                 format!("restore into PostgreSQL {source_major} or newer")

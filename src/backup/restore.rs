@@ -18,7 +18,7 @@ use super::manifest::{BackupId, Database, Manifest, Table};
 use super::rows::{BINARY_HEADER, BINARY_TRAILER, Format};
 use super::schema;
 use super::store::Store;
-use crate::clients::postgres::{Postgres, quote_literal};
+use crate::clients::postgres::{Postgres, PostgresError, quote_literal};
 use crate::context::Context;
 use crate::progress::Unit;
 
@@ -116,7 +116,10 @@ struct Run {
 impl Run {
     async fn all(&self, source: &Database) -> Result<(), BackupError> {
         let (postgres, name) = (&self.target.postgres, self.target.database.as_str());
-        let mut session = postgres.connect_held(name).await?;
+        let mut session = postgres.connect_held(name).await.map_err(|error| match error {
+            PostgresError::NoDatabase { host, database } => BackupError::NoTarget { host, database },
+            error => error.into(),
+        })?;
         let major = postgres.server_version(name, &mut session).await?.major();
         if major < source.server_version / 10_000 {
             return Err(BackupError::TargetOlder { source_major: source.server_version / 10_000, target_major: major });

@@ -55,6 +55,7 @@ pub(super) async fn plan(site: Site, args: &PlanArgs) -> Result<Exit, Shown> {
 /// whether there is something to do.
 pub(super) fn show(plans: &[JobPlan], json: bool) -> Exit {
     let changes: usize = plans.iter().filter_map(|p| p.plan.as_ref()).map(|p| p.changes.len()).sum();
+    let failed = plans.iter().find_map(|p| p.error.as_ref());
     if json {
         output::json(&serde_json::json!({ "dry_run": true, "plans": plans, "changes": changes }));
     } else {
@@ -71,12 +72,13 @@ pub(super) fn show(plans: &[JobPlan], json: bool) -> Exit {
             }
         }
         let summary = match changes {
+            0 if failed.is_some() => "no plan could be made for every job".to_owned(),
             0 => "nothing to do".to_owned(),
             n => counted(n, "change", "changes"),
         };
         output::text(format_args!("\n{summary}"));
     }
-    match (plans.iter().find_map(|p| p.error.as_ref()), changes) {
+    match (failed, changes) {
         (Some(failure), _) => Exit::of(failure.kind),
         (None, 0) => Exit::Done,
         (None, _) => Exit::ChangesPresent,

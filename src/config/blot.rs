@@ -66,8 +66,9 @@ fn harmless(value: &str) -> bool {
 }
 
 fn named(text: &str) -> bool {
-    let plain = |text: &str| text.trim().chars().all(|c| c.is_alphanumeric() || "_./-".contains(c));
-    text.strip_prefix("env:").or_else(|| text.strip_prefix("file:")).is_some_and(plain)
+    let only = |text: &str, more: &str| text.trim().chars().all(|c| c.is_alphanumeric() || more.contains(c));
+    text.strip_prefix("env:").is_some_and(|name| only(name, "_"))
+        || text.strip_prefix("file:").is_some_and(|path| only(path, "_./-"))
 }
 
 /// Where `{env: NAME}` or `{file: PATH}` ends, when the value is one.
@@ -113,6 +114,7 @@ mod tests {
         check("pasword: 'x y'", "pasword: ** **");
         check("password: {env: NAME}\n", "password: {env: NAME}\n");
         check("password: {file: /run/x.txt}\n", "password: {file: /run/x.txt}\n");
+        check("password: {env: hunter-2}\n", "password: ***** *********\n");
         check("password: {hunter2: x}\n", "password: ********* **\n");
         check("basic: {user: u, password: {env: P}, token: x}", "basic: {user: u, password: {env: P}, token: **");
         check("password:\n  env: NAME\n  hunter2\nhost: x", "password:\n  env: NAME\n  *******\nhost: x");

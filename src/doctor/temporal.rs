@@ -26,12 +26,7 @@ pub(super) async fn examine(settings: &Settings, search_configured: bool) -> Vec
             return findings;
         }
     };
-    findings.push(match support(&info.version) {
-        Support::Supported => Finding::ok(SYSTEM, "version", info.version.clone()),
-        Support::Untested(why) => {
-            Finding::warning(SYSTEM, "version", why, "rehearse on a staging cluster before you rely on it")
-        }
-    });
+    findings.push(version(&info.version));
     let uses_search = ["elasticsearch", "opensearch"].iter().any(|kind| info.visibility_store.contains(kind));
     findings.push(match (uses_search, search_configured) {
         (true, false) => Finding::warning(
@@ -53,4 +48,31 @@ pub(super) async fn examine(settings: &Settings, search_configured: bool) -> Vec
         Err(error) => Finding::failed(SYSTEM, "namespaces", error),
     });
     findings
+}
+
+fn version(version: &str) -> Finding {
+    match support(version) {
+        Support::Supported => Finding::ok(SYSTEM, "version", version),
+        Support::Untested(why) => {
+            Finding::warning(SYSTEM, "version", why, "rehearse on a staging cluster before you rely on it")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Verdict;
+
+    #[test]
+    fn an_unknown_version_is_a_warning_that_says_which_and_what_to_do() {
+        let check = |number: &str, verdict: Verdict, detail: &str| {
+            let finding = version(number);
+            assert_eq!((finding.verdict, finding.detail.as_str()), (verdict, detail));
+            assert_eq!(finding.hint.is_some(), verdict != Verdict::Ok);
+        };
+        check("1.31.0", Verdict::Ok, "1.31.0");
+        check("1.45.1", Verdict::Warning, "Temporal 1.45.1 is newer than 1.31, the newest release tested");
+        check("custom", Verdict::Warning, "`custom` is not a version of a Temporal server");
+    }
 }

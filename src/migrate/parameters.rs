@@ -255,7 +255,7 @@ mod tests {
             (Identifier, ""),
             (Identifier, "1a"),
         ] {
-            assert!(matches!(values(kind, value), Err(ParameterError::Type { .. })), "{kind:?} {value}");
+            assert!(matches!(values(kind, value), Err(ParameterError::Value { .. })), "{kind:?} {value}");
         }
     }
 

@@ -136,7 +136,9 @@ impl TryFrom<String> for Database {
             "main" => Ok(Self::Main),
             "visibility" => Ok(Self::Visibility),
             other if (1..=63).contains(&other.len()) && !other.contains('\0') => Ok(Self::Named(text)),
-            _ => Err("a database is `main`, `visibility`, or the name of one (1 to 63 bytes)".to_owned()),
+            _ => {
+                Err("this is not a database; write `main`, `visibility`, or the name of one (1 to 63 bytes)".to_owned())
+            }
         }
     }
 }
@@ -180,7 +182,11 @@ impl TryFrom<String> for Sql {
 
     fn try_from(text: String) -> Result<Self, String> {
         let trimmed = text.trim().trim_end_matches(';').trim_end();
-        if trimmed.is_empty() { Err("a statement must not be empty".to_owned()) } else { Ok(Self(trimmed.to_owned())) }
+        if trimmed.is_empty() {
+            Err("a statement must not be empty; write SQL, or leave it out".to_owned())
+        } else {
+            Ok(Self(trimmed.to_owned()))
+        }
     }
 }
 
@@ -230,25 +236,27 @@ impl Recipe {
         let mut steps = BTreeSet::new();
         let mut stages = BTreeSet::new();
         for (name, parameter) in &self.parameters {
-            parameter.validate().map_err(|e| format!("parameter `{name}`: {e}"))?;
+            parameter
+                .validate()
+                .map_err(|e| format!("parameter `{name}`: {e}; write a default that fits its `type`"))?;
         }
         let none = BTreeSet::new();
         for requirement in &self.requires {
             self.known(&requirement.query, &none).map_err(|e| format!("requirement `{}`: {e}", requirement.that))?;
         }
         if self.stages.is_empty() {
-            return Err("a recipe needs at least one stage".to_owned());
+            return Err("a recipe needs at least one stage; write one under `stages`".to_owned());
         }
         for stage in &self.stages {
             if !stages.insert(&stage.name) {
-                return Err(format!("two stages are named `{}`", stage.name));
+                return Err(format!("two stages are named `{}`; give one another name", stage.name));
             }
             if stage.steps.is_empty() {
-                return Err(format!("stage `{}` has no steps", stage.name));
+                return Err(format!("stage `{}` has no steps; write one, or leave the stage out", stage.name));
             }
             for step in &stage.steps {
                 if !steps.insert(&step.name) {
-                    return Err(format!("two steps are named `{}`", step.name));
+                    return Err(format!("two steps are named `{}`; give one another name", step.name));
                 }
                 self.validate_step(step).map_err(|e| format!("step `{}`: {e}", step.name))?;
             }
@@ -260,16 +268,16 @@ impl Recipe {
         let mut own = BTreeSet::new();
         if let Some(each) = &step.each {
             if self.parameters.contains_key(&each.parameter) {
-                return Err(format!("`each` uses the name of the parameter `{}`", each.parameter));
+                return Err(format!("`each` uses the name of the parameter `{}`; take another one", each.parameter));
             }
             if each.of.is_empty() {
-                return Err("`each` has no values".to_owned());
+                return Err("`each` has no values; write them under `of`".to_owned());
             }
             let mut seen = BTreeSet::new();
             for value in &each.of {
                 parameters::ParameterKind::Identifier.check(value).map_err(|e| e.to_string())?;
                 if !seen.insert(value) {
-                    return Err(format!("`each` names `{value}` twice"));
+                    return Err(format!("`each` names `{value}` twice; keep one"));
                 }
             }
             own.insert(each.parameter.as_str());

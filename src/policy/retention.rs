@@ -218,10 +218,12 @@ impl TryFrom<String> for Text {
 
 fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
-        return Err("the name of a namespace is empty".into());
+        return Err("the name of a namespace is empty; write the name, or remove it".into());
     }
     if name.len() > MAX_NAME_BYTES {
-        return Err(format!("the name of a namespace is longer than {MAX_NAME_BYTES} bytes"));
+        return Err(format!(
+            "the name of a namespace is longer than {MAX_NAME_BYTES} bytes; Temporal takes no longer one"
+        ));
     }
     if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
         return Err(format!(

@@ -161,11 +161,11 @@ impl PostgresError {
         let (role, doing) = (role.to_owned(), doing.to_owned());
         match error {
             // rustls hands its refusals over as I/O errors of this kind.
-            sqlx::Error::Io(cause) if cause.kind() == std::io::ErrorKind::InvalidData => {
-                Self::Tls { host, message: cause.to_string(), not_offered: false }
-            }
             sqlx::Error::Io(cause) => match tls_failure(&cause) {
                 Some(tls) => Self::Tls { host, message: tls_words(tls), not_offered: false },
+                None if cause.kind() == std::io::ErrorKind::InvalidData => {
+                    Self::Tls { host, message: cause.to_string(), not_offered: false }
+                }
                 None => Self::Unreachable { host, cause },
             },
             sqlx::Error::Configuration(cause) if cause.to_string().contains("saslprep") => {

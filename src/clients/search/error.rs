@@ -95,7 +95,7 @@ pub enum SearchError {
         limit: Duration,
     },
     /// Any other status outside 2xx.
-    #[error("search engine answered `{call}` with {status} {kind}: {reason}")]
+    #[error("search engine answered `{call}` with {status}{}{kind}: {reason}", if kind.is_empty() { "" } else { " " })]
     Unexpected {
         /// Method and path.
         call: String,
@@ -141,7 +141,7 @@ impl Explain for SearchError {
             }
             Self::CaFile { .. } => "give a readable file with one or more PEM certificates".into(),
             Self::Settings(_) => "correct the search connection in sexton.yaml".into(),
-            Self::Unauthorized { .. } => "check user and password, or the API key, of the search connection".into(),
+            Self::Unauthorized { .. } => "set or correct `basic` or `api_key` of the search connection".into(),
             Self::Forbidden { .. } => {
                 "grant the user the index privileges `manage`, `read` and `view_index_metadata` on the visibility index, \
                  and the cluster privileges `monitor`, `manage_index_templates` and, for ILM, `manage_ilm`"
@@ -161,6 +161,9 @@ impl Explain for SearchError {
 /// The engine's own words in an error body: (`type`, `reason`). Bodies are JSON objects, JSON strings or plain text.
 pub(super) fn words(body: &str) -> (String, String) {
     // One line of it: what is no JSON comes from a proxy or from another kind of server.
+    if body.trim_start().starts_with('<') {
+        return (String::new(), "a page in HTML or XML, which no search engine sends".into());
+    }
     let beginning = || body.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(120).collect::<String>();
     let Ok(json) = serde_json::from_str::<Value>(body) else { return (String::new(), beginning()) };
     match json.get("error") {

@@ -137,18 +137,18 @@ impl SqlStep {
 
     pub(crate) fn validate(&self) -> Result<(), String> {
         if self.run.is_empty() {
-            return Err("`run` needs at least one statement".to_owned());
+            return Err("`run` needs at least one statement; write one".to_owned());
         }
         if !self.undo.is_empty() && self.undo_query.is_some() {
-            return Err("`undo` and `undo_query` exclude each other".to_owned());
+            return Err("`undo` and `undo_query` exclude each other; keep one".to_owned());
         }
         if !(1..=1_000).contains(&self.attempts) {
-            return Err("`attempts` must be between 1 and 1000".to_owned());
+            return Err("`attempts` is out of bounds; write a number from 1 to 1000".to_owned());
         }
         // Zero means "wait for ever" to PostgreSQL; i32::MAX milliseconds is its largest value.
         for (name, span) in [("lock_timeout", self.lock_timeout), ("statement_timeout", self.statement_timeout)] {
             if !(1..=2_147_483_647).contains(&span.as_millis()) {
-                return Err(format!("`{name}` must be between 1ms and 24d"));
+                return Err(format!("`{name}` is out of bounds; write a duration from 1ms to 24d"));
             }
         }
         Ok(())

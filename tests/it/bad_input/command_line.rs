@@ -10,17 +10,66 @@ fn args(name: &'static str, args: &str) -> Case {
 #[test]
 fn what_was_typed() {
     Table::default()
-        .case(args("unknown verb", "backups").says(64, TODO))
-        .case(args("unknown job", "once backups").says(64, TODO))
-        .case(args("unknown job to plan", "plan backups").says(64, TODO))
-        .case(args("no job", "once").says(64, TODO))
-        .case(args("wait of no unit", "once backup --wait 10").says(64, TODO))
-        .case(args("set without a value", "migrate plan tune-autovacuum --set rows").says(64, TODO))
-        .case(args("set without a name", "migrate plan tune-autovacuum --set =5").says(64, TODO))
-        .case(args("unknown option", "doctor --jason").says(64, TODO))
-        .case(args("too many jobs", "backup restore --into x --jobs 65").says(64, TODO))
-        .case(args("no target", "backup restore").says(64, TODO))
-        .case(args("quiet and verbose", "doctor -q -v").says(64, TODO))
+        .case(args("unknown verb", "backups").says(64, "\
+error: unrecognized subcommand 'backups'
+
+  tip: a similar subcommand exists: 'backup'
+
+Usage: sexton [OPTIONS] <COMMAND>
+
+For more information, try '--help'."))
+        .case(args("unknown job", "once backups").says(64, "\
+error: invalid value 'backups' for '<JOB|all>': there is no such job; the jobs are retention, visibility, backup, migrate
+
+For more information, try '--help'."))
+        .case(args("unknown job to plan", "plan backups").says(64, "\
+error: invalid value 'backups' for '[JOB]': there is no such job; the jobs are retention, visibility, backup, migrate
+
+For more information, try '--help'."))
+        .case(args("no job", "once").says(64, "\
+error: the following required arguments were not provided:
+  <JOB|all>
+
+Usage: sexton once <JOB|all>
+
+For more information, try '--help'."))
+        .case(args("wait of no unit", "once backup --wait 10").says(64, "\
+error: invalid value '10' for '--wait <DURATION>': `10` is not a duration; write a whole number and a unit (ms, s, m, h, d), such as `30d` or `12h`
+
+For more information, try '--help'."))
+        .case(args("set without a value", "migrate plan tune-autovacuum --set rows").says(64, "\
+error: invalid value 'rows' for '--set <NAME=VALUE>': write NAME=VALUE
+
+For more information, try '--help'."))
+        .case(args("set without a name", "migrate plan tune-autovacuum --set =5").says(64, "\
+error: invalid value '=5' for '--set <NAME=VALUE>': write NAME=VALUE
+
+For more information, try '--help'."))
+        .case(args("unknown option", "doctor --jason").says(64, "\
+error: unexpected argument '--jason' found
+
+  tip: a similar argument exists: '--json'
+
+Usage: sexton doctor --json
+
+For more information, try '--help'."))
+        .case(args("too many jobs", "backup restore --into x --jobs 65").says(64, "\
+error: invalid value '65' for '--jobs <JOBS>': 65 is not in 1..=64
+
+For more information, try '--help'."))
+        .case(args("no target", "backup restore").says(64, "\
+error: the following required arguments were not provided:
+  --into <NAME>
+
+Usage: sexton backup restore --into <NAME> [ID]
+
+For more information, try '--help'."))
+        .case(args("quiet and verbose", "doctor -q -v").says(64, "\
+error: the argument '--quiet' cannot be used with '--verbose...'
+
+Usage: sexton doctor --quiet
+
+For more information, try '--help'."))
         .check();
 }
 
@@ -28,8 +77,23 @@ fn what_was_typed() {
 fn what_is_not_configured() {
     let no_policy = Site::new(&format!("{GOOD}temporal: {{address: '127.0.0.1:1'}}\n"));
     Table::default()
-        .case(args("plan of a job without its connection", "once retention --dry-run").says(78, TODO))
-        .case(Case::new("plan of a job without its policy", no_policy, "once retention --dry-run").says(78, TODO))
-        .case(args("backup without a store", "backup list").says(78, TODO))
+        .case(args("plan of a job without its connection", "once retention --dry-run").says(
+            78,
+            "\
+error: the job `retention` needs the section `temporal:` in the configuration
+  hint: sexton.example.yaml shows every section",
+        ))
+        .case(Case::new("plan of a job without its policy", no_policy, "once retention --dry-run").says(
+            78,
+            "\
+error: the job `retention` has no policy: policies/retention.yaml does not exist
+  hint: start from the file of that name that comes with sexton",
+        ))
+        .case(args("backup without a store", "backup list").says(
+            78,
+            "\
+error: no `store:` is configured
+  hint: add one; sexton.example.yaml shows how",
+        ))
         .check();
 }

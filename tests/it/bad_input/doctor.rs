@@ -1,6 +1,6 @@
 //! `sexton doctor` where much is wrong at once: all of it is listed.
 
-use super::{CLOSED, Case, SECRET, Table};
+use super::{CLOSED, Case, Table};
 use crate::support::site::Site;
 use crate::support::stack;
 
@@ -23,11 +23,11 @@ fn everything_that_is_wrong_is_listed() {
                 .says(1, "")
                 .prints("database temporal: PostgreSQL at PG15 refused the password of role `postgres`")
                 .prints("database temporal_visibility: PostgreSQL at PG15 refused the password of role `postgres`")
-                .prints("ledger    database sexton: ")
+                .prints("ledger    database sexton: PostgreSQL at PG15 refused")
                 .prints("temporal  connection: Temporal at 127.0.0.1:1: connection refused")
                 .prints("search    connection: search engine at http://127.0.0.1:1 cannot be reached")
-                .prints("store     access: ")
-                .prints("warn  config    policy visibility: SITE/policies/visibility.yaml does not exist")
+                .prints("store     access: the bucket of s3://it-no-such-bucket does not exist")
+                .prints("warn  config    policy visibility: policies/visibility.yaml does not exist")
                 .prints("6 failed, "),
         )
         .case(
@@ -37,5 +37,4 @@ fn everything_that_is_wrong_is_listed() {
                 .prints("\"failed\": 6"),
         )
         .check();
-    assert!(!SECRET.is_empty());
 }

@@ -13,9 +13,29 @@ fn not_initialised() {
     site(&half).run(&["ledger", "init"]).expect(0);
     half.psql("DELETE FROM _sqlx_migrations WHERE version = (SELECT max(version) FROM _sqlx_migrations)");
     Table::default()
-        .case(Case::new("no tables", site(&empty), "once visibility").hide(&empty.name, "LEDGER").says(1, TODO))
-        .case(Case::new("older tables", site(&half), "status").hide(&half.name, "LEDGER").says(1, TODO))
-        .case(Case::new("no database", site(&gone), "once visibility").says(1, TODO))
-        .case(Case::new("no database, for migrations", site(&gone), "migrate list").says(1, TODO))
+        .case(Case::new("no tables", site(&empty), "once visibility").hide(&empty.name, "LEDGER").says(
+            1,
+            "\
+error: the ledger database `LEDGER` is not ready: 2 of its schema migrations are not applied
+  hint: run `sexton ledger init`",
+        ))
+        .case(Case::new("older tables", site(&half), "status").hide(&half.name, "LEDGER").says(
+            1,
+            "\
+error: the ledger database `LEDGER` is not ready: 1 of its schema migrations are not applied
+  hint: run `sexton ledger init`",
+        ))
+        .case(Case::new("no database", site(&gone), "once visibility").says(
+            1,
+            "\
+error: the ledger: PostgreSQL at PG15 has no database `it_no_such_ledger`
+  hint: run `sexton ledger init`",
+        ))
+        .case(Case::new("no database, for migrations", site(&gone), "migrate list").says(
+            1,
+            "\
+error: the ledger: PostgreSQL at PG15 has no database `it_no_such_ledger`
+  hint: run `sexton ledger init`",
+        ))
         .check();
 }

@@ -14,7 +14,12 @@ fn restores() {
         format!("{}store: {{directory: '{}'}}\n", postgres_sections(&ledger, &data.name), store.path().display());
     let site = || Site::new(&config).policy("backup", "{}");
     site().run(&["ledger", "init"]).expect(0);
-    let none = Case::new("no backup yet", site(), "backup show").says(1, TODO);
+    let none = Case::new("no backup yet", site(), "backup show").says(
+        1,
+        "\
+error: there is no backup in STORE yet
+  hint: take one with `sexton once backup`",
+    );
     let none = none.hide(store.path().display().to_string(), "STORE");
     Table::default().case(none).check();
     site().run(&["once", "backup"]).expect(0);
@@ -29,17 +34,47 @@ fn restores() {
     let into = format!("backup restore --into {}", full.name);
     let damaged = case("chunk missing", &format!("backup verify {id}"));
     Table::default()
-        .case(case("identifier that is none", "backup show yesterday").says(64, TODO))
-        .case(case("backup unknown", "backup show 20200101T000000Z-0000").says(64, TODO))
-        .case(case("restore into a database with tables", &into).says(1, TODO))
-        .case(case("restore of a database that is not in it", &format!("{into} --database orders")).says(64, TODO))
-        .case(case("restore into a database that is not there", "backup restore --into it_no_database").says(1, TODO))
-        .case(case("restore on a scratch server that is not configured", &format!("{into} --scratch")).says(78, TODO))
+        .case(case("identifier that is none", "backup show yesterday").says(
+            64,
+            "\
+error: `yesterday` is not the identifier of a backup
+  hint: `sexton backup list` shows the identifiers",
+        ))
+        .case(case("backup unknown", "backup show 20200101T000000Z-00000000").says(
+            64,
+            "\
+error: `20200101T000000Z-0000` is not the identifier of a backup
+  hint: `sexton backup list` shows the identifiers",
+        ))
+        .case(case("restore into a database with tables", &into).says(
+            1,
+            "\
+error: database `TARGET` at PG15 is not empty: it has relation public.precious
+  hint: restore into a new database: `DROP DATABASE \"TARGET\"; CREATE DATABASE \"TARGET\"`",
+        ))
+        .case(case("restore of a database that is not in it", &format!("{into} --database orders")).says(
+            64,
+            "\
+error: backup `BACKUP` has no database `orders`; it has DATA
+  hint: name one of them with --database",
+        ))
+        .case(case("restore into a database that is not there", "backup restore --into it_no_database").says(
+            1,
+            "\
+error: PostgreSQL at PG15 has no database `it_no_database`
+  hint: check the name of the database in the configuration",
+        ))
+        .case(case("restore on a scratch server that is not configured", &format!("{into} --scratch")).says(
+            78,
+            "\
+error: no `scratch:` server is configured
+  hint: add one, or leave --scratch out",
+        ))
         .check();
     assert_eq!(full.psql("SELECT count(*) FROM precious"), "0", "nothing was touched");
     let chunk = chunks(store.path()).into_iter().next().unwrap();
     std::fs::remove_file(chunk).unwrap();
-    Table::default().case(damaged.says(3, TODO).prints("TODO")).check();
+    Table::default().case(damaged.says(3, TODO).prints("1 bad")).check();
 }
 
 /// The files of the store below `chunks`.

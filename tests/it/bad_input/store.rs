@@ -28,17 +28,27 @@ fn access() {
     std::fs::write(wrong_key.site.path().join("sexton.yaml"), with(&config, "STACK_S3_ACCESS_KEY", "IT_SECRET"))
         .unwrap();
     Table::default()
-        .case(s3("S3 bucket missing", endpoint, "STACK_S3_SECRET_KEY").says(1, TODO))
-        .case(s3("S3 secret key wrong", endpoint, "IT_SECRET").says(1, TODO))
-        .case(wrong_key.says(1, TODO))
-        .case(s3("S3 down", &format!("http://{CLOSED}"), "STACK_S3_SECRET_KEY").says(1, TODO))
-        .case(s3("S3 host unknown", "http://s3.invalid", "STACK_S3_SECRET_KEY").says(1, TODO))
-        .case(
-            s3("not S3", stack().get("OPENSEARCH_URL"), "STACK_S3_SECRET_KEY")
-                .hide(stack().get("OPENSEARCH_URL"), "OPENSEARCH")
-                .says(1, TODO),
-        )
-        .case(directory("directory is a file", "sexton.yaml").says(1, TODO))
+        .case(s3("S3 bucket missing", endpoint, "STACK_S3_SECRET_KEY").says(1, "\
+error: the bucket of s3://it-no-such-bucket does not exist
+  hint: create the bucket, or correct its name and region in the configuration"))
+        .case(s3("S3 secret key wrong", endpoint, "IT_SECRET").says(1, "\
+error: s3://it-no-such-bucket denies access (listing `backups/`): SignatureDoesNotMatch: The request signature we calculated does not match the signature you provided. Check your key and signing method.
+  hint: check the access key and its secret, and allow s3:ListBucket, GetObject, PutObject, DeleteObject and AbortMultipartUpload on the bucket"))
+        .case(wrong_key.says(1, "\
+error: s3://it-no-such-bucket denies access (listing `backups/`): XAdminUserNotFound: No user exists with the provided access key ID.
+  hint: check the access key and its secret, and allow s3:ListBucket, GetObject, PutObject, DeleteObject and AbortMultipartUpload on the bucket"))
+        .case(s3("S3 down", &format!("http://{CLOSED}"), "STACK_S3_SECRET_KEY").says(1, "\
+error: s3://it-no-such-bucket at http://127.0.0.1:1 cannot be reached: Connection refused
+  hint: check the endpoint's address, its TLS and the network policies"))
+        .case(s3("S3 host unknown", "http://s3.invalid", "STACK_S3_SECRET_KEY").says(1, "\
+error: s3://it-no-such-bucket at http://s3.invalid cannot be reached: failed to lookup address information: Name or service not known
+  hint: check the endpoint's address, its TLS and the network policies"))
+        .case(s3("not S3", stack().get("OPENSEARCH_URL"), "STACK_S3_SECRET_KEY").hide(stack().get("OPENSEARCH_URL"), "OPENSEARCH").says(1, "\
+error: s3://it-no-such-bucket at OPENSEARCH, listing `backups/`: the answer, HTTP status 400, is not one of S3's
+  hint: check bucket, region and endpoint, and that the endpoint is one of S3's"))
+        .case(directory("directory is a file", "sexton.yaml").says(1, "\
+error: sexton.yaml, listing `backups/`: Not a directory
+  hint: check that the path is a folder on a disk that works"))
         .check();
 }
 
@@ -62,13 +72,23 @@ fn directories() {
             .as_ordinary_user()
             .hide(locked.path().display().to_string(), "LOCKED")
             .prints("backup: failed")
-            .says(1, TODO),
+            .says(
+                1,
+                "\
+error: LOCKED/backups denies access (checking that it can be written to): Permission denied
+  hint: give the user that runs sexton write access to the directory",
+            ),
     );
     let small = Tmpfs::mount();
     match &small {
         Some(small) => {
             let case = Case::new("disk full", site(&data, &ledger, &small.0), "once backup");
-            table = table.case(case.hide(small.0.display().to_string(), "FULL").prints("backup: failed").says(1, TODO));
+            table = table.case(case.hide(small.0.display().to_string(), "FULL").prints("backup: failed").says(
+                1,
+                "\
+error: FULL is full (storing `CHUNK`)
+  hint: free space or raise the quota, then run the backup again",
+            ));
         }
         None => println!("SKIPPED: disk full (this user may not mount a small file system)"),
     }
