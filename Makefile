@@ -13,7 +13,11 @@ demo: build up ## A real Temporal cluster, every job once, and what changed
 	tests/demo/demo
 
 test: lint up ## Every check and test, on the real engines (they keep running; see `make down`)
-	eval "$$($(STACK)/env)" && $(CARGO) test --locked
+	environment=$$($(STACK)/env) && eval "$$environment" && $(CARGO) test --locked
+	$(MAKE) --no-print-directory build
+	@echo 'test: the demo, from end to end'
+	@tests/demo/demo >target/demo.log 2>&1 || { cat target/demo.log; exit 1; }
+	@echo 'test: the demo ran to its end (target/demo.log)'
 
 lint: ## Formatting, clippy, licences, shell scripts
 	tests/lint

@@ -42,7 +42,7 @@ pub struct BackupReport {
     /// Chunks that the store had already.
     pub reused_chunks: u64,
     /// How long it took, in milliseconds.
-    pub millis: u64,
+    pub milliseconds: u64,
 }
 
 impl BackupReport {
@@ -111,7 +111,7 @@ pub async fn apply(
         stored_bytes: totals.stored,
         new_chunks: totals.new,
         reused_chunks: totals.reused,
-        millis: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
+        milliseconds: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
         id: manifest.id,
     })
 }

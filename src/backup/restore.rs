@@ -54,7 +54,7 @@ pub struct RestoreReport {
     /// Bytes of rows.
     pub bytes: u64,
     /// How long it took, the comparison included, in milliseconds.
-    pub millis: u64,
+    pub milliseconds: u64,
     /// How each table compares with the manifest.
     pub tables: Vec<TableVerdict>,
 }
@@ -101,7 +101,7 @@ pub async fn restore(
         target: target.database.clone(),
         rows: source.tables.iter().map(|table| table.rows).sum(),
         bytes: source.tables.iter().map(|table| table.bytes).sum(),
-        millis: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
+        milliseconds: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
         tables,
     })
 }

@@ -169,7 +169,7 @@ async fn restore(site: &Site, store: &Arc<dyn Store>, args: &RestoreArgs, ctx: &
             report.tables.len(),
             report.rows,
             human_bytes(report.bytes),
-            Span::from(std::time::Duration::from_millis(report.millis)),
+            Span::from(std::time::Duration::from_millis(report.milliseconds)),
         ));
     }
     report.verdict().map_err(Shown::of)?;

@@ -63,12 +63,12 @@ async fn list(site: &Site, json: bool) -> Result<Exit, Shown> {
     let mut shown = Vec::new();
     for (recipe, path) in recipes.iter() {
         let entry = entries.iter().find(|entry| entry.name == recipe.name.to_string());
-        let state = entry.map_or_else(|| "not begun".to_owned(), |entry| entry.state.as_str().to_owned());
+        let state = entry.map_or("not_begun", |entry| entry.state.as_str());
         let source = path.map_or_else(|| "built in".to_owned(), |path| path.display().to_string());
         shown.push(serde_json::json!({
             "name": recipe.name.to_string(), "description": recipe.description, "state": state, "source": source,
         }));
-        rows.push(vec![recipe.name.to_string(), state, source, recipe.description.clone()]);
+        rows.push(vec![recipe.name.to_string(), state.replace('_', " "), source, recipe.description.clone()]);
     }
     if json {
         output::json(&serde_json::json!({ "recipes": shown }));
@@ -107,7 +107,7 @@ fn job(site: Site, args: &NamedArgs) -> MigrateJob {
 async fn plan(site: Site, args: &NamedArgs) -> Result<Exit, Shown> {
     check(&site, args)?;
     let job: std::sync::Arc<dyn Job> = std::sync::Arc::new(job(site, args));
-    once::dry_run(&[job], args.json, Context { cancel: signals::stop_token(), ..Context::plain() }).await
+    Ok(once::dry_run(&[job], args.json, Context { cancel: signals::stop_token(), ..Context::plain() }).await)
 }
 
 async fn run(site: Site, args: &NamedArgs, global: &Global) -> Result<Exit, Shown> {

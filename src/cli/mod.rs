@@ -40,6 +40,7 @@ struct Cli {
 
 /// Options of every verb.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 struct Global {
     /// The configuration file [default: ./sexton.yaml, else /etc/sexton/sexton.yaml]
     #[arg(long, short, global = true, env = "SEXTON_CONFIG", value_name = "FILE")]

@@ -3,6 +3,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::failures::{self, Shown};
+use super::plan::{self, JobPlan};
 use super::{Global, output, progress, signals};
 use crate::context::Context;
 use crate::daemon::jobs::Site;
@@ -55,7 +56,7 @@ pub(super) async fn once(site: Site, args: &OnceArgs, global: &Global) -> Result
     let stop = signals::stop_token();
     let jobs = site.configured(only);
     if args.dry_run {
-        return dry_run(&jobs, args.json, Context { cancel: stop, ..Context::plain() }).await;
+        return Ok(dry_run(&jobs, args.json, Context { cancel: stop, ..Context::plain() }).await);
     }
     let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
     let mut results = Vec::new();
@@ -93,25 +94,13 @@ pub(super) fn conclude(finished: &Finished, json: bool) -> Exit {
     finished.error.as_ref().map_or(Exit::Done, |failure| Exit::of(failure.kind))
 }
 
-/// Shows what the jobs would do.
-pub(super) async fn dry_run(
-    jobs: &[std::sync::Arc<dyn crate::job::Job>],
-    json: bool,
-    ctx: Context,
-) -> Result<Exit, Shown> {
+/// Shows what the jobs would do. A job that cannot be planned does not keep the others from being shown.
+pub(super) async fn dry_run(jobs: &[std::sync::Arc<dyn crate::job::Job>], json: bool, ctx: Context) -> Exit {
     let mut plans = Vec::new();
     for job in jobs {
-        let plan = job.plan(&ctx).await.map_err(Shown::from)?.plan();
-        if !json {
-            output::text(format_args!("{} (dry run)\n{}", job.name(), output::plan(&plan)));
-        }
-        plans.push(serde_json::json!({ "job": job.name(), "digest": plan.digest(), "plan": plan }));
+        plans.push(JobPlan::of(job.name(), job.plan(&ctx).await.map(|planned| planned.plan())));
     }
-    if json {
-        output::json(&serde_json::json!({ "dry_run": true, "plans": plans }));
-    }
-    let changes = plans.iter().any(|p| p.pointer("/plan/changes/0").is_some());
-    Ok(if changes { Exit::ChangesPresent } else { Exit::Done })
+    plan::show(&plans, json)
 }
 
 fn show(finished: &Finished) {

@@ -24,33 +24,41 @@ pub(super) struct PlanArgs {
 
 /// One job's part of the answer; the JSON shape is documented in docs/json.md.
 #[derive(Debug, Serialize)]
-struct JobPlan {
+pub(super) struct JobPlan {
     job: JobName,
-    #[serde(flatten)]
-    plan: Option<Plan>,
     digest: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<Plan>,
     error: Option<Failure>,
+}
+
+impl JobPlan {
+    /// What a job would do, or why it could not be told.
+    pub(super) fn of(job: JobName, result: Result<Plan, Failure>) -> Self {
+        let (plan, error) = match result {
+            Ok(plan) => (Some(plan), None),
+            Err(error) => (None, Some(error)),
+        };
+        Self { job, digest: plan.as_ref().map(Plan::digest), plan, error }
+    }
 }
 
 pub(super) async fn plan(site: Site, args: &PlanArgs) -> Result<Exit, Shown> {
     let ctx = Context::plain();
     let mut plans = Vec::new();
     for job in site.configured(args.job) {
-        let result = job.overview(&ctx).await;
-        let (plan, error) = match result {
-            Ok(plan) => (Some(plan), None),
-            Err(error) => (None, Some(error)),
-        };
-        let digest = plan.as_ref().map(Plan::digest);
-        plans.push(JobPlan { job: job.name(), plan, digest, error });
+        plans.push(JobPlan::of(job.name(), job.overview(&ctx).await));
     }
+    Ok(show(&plans, args.json))
+}
+
+/// Shows plans that nobody executes, and gives their exit code: that of the first job that could not be planned, else
+/// whether there is something to do.
+pub(super) fn show(plans: &[JobPlan], json: bool) -> Exit {
     let changes: usize = plans.iter().filter_map(|p| p.plan.as_ref()).map(|p| p.changes.len()).sum();
-    let failed = plans.iter().find_map(|p| p.error.as_ref());
-    if args.json {
-        output::json(&serde_json::json!({ "plans": plans, "changes": changes }));
+    if json {
+        output::json(&serde_json::json!({ "dry_run": true, "plans": plans, "changes": changes }));
     } else {
-        for part in &plans {
+        for part in plans {
             output::text(part.job);
             match (&part.plan, &part.error) {
                 (Some(plan), _) => output::text(output::plan(plan)),
@@ -69,9 +77,9 @@ pub(super) async fn plan(site: Site, args: &PlanArgs) -> Result<Exit, Shown> {
         };
         output::text(format_args!("\n{summary}"));
     }
-    Ok(match (failed, changes) {
+    match (plans.iter().find_map(|p| p.error.as_ref()), changes) {
         (Some(failure), _) => Exit::of(failure.kind),
         (None, 0) => Exit::Done,
         (None, _) => Exit::ChangesPresent,
-    })
+    }
 }

@@ -47,6 +47,7 @@ pub struct Request {
 #[derive(Debug, serde::Serialize)]
 pub struct Finished {
     /// Its id in the ledger; `None` when it never began, because another run of the job is in progress.
+    #[serde(rename = "id")]
     pub run: Option<Uuid>,
     /// Of which job.
     pub job: JobName,

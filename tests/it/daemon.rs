@@ -203,6 +203,7 @@ fn a_dry_run_needs_and_writes_no_ledger() {
     let site = Site::new(&postgres_sections(&ledger, "temporal")).policy("visibility", "{}");
     let said = site.run(&["once", "visibility", "--dry-run", "--json"]).expect(0);
     assert_eq!(said.json()["dry_run"], true);
+    assert_eq!(said.json(), site.run(&["plan", "visibility", "--json"]).expect(0).json(), "two ways to ask the same");
     assert_eq!(ledger.psql("SELECT count(*) FROM pg_class WHERE relname = 'runs'"), "0");
 }
 

@@ -5,8 +5,10 @@
 mod backup;
 mod bad_input;
 mod daemon;
+mod docs;
 mod k8s;
 mod migrate;
+mod restored;
 mod retention;
 mod store;
 mod support;

@@ -72,6 +72,16 @@ impl Server {
         serde_json::from_str(&text).unwrap()
     }
 
+    /// The same kind of server at another address.
+    pub fn at(&self, address: String) -> Self {
+        Self { address, ..self.clone() }
+    }
+
+    /// Whether the command line succeeds.
+    pub fn runs(&self, args: &[&str]) -> bool {
+        self.try_cli(args).status.success()
+    }
+
     fn try_cli(&self, args: &[&str]) -> Output {
         let mut command = Command::new(stack().get("TEMPORAL_CLI"));
         command.args(args).args(["--address", &self.address, "--command-timeout", "30s"]);

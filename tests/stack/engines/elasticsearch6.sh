@@ -21,6 +21,21 @@ engine_start() {
   if [[ ! -e $dir/config/elasticsearch.keystore ]]; then elasticsearch_password "$dir"; fi
   start_process elasticsearch6 "$(fetched $ELASTICSEARCH)/bin/elasticsearch"
   search_wait elasticsearch6
+  elasticsearch_users
+}
+
+# The index of users is made on its first use, and until it is ready logins fail now and then: made here, not by the
+# first test that needs it. Setting the password elastic has already is such a use.
+elasticsearch_users() {
+  local address
+  address=https://$(address elasticsearch6)
+  printf '{"password": "%s"}' "$(secret es6-elastic)" |
+    curl -fsS -m 40 --retry 20 --retry-delay 1 --retry-all-errors --cacert "$TLS/ca.pem" -o /dev/null \
+      --config <(echo "user = \"elastic:$(secret es6-elastic)\"") \
+      -X PUT -H 'Content-Type: application/json' --data-binary @- "$address/_xpack/security/user/elastic/_password" ||
+    fail "elasticsearch6: the password of elastic cannot be set"
+  engine_healthy '/.security-6?wait_for_status=yellow&timeout=30s' >/dev/null ||
+    fail "elasticsearch6: its index of users does not come up"
 }
 
 elasticsearch_settings() {
