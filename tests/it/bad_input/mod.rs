@@ -25,9 +25,6 @@ use crate::support::stack;
 pub(super) const SECRET: &str = "never-to-be-shown-7391";
 /// An address where nothing listens.
 pub(super) const CLOSED: &str = "127.0.0.1:1";
-/// Not yet written down: fails and shows what came.
-#[allow(dead_code, reason = "for the time while a case is being written")]
-pub(super) const TODO: &str = "?";
 
 /// A configuration that is right, for servers that are not there: who tries to connect before everything was read
 /// gives another message and another exit code than the case expects.

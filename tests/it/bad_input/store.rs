@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{CLOSED, Case, GOOD, TODO, Table, with};
+use super::{CLOSED, Case, GOOD, Table, with};
 use crate::support::postgres::Scratch;
 use crate::support::site::{Site, postgres_sections};
 use crate::support::{stack, suffix};
