@@ -89,7 +89,7 @@ fn assert_loads(what: &str, config: &str) {
         site = site.env(name, "secret");
     }
     let said = site.run(&["plan", "visibility"]);
-    assert!(said.code == 1 && said.out.contains("`visibility` has no policy"), "{what}: {said:?}");
+    assert!(said.code == 78 && said.err.contains("`visibility` has no policy"), "{what}: {said:?}");
 }
 
 #[test]

@@ -80,8 +80,8 @@ error: no `scratch:` server is configured
                 .says(
                     3,
                     "\
-error: there is no database `it_no_database` at PG15 to restore into
-  hint: create it first: `CREATE DATABASE \"it_no_database\" TEMPLATE template0`",
+error: what the store holds of backup `BACKUP` is not what the backup says: chunk CHUNK of DATA public.t: it is missing
+  hint: do not rely on this backup; take a new one and look at the disk below the store",
                 )
                 .prints("1 bad"),
         )
