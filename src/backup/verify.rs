@@ -43,7 +43,7 @@ impl VerifyReport {
     /// # Errors
     /// [`BackupError::Differs`] when a chunk is bad, else [`BackupError::Unverified`] when one could not be read.
     pub fn verdict(&self) -> Result<(), BackupError> {
-        let subject = format!("backup `{}`", self.id);
+        let subject = format!("what the store holds of backup `{}`", self.id);
         let lines = |findings: &[Finding]| {
             let line = |finding: &Finding| format!("chunk {} of {}: {}", finding.chunk, finding.table, finding.problem);
             findings.iter().map(line).collect()

@@ -42,6 +42,11 @@ pub(super) fn show(error: &Shown) -> Exit {
     exit
 }
 
+/// Writes a failure to standard error.
+pub(super) fn tell(failure: &Failure) {
+    let _ = writeln!(std::io::stderr(), "{}", render(failure));
+}
+
 /// `error: …` and, on a line of its own, `  hint: …`.
 pub(super) fn render(failure: &Failure) -> String {
     let hint = failure.hint.as_ref().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();

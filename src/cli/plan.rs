@@ -60,23 +60,26 @@ pub(super) fn show(plans: &[JobPlan], json: bool) -> Exit {
         output::json(&serde_json::json!({ "dry_run": true, "plans": plans, "changes": changes }));
     } else {
         for part in plans {
-            output::text(part.job);
             match (&part.plan, &part.error) {
-                (Some(plan), _) => output::text(output::plan(plan)),
-                (None, Some(error)) => {
-                    output::text(
-                        failures::render(error).lines().map(|l| format!("  {l}")).collect::<Vec<_>>().join("\n"),
-                    );
+                (Some(plan), _) => {
+                    output::text(part.job);
+                    output::text(output::plan(plan));
                 }
+                // Standard output is for plans; what could not be planned is told where errors are.
+                (None, Some(error)) => failures::tell(error),
                 (None, None) => {}
             }
         }
+        let failed = plans.iter().filter(|p| p.error.is_some()).count();
+        let left_out = if failed == 0 { String::new() } else { format!(", {failed} of {} not planned", plans.len()) };
         let summary = match changes {
-            0 if failed.is_some() => "no plan could be made for every job".to_owned(),
+            0 if failed > 0 => "no change in the jobs that could be planned".to_owned(),
             0 => "nothing to do".to_owned(),
             n => counted(n, "change", "changes"),
         };
-        output::text(format_args!("\n{summary}"));
+        if failed == 0 || failed < plans.len() {
+            output::text(format_args!("\n{summary}{left_out}"));
+        }
     }
     match (failed, changes) {
         (Some(failure), _) => Exit::of(failure.kind),

@@ -1,6 +1,6 @@
 //! The command line: what clap refuses, and what only the verb can know.
 
-use super::{Case, GOOD, TODO, Table};
+use super::{CLOSED, Case, GOOD, Table};
 use crate::support::site::Site;
 
 fn args(name: &'static str, args: &str) -> Case {
@@ -71,6 +71,20 @@ Usage: sexton doctor --quiet
 
 For more information, try '--help'."))
         .check();
+}
+
+#[test]
+fn plans_that_cannot_be_made() {
+    let config = format!("{GOOD}temporal: {{address: '{CLOSED}'}}\nstore: {{directory: backups}}\n");
+    let site = Site::new(&config).policy("retention", "{}").policy("visibility", "{}");
+    let told = "\
+error: Temporal at 127.0.0.1:1: connection refused
+  hint: check that the frontend runs and that the port is its gRPC port (7233 unless configured)
+error: the ledger: PostgreSQL at 127.0.0.1:1 cannot be reached: Connection refused
+  hint: check that the server runs, that 127.0.0.1:1 is its address and that no network policy is in the way";
+    let some = Case::new("some of the plans", site, "plan");
+    let some = some.prints("visibility\n").prints("no change in the jobs that could be planned, 2 of 3 not planned");
+    Table::default().case(some.says(1, told)).check();
 }
 
 #[test]

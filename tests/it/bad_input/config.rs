@@ -1,6 +1,6 @@
 //! sexton.yaml: the YAML itself, keys and values, and what they say against each other.
 
-use super::{Case, GOOD, TODO, Table, with};
+use super::{Case, GOOD, Table, with};
 use crate::support::site::Site;
 
 /// The good configuration with a part of it changed.

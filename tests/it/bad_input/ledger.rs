@@ -1,6 +1,6 @@
 //! The ledger, when it is not ready.
 
-use super::{Case, TODO, Table};
+use super::{Case, Table};
 use crate::support::postgres::{Scratch, Server};
 use crate::support::site::{Site, postgres_sections};
 

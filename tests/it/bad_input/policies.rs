@@ -1,6 +1,6 @@
 //! The policies: the folder, and each file.
 
-use super::{Case, GOOD, TODO, Table, with};
+use super::{Case, GOOD, Table, with};
 use crate::support::site::Site;
 
 fn policy(name: &'static str, file: &str, text: &str) -> Case {

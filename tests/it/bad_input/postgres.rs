@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 
-use super::{Case, GOOD, SECRET, TODO, Table, with};
+use super::{Case, GOOD, SECRET, Table, with};
 use crate::support::postgres::{Role, Scratch, Server};
 use crate::support::site::{Site, postgres_sections};
 use crate::support::{stack, suffix};

@@ -1,6 +1,6 @@
 //! Recipes, and the migrations that name them. None of this connects to anything.
 
-use super::{Case, GOOD, TODO, Table, with};
+use super::{Case, GOOD, Table, with};
 use crate::support::site::Site;
 
 const RECIPE: &str = "\

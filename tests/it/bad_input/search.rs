@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{CLOSED, Case, GOOD, TODO, Table};
+use super::{CLOSED, Case, GOOD, Table};
 use crate::support::search::{Engine, Scratch};
 use crate::support::site::Site;
 use crate::support::stack;

@@ -1,6 +1,6 @@
 //! Secrets in the configuration: where they are is written, never what they are.
 
-use super::{Case, GOOD, SECRET, TODO, Table, with};
+use super::{Case, GOOD, SECRET, Table, with};
 use crate::support::site::Site;
 
 fn password(name: &'static str, written: &str) -> Case {

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::{CLOSED, Case, GOOD, TODO, Table, with};
+use super::{CLOSED, Case, GOOD, Table, with};
 use crate::support::postgres::Scratch;
 use crate::support::site::{Site, postgres_sections};
 use crate::support::{stack, suffix};
@@ -86,7 +86,7 @@ error: LOCKED/backups denies access (checking that it can be written to): Permis
             table = table.case(case.hide(small.0.display().to_string(), "FULL").prints("backup: failed").says(
                 1,
                 "\
-error: FULL is full (storing `CHUNK`)
+error: FULL is full (storing `chunks/CHUNK`)
   hint: free space or raise the quota, then run the backup again",
             ));
         }

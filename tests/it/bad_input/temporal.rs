@@ -1,6 +1,6 @@
 //! Temporal's frontend: not there, other TLS than configured, no login.
 
-use super::{CLOSED, Case, GOOD, TODO, Table};
+use super::{CLOSED, Case, GOOD, Table};
 use crate::support::site::Site;
 use crate::support::stack;
 
