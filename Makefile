@@ -4,7 +4,7 @@ STACK := tests/stack
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint build up down clean
+.PHONY: help demo test soak lint build up down clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ test: lint up ## Every check and test, on the real engines (they keep running; s
 	@echo 'test: the demo, from end to end'
 	@tests/demo/demo >target/demo.log 2>&1 || { cat target/demo.log; exit 1; }
 	@echo 'test: the demo ran to its end (target/demo.log)'
+
+soak: up ## Kill the binary at random instants, thirty times for each verb that writes
+	environment=$$($(STACK)/env) && eval "$$environment" && SEXTON_SOAK=$${SEXTON_SOAK:-30} $(CARGO) test --locked --test it kills:: -- --nocapture
 
 lint: ## Formatting, clippy, licences, shell scripts
 	tests/lint

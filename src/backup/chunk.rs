@@ -12,6 +12,10 @@ use super::store::{Key, KeyError};
 /// The largest compressed chunk that is read back: far above what is ever written, against a store gone mad.
 pub const MAX_STORED: u64 = 2 << 30;
 
+/// The largest chunk that is opened: a chunk is cut at 256 MiB at most, after the row that exceeds it, and PostgreSQL
+/// sends no row of more than 1 GiB.
+const MAX_OPENED: u64 = 2 << 30;
+
 const ID_CONTEXT: &str = "sexton 2026 backup chunk id v1";
 const ROW_CONTEXT: &str = "sexton 2026 backup row hash v1";
 
@@ -151,6 +155,12 @@ pub enum ChunkError {
     /// zstd refuses it.
     #[error("it does not decompress: {0}")]
     Compression(String),
+    /// It would take more memory than any chunk does.
+    #[error("it would be {declared} bytes, more than any chunk has")]
+    TooLarge {
+        /// What the manifest says.
+        declared: u64,
+    },
     /// Its size is another.
     #[error("it decompresses to {found} bytes instead of {expected}")]
     Size {
@@ -180,15 +190,20 @@ pub enum ChunkError {
 /// # Errors
 /// Any [`ChunkError`].
 pub fn open(stored: &[u8], wanted: &ChunkRef, keys: &Keys) -> Result<Vec<u8>, ChunkError> {
-    let capacity = usize::try_from(wanted.bytes).unwrap_or(usize::MAX);
+    // The manifest and the frame may lie about the size, and memory must not follow them.
+    if wanted.bytes > MAX_OPENED {
+        return Err(ChunkError::TooLarge { declared: wanted.bytes });
+    }
     let declared = zstd::zstd_safe::get_frame_content_size(stored).ok().flatten();
     if let Some(found) = declared.filter(|found| *found != wanted.bytes) {
         return Err(ChunkError::Size { expected: wanted.bytes, found });
     }
-    if declared.is_none() && wanted.bytes > MAX_STORED {
-        return Err(ChunkError::Compression("its size is not declared".into()));
-    }
-    let bytes = zstd::bulk::decompress(stored, capacity).map_err(|error| ChunkError::Compression(error.to_string()))?;
+    let refused = |error: String| ChunkError::Compression(error);
+    let mut bytes = Vec::new();
+    let capacity = usize::try_from(wanted.bytes).unwrap_or(usize::MAX);
+    bytes.try_reserve_exact(capacity).map_err(|error| refused(error.to_string()))?;
+    let mut decompressor = zstd::bulk::Decompressor::new().map_err(|error| refused(error.to_string()))?;
+    decompressor.decompress_to_buffer(stored, &mut bytes).map_err(|error| refused(error.to_string()))?;
     let found = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
     if found != wanted.bytes {
         return Err(ChunkError::Size { expected: wanted.bytes, found });

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use super::chunk::{ChunkId, ChunkRef};
 use super::error::BackupError;
 use super::manifest;
-use super::store::Store;
+use super::store::{Store, StoreError};
 
 /// Chunks that a readable manifest names and that the store lists with the size they should have. A chunk that no
 /// manifest names is not trusted: it may be the rest of a run that broke off, and a sweep may be about to remove it.
@@ -31,7 +31,11 @@ impl Known {
         for id in manifest::ids(store).await? {
             let manifest = match manifest::load(store, &id).await {
                 Ok(manifest) => manifest,
-                Err(BackupError::Manifest { .. } | BackupError::NoBackup { .. }) => continue,
+                Err(
+                    BackupError::Manifest { .. }
+                    | BackupError::NoBackup { .. }
+                    | BackupError::Store(StoreError::TooLarge { .. }),
+                ) => continue,
                 Err(error) => return Err(error),
             };
             let tables = manifest.databases.iter().flat_map(|database| &database.tables);

@@ -289,7 +289,12 @@ pub async fn commit(store: &dyn Store, manifest: &Manifest) -> Result<(), Backup
     let (bytes, sum) =
         manifest.write().map_err(|error| BackupError::Manifest { id: id.to_string(), message: error.to_string() })?;
     store.put(&id.object("manifest.b3")?, sum).await?;
-    if store.put_if_absent(&id.object("manifest.json")?, bytes).await? {
+    let key = id.object("manifest.json")?;
+    if store.put_if_absent(&key, bytes.clone()).await? {
+        return Ok(());
+    }
+    // A store whose answer was lost is asked again, and then finds what the first attempt has stored.
+    if store.get(&key, MAX_MANIFEST).await? == bytes {
         return Ok(());
     }
     Err(BackupError::Manifest { id: id.to_string(), message: "another backup has the same identifier".into() })

@@ -52,8 +52,12 @@ fn without_psql_commands(text: &str) -> String {
     let key = text.lines().find_map(|line| line.strip_prefix("\\restrict ")).map(str::to_owned);
     let Some(key) = key else { return text.to_owned() };
     let (opening, closing) = (format!("\\restrict {key}"), format!("\\unrestrict {key}"));
-    let kept = text.lines().filter(|line| *line != opening && *line != closing);
-    kept.flat_map(|line| [line, "\n"]).collect()
+    // Not `lines()`: that would take the carriage returns out of function bodies, defaults and comments.
+    let kept = text.split_inclusive('\n').filter(|line| {
+        let line = line.strip_suffix('\n').unwrap_or(line);
+        line != opening && line != closing
+    });
+    kept.collect()
 }
 
 /// Settings that a newer `pg_dump` writes and an older server does not know.
@@ -115,6 +119,12 @@ mod tests {
         let text = "\\restrict abc\n\nCREATE FUNCTION f AS $$\n\\restrict other\n$$;\n\\unrestrict abc\n";
         assert_eq!(without_psql_commands(text), "\nCREATE FUNCTION f AS $$\n\\restrict other\n$$;\n");
         assert_eq!(without_psql_commands("SELECT 1;\n"), "SELECT 1;\n");
+    }
+
+    #[test]
+    fn line_ends_stay_as_they_are() {
+        let text = "\\restrict abc\nCOMMENT ON TABLE t IS 'a\r\nb\r\n\r';\n\\unrestrict abc";
+        assert_eq!(without_psql_commands(text), "COMMENT ON TABLE t IS 'a\r\nb\r\n\r';\n");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
-use super::Cli;
+use super::{Cli, output};
 use crate::exit::Exit;
 
 /// `sexton completions`.
@@ -15,7 +15,6 @@ pub(super) struct CompletionsArgs {
 pub(super) fn completions(args: &CompletionsArgs) -> Exit {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "sexton", &mut script);
-    // A closed pipe is the reader's decision, not an error.
-    let _ = std::io::Write::write_all(&mut std::io::stdout(), &script);
+    output::text(String::from_utf8_lossy(&script).trim_end());
     Exit::Done
 }

@@ -114,6 +114,13 @@ pub fn main() -> Exit {
     let exit = runtime.block_on(dispatch(&cli)).unwrap_or_else(|error| failures::show(&error));
     // A blocking task that hangs must not keep the process: what it did is bounded and repeatable.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    if exit != Exit::Failed && output::is_incomplete() {
+        let failure = Failure::new(crate::failure::Kind::Failed, "standard output could not be written to")
+            .with_hint("look whether its disk is full; what was to be done has been done");
+        let shown = failures::show(&failures::Shown::from(failure));
+        // What the command found out weighs more than that it could not be told.
+        return if matches!(exit, Exit::Done | Exit::ChangesPresent) { shown } else { exit };
+    }
     exit
 }
 

@@ -1,6 +1,7 @@
 //! Tables and JSON on standard output.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use comfy_table::{Table, presets};
 use jiff::Timestamp;
@@ -9,17 +10,32 @@ use serde::Serialize;
 use crate::plan::{Action, Change, Plan};
 use crate::units::Span;
 
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// True when something could not be written to standard output, so that what it holds is not the whole answer.
+pub(super) fn is_incomplete() -> bool {
+    let flushed = std::io::stdout().flush();
+    noted(flushed);
+    LOST.load(Ordering::Relaxed)
+}
+
+/// A closed pipe is the reader's decision, not an error; a full disk is one.
+fn noted(written: std::io::Result<()>) {
+    if written.is_err_and(|error| error.kind() != ErrorKind::BrokenPipe) {
+        LOST.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Writes one JSON document.
 pub(super) fn json(value: &impl Serialize) {
     let mut out = std::io::stdout().lock();
-    // A closed pipe is the reader's decision, not an error.
-    let _ = serde_json::to_writer_pretty(&mut out, value);
-    let _ = writeln!(out);
+    let written = serde_json::to_writer_pretty(&mut out, value).map_err(std::io::Error::from);
+    noted(written.and_then(|()| writeln!(out)));
 }
 
 /// Writes text as it is.
 pub(super) fn text(text: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    noted(writeln!(std::io::stdout(), "{text}"));
 }
 
 /// A table with a header, columns apart by two blanks, no lines: it can be read, grepped and cut.

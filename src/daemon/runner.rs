@@ -4,6 +4,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use backon::{ExponentialBuilder, Retryable};
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
@@ -20,6 +21,8 @@ use crate::progress::Progress;
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How long a cancelled run may take to reach a safe point before it is dropped.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a ledger that is away is waited for with the end of a run.
+const LEDGER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Executes runs and writes them to the ledger.
 #[derive(Debug, Clone)]
@@ -141,7 +144,7 @@ impl Runner {
             (None, _) => Outcome::Unchanged,
         };
         let ended = Ended { outcome, applied: applied.as_ref(), failure: failure.as_ref() };
-        let written = self.ledger.end(id, &ended).await;
+        let written = self.write_end(id, &ended).await;
         if let Some(lock) = lock {
             lock.release().await;
         }
@@ -152,6 +155,19 @@ impl Runner {
         }
         written?;
         Ok(finished(Some(id), name, outcome, plan, applied, failure))
+    }
+
+    /// Writes the end of a run; a ledger that is being restarted is given a minute.
+    async fn write_end(&self, id: Uuid, ended: &Ended<'_>) -> Result<(), LedgerError> {
+        let attempts = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(250))
+            .with_max_delay(Duration::from_secs(10))
+            .with_max_times(10)
+            .with_total_delay(Some(LEDGER_PATIENCE));
+        (|| self.ledger.end(id, ended))
+            .retry(attempts)
+            .notify(|error, _| warn!(error = %crate::failure::chain(error), "the run's end is not written yet"))
+            .await
     }
 
     /// Plan and apply under the deadline. On cancel or at the deadline the job is asked to stop and, when it does not

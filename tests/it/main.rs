@@ -7,6 +7,7 @@ mod bad_input;
 mod daemon;
 mod docs;
 mod k8s;
+mod kills;
 mod migrate;
 mod restored;
 mod retention;

@@ -130,8 +130,12 @@ impl S3 {
         match request.send().await {
             Ok(_) => Ok(true),
             Err(error) if only_new && status_of(&error) == 412 => Ok(false),
-            // Two conditional writes at once: one of them wins, and then the key is there.
-            Err(error) if only_new && status_of(&error) == 409 => Ok(self.size(key).await?.is_none()),
+            // Two conditional writes at once: one of them wins, and then the key is there. When it is not, nothing
+            // was stored.
+            Err(error) if only_new && status_of(&error) == 409 => match self.size(key).await? {
+                Some(_) => Ok(false),
+                None => Err(self.error("storing", key.as_str(), &error)),
+            },
             Err(error) if only_new && (status_of(&error) == 501 || error.code() == Some("NotImplemented")) => {
                 if self.size(key).await?.is_some() {
                     return Ok(false);

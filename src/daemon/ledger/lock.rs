@@ -7,7 +7,7 @@ use sqlx::{Connection, PgConnection};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Ledger, LedgerError, query};
+use super::{Ledger, LedgerError, answer};
 
 /// How often a taken lock is tried again.
 const POLL: Duration = Duration::from_millis(250);
@@ -32,11 +32,8 @@ impl Ledger {
         let mut connection = self.postgres.connect(&self.database).await?;
         let give_up = Instant::now() + patience;
         loop {
-            let taken: bool = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)")
-                .bind(key(name))
-                .fetch_one(&mut connection)
-                .await
-                .map_err(query("taking a lock"))?;
+            let asked = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(key(name));
+            let taken: bool = answer("taking a lock", asked.fetch_one(&mut connection)).await?;
             if taken {
                 return Ok(Some(Lock { connection }));
             }
@@ -63,13 +60,13 @@ impl Lock {
     /// # Errors
     /// When it is gone, and the lock with it.
     pub async fn check(&mut self) -> Result<(), LedgerError> {
-        sqlx::query("SELECT 1").execute(&mut self.connection).await.map(drop).map_err(query("checking a lock"))
+        answer("checking a lock", sqlx::query("SELECT 1").execute(&mut self.connection)).await.map(drop)
     }
 
     /// Gives the lock back.
     pub async fn release(self) {
         // Closing the session releases it; if that fails the session is gone already.
-        let _ = self.connection.close().await;
+        let _ = answer("giving a lock back", self.connection.close()).await;
     }
 }
 

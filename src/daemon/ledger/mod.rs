@@ -5,6 +5,7 @@ mod runs;
 mod schedules;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::{AssertSqlSafe, Connection, PgPool};
@@ -82,6 +83,19 @@ impl Explain for LedgerError {
 /// Turns a query's error into a [`LedgerError`] that says what was attempted.
 pub(super) fn query(what: &'static str) -> impl Fn(sqlx::Error) -> LedgerError {
     move |source| LedgerError::Query { what, source }
+}
+
+/// A call to the ledger that gives no answer for so long is given up: a connection whose other end is gone says nothing.
+const ANSWER: Duration = Duration::from_secs(15);
+
+/// The answer to a call, or an error that says what was attempted.
+pub(super) async fn answer<T>(
+    what: &'static str,
+    call: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, LedgerError> {
+    let answered = tokio::time::timeout(ANSWER, call).await;
+    let late = || std::io::Error::new(std::io::ErrorKind::TimedOut, format!("no answer within {} s", ANSWER.as_secs()));
+    answered.unwrap_or_else(|_| Err(sqlx::Error::Io(late()))).map_err(query(what))
 }
 
 /// What `ledger init` found and did.

@@ -6,7 +6,7 @@ use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
-use super::{Ledger, LedgerError, Lock, query};
+use super::{Ledger, LedgerError, Lock, answer, query};
 use crate::failure::{Failure, Kind};
 use crate::job::{Applied, JobName};
 use crate::plan::Plan;
@@ -161,16 +161,13 @@ impl Ledger {
     /// # Errors
     /// When the ledger cannot be written.
     pub async fn begin(&self, id: Uuid, job: JobName, trigger: Trigger, host: &str) -> Result<(), LedgerError> {
-        sqlx::query("INSERT INTO runs (id, job, trigger, host, version) VALUES ($1, $2, $3, $4, $5)")
+        let query = sqlx::query("INSERT INTO runs (id, job, trigger, host, version) VALUES ($1, $2, $3, $4, $5)")
             .bind(id)
             .bind(job.as_str())
             .bind(trigger.as_str())
             .bind(host)
-            .bind(env!("CARGO_PKG_VERSION"))
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(query("writing the start of a run"))
+            .bind(env!("CARGO_PKG_VERSION"));
+        answer("writing the start of a run", query.execute(&self.pool)).await.map(drop)
     }
 
     /// Adds the plan to a run, before anything of it is done.
@@ -178,14 +175,11 @@ impl Ledger {
     /// # Errors
     /// When the ledger cannot be written.
     pub async fn planned(&self, id: Uuid, plan: &Plan) -> Result<(), LedgerError> {
-        sqlx::query("UPDATE runs SET plan_digest = $2, plan = $3 WHERE id = $1")
+        let query = sqlx::query("UPDATE runs SET plan_digest = $2, plan = $3 WHERE id = $1")
             .bind(id)
             .bind(plan.digest())
-            .bind(sqlx::types::Json(plan))
-            .execute(&self.pool)
-            .await
-            .map(drop)
-            .map_err(query("writing a plan"))
+            .bind(sqlx::types::Json(plan));
+        answer("writing a plan", query.execute(&self.pool)).await.map(drop)
     }
 
     /// A run's sign of life, sent through the session that holds its lock, so that it fails when the lock is gone.
@@ -193,12 +187,8 @@ impl Ledger {
     /// # Errors
     /// When that session is gone.
     pub async fn heartbeat(lock: &mut Lock, id: Uuid) -> Result<(), LedgerError> {
-        sqlx::query("UPDATE runs SET heartbeat_at = now() WHERE id = $1")
-            .bind(id)
-            .execute(lock.connection())
-            .await
-            .map(drop)
-            .map_err(query("writing a heartbeat"))
+        let query = sqlx::query("UPDATE runs SET heartbeat_at = now() WHERE id = $1").bind(id);
+        answer("writing a heartbeat", query.execute(lock.connection())).await.map(drop)
     }
 
     /// Writes the end of a run.
@@ -206,7 +196,7 @@ impl Ledger {
     /// # Errors
     /// When the ledger cannot be written.
     pub async fn end(&self, id: Uuid, ended: &Ended<'_>) -> Result<(), LedgerError> {
-        sqlx::query(
+        let query = sqlx::query(
             "UPDATE runs SET outcome = $2, finished_at = now(), heartbeat_at = now(), summary = $3, report = $4, \
              error = $5 WHERE id = $1 AND outcome = 'running'",
         )
@@ -214,11 +204,8 @@ impl Ledger {
         .bind(ended.outcome.as_str())
         .bind(ended.applied.map(|a| a.summary.as_str()))
         .bind(ended.applied.map(|a| &a.report))
-        .bind(ended.failure.map(sqlx::types::Json))
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(query("writing the end of a run"))
+        .bind(ended.failure.map(sqlx::types::Json));
+        answer("writing the end of a run", query.execute(&self.pool)).await.map(drop)
     }
 
     /// Marks runs of a job that never ended as interrupted. The caller holds the job's lock, so none of them lives.
@@ -226,14 +213,12 @@ impl Ledger {
     /// # Errors
     /// When the ledger cannot be written.
     pub async fn mark_interrupted(&self, job: JobName) -> Result<Vec<Uuid>, LedgerError> {
-        sqlx::query_scalar(
+        let query = sqlx::query_scalar(
             "UPDATE runs SET outcome = 'interrupted', finished_at = now() WHERE job = $1 AND outcome = 'running' \
              RETURNING id",
         )
-        .bind(job.as_str())
-        .fetch_all(&self.pool)
-        .await
-        .map_err(query("marking interrupted runs"))
+        .bind(job.as_str());
+        answer("marking interrupted runs", query.fetch_all(&self.pool)).await
     }
 
     /// The latest runs, newest first, of one job or of all.
