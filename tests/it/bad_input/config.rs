@@ -47,7 +47,7 @@ error: gone.yaml: cannot be read: there is no such file
 error: conf: cannot be read: it is a folder
   hint: name the file in it",
         ))
-        .case(Case::new("file unreadable", unreadable, "doctor").as_ordinary_user().says(
+        .case(Case::new("file unreadable", unreadable, "doctor").without_root().says(
             78,
             "\
 error: sexton.yaml: cannot be read: permission denied

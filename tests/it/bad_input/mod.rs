@@ -85,7 +85,7 @@ impl Case {
     }
 
     /// Run by a user who may not read everything, even when the tests are run by root.
-    pub(super) fn as_ordinary_user(mut self) -> Self {
+    pub(super) fn without_root(mut self) -> Self {
         self.ordinary_user = true;
         self
     }

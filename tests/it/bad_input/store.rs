@@ -69,7 +69,7 @@ fn directories() {
     let path = locked.path().join("backups");
     let mut table = Table::default().case(
         Case::new("directory not writable", site(&data, &ledger, &path), "once backup")
-            .as_ordinary_user()
+            .without_root()
             .hide(locked.path().display().to_string(), "LOCKED")
             .prints("backup: failed")
             .says(
