@@ -87,12 +87,14 @@ pub fn chain(error: &dyn Error) -> String {
     let mut text = without_errno(&error.to_string());
     let mut source = error.source();
     while let Some(cause) = source {
-        let cause_text = without_errno(&cause.to_string());
+        let database = said_by_server(cause);
+        let last = database.is_some();
+        let cause_text = without_errno(&database.unwrap_or_else(|| cause.to_string()));
         if !text.contains(&cause_text) {
             text.push_str(": ");
             text.push_str(&cause_text);
         }
-        source = cause.source();
+        source = if last { None } else { cause.source() };
     }
     text
 }
@@ -116,6 +118,16 @@ pub fn without_errno(text: &str) -> String {
     }
     out.push_str(rest);
     out
+}
+
+/// The message of PostgreSQL's server, when the error is one. sqlx adds the line of the server's own source code to it,
+/// which reads like a line of the user's.
+fn said_by_server(error: &(dyn Error + 'static)) -> Option<String> {
+    let sqlx::Error::Database(database) = error.downcast_ref::<sqlx::Error>()? else { return None };
+    Some(match database.code() {
+        Some(code) => format!("{} (SQLSTATE {code})", database.message()),
+        None => database.message().to_owned(),
+    })
 }
 
 #[cfg(test)]

@@ -143,7 +143,7 @@ pub enum BackupError {
         target_major: u32,
     },
     /// A statement of the schema failed.
-    #[error("restoring the schema ({stage}) failed at: {statement}")]
+    #[error("restoring the schema ({stage}) failed at `{statement}`")]
     Schema {
         /// `pre-data` or `post-data`.
         stage: &'static str,
@@ -239,10 +239,16 @@ impl Explain for BackupError {
                 "create a new database and restore into that: sexton overwrites nothing".to_owned()
             }
             Self::NoTarget { database, .. } => {
-                format!("create it first: `CREATE DATABASE {} TEMPLATE template0`", quote_identifier(database))
+                format!(
+                    "create it first, owned by the role that restores: `CREATE DATABASE {} OWNER … TEMPLATE template0`",
+                    quote_identifier(database)
+                )
             }
             Self::TargetOlder { source_major, .. } => {
                 format!("restore into PostgreSQL {source_major} or newer")
+            }
+            Self::Schema { cause, .. } if matches!(**cause, PostgresError::InsufficientPrivilege { .. }) => {
+                "make the role that restores the owner of the database: `CREATE DATABASE … OWNER …`".to_owned()
             }
             Self::Schema { statement, .. } if statement.contains("CREATE EXTENSION") => {
                 "install the extension's package on the server, or have a superuser create it in template1".to_owned()

@@ -151,7 +151,7 @@ impl Run {
             UNION ALL SELECT 'type', n.nspname || '.' || t.typname, t.oid, 'pg_type'::regclass FROM pg_type t \
               JOIN ours n ON n.oid = t.typnamespace WHERE t.typtype IN ('e', 'd', 'r') \
             ) found WHERE NOT EXISTS (SELECT 1 FROM owned WHERE owned.classid = found.class AND owned.objid = found.oid) \
-            ORDER BY 1 LIMIT 20";
+            ORDER BY 1 LIMIT 10000";
         let (postgres, name) = (&self.target.postgres, self.target.database.as_str());
         let objects: Vec<String> = sqlx::query_scalar(FOUND)
             .fetch_all(session)
@@ -247,7 +247,12 @@ impl Run {
             filled.map_err(fail("filling the materialized views"))?;
         }
         self.ctx.progress.stage("gathering statistics", None, Unit::Items);
-        sqlx::raw_sql("ANALYZE").execute(&mut session).await.map_err(fail("gathering statistics"))?;
+        // Table by table: a bare ANALYZE also tries the system's tables, which an ordinary role may not.
+        for table in &source.tables {
+            let sql = format!("ANALYZE {}", table.name.sql());
+            let done = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut session).await;
+            done.map_err(fail("gathering statistics"))?;
+        }
         let _ = session.close().await;
         Ok(())
     }

@@ -34,7 +34,7 @@ pub(super) async fn doctor(site: Site, args: &DoctorArgs) -> Result<Exit, Shown>
         }
         output::text(match (failed, warnings) {
             (0, 0) => "\nall is well".to_owned(),
-            (0, n) => format!("\nall jobs can run; {n} to look at"),
+            (0, n) => format!("\nnothing failed; {n} to look at"),
             (f, n) => format!("\n{f} failed, {n} to look at"),
         });
     }

@@ -37,7 +37,10 @@ enum Which {
 }
 
 fn one_or_all(text: &str) -> Result<Which, String> {
-    if text == "all" { Ok(Which::All) } else { job_name(text).map(Which::One) }
+    if text == "all" {
+        return Ok(Which::All);
+    }
+    job_name(text).map(Which::One).map_err(|error| format!("{error}; `all` runs them in this order"))
 }
 
 /// A job by name, for clap.

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::failures::Shown;
 use super::output;
+use crate::daemon::LEADER;
 use crate::daemon::jobs::Site;
 use crate::daemon::ledger::Run;
 use crate::exit::Exit;
@@ -42,9 +43,10 @@ pub(super) async fn status(site: Site, args: &StatusArgs) -> Result<Exit, Shown>
             last: ledger.recent(Some(job), 1).await.map_err(Shown::of)?.pop(),
         });
     }
+    let led = ledger.is_locked(LEADER).await.map_err(Shown::of)?;
     let runs = ledger.recent(None, args.runs).await.map_err(Shown::of)?;
     if args.json {
-        output::json(&serde_json::json!({ "now": now, "jobs": jobs, "runs": runs }));
+        output::json(&serde_json::json!({ "now": now, "daemon": { "leads": led }, "jobs": jobs, "runs": runs }));
         return Ok(Exit::Done);
     }
     let rows = jobs.iter().map(|job| {
@@ -56,7 +58,8 @@ pub(super) async fn status(site: Site, args: &StatusArgs) -> Result<Exit, Shown>
             job.next.map_or_else(String::new, |at| format!("in {}", output::distance(now, at))),
         ]
     });
-    output::text(output::table(&["job", "last outcome", "started", "schedule (UTC)", "next"], rows.collect()));
+    output::text(output::table(&["job", "last outcome", "started", "schedule (UTC)", "next due"], rows.collect()));
+    output::text(if led { "\na daemon leads" } else { "\nno daemon leads: nothing runs by itself" });
     if !runs.is_empty() {
         let rows = runs.iter().map(|run| {
             let message = run.error.as_ref().and_then(|e| e.get("message")).and_then(|m| m.as_str());

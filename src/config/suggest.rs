@@ -89,23 +89,26 @@ fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
         .map(|(_, c)| c)
 }
 
-/// Levenshtein distance in characters.
+/// Edits between two words: insertions, deletions, replacements, and two neighbours swapped, which is the likeliest
+/// slip of all (optimal string alignment).
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
+    let mut before: Vec<usize> = Vec::new();
     let mut row: Vec<usize> = (0..=b.len()).collect();
+    let mut last = None;
     for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = i;
-        let mut left = i + 1;
-        for (slot, cb) in row.iter_mut().skip(1).zip(&b) {
-            let up = *slot;
-            let best = (diagonal + usize::from(ca != *cb)).min(up + 1).min(left + 1);
-            diagonal = up;
-            left = best;
-            *slot = best;
+        let mut next = vec![i + 1];
+        for (j, cb) in b.iter().enumerate() {
+            let at = |row: &[usize], column: usize| row.get(column).copied().unwrap_or(usize::MAX - 1);
+            let mut best = (at(&row, j) + usize::from(ca != *cb)).min(at(&row, j + 1) + 1).min(at(&next, j) + 1);
+            let swapped = last == Some(*cb) && j.checked_sub(1).and_then(|k| b.get(k)) == Some(&ca);
+            if let (true, Some(k)) = (swapped, j.checked_sub(1)) {
+                best = best.min(at(&before, k) + 1);
+            }
+            next.push(best);
         }
-        if let Some(first) = row.first_mut() {
-            *first = i + 1;
-        }
+        before = std::mem::replace(&mut row, next);
+        last = Some(ca);
     }
     row.last().copied().unwrap_or_default()
 }
@@ -118,6 +121,7 @@ mod tests {
     fn a_typo_finds_its_word() {
         assert_eq!(nearest("hots", &["host", "port"]), Some("host"));
         assert_eq!(nearest("retnetion", &["retention", "owner"]), Some("retention"));
+        assert_eq!(nearest("serach", &["scratch", "search"]), Some("search"));
         assert_eq!(nearest("zzz", &["host", "port"]), None);
         assert_eq!(distance("kitten", "sitting"), 3);
     }

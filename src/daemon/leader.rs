@@ -7,6 +7,8 @@ use tracing::{info, warn};
 
 use super::ledger::{Ledger, Lock};
 
+/// The lock of the daemon that leads.
+pub const LEADER: &str = "leader";
 /// How often the leader proves that it still holds the lock, and a failed attempt is repeated.
 const CHECK: Duration = Duration::from_secs(2);
 /// How long one attempt polls for the lock.
@@ -18,7 +20,7 @@ pub(super) async fn wait_to_lead(ledger: &Ledger, stop: &CancellationToken) -> O
     while !stop.is_cancelled() {
         // The first attempt is short, so that a standby says early what it is.
         let patience = if told { ATTEMPT } else { Duration::from_millis(500) };
-        match ledger.lock("leader", patience, stop).await {
+        match ledger.lock(LEADER, patience, stop).await {
             Ok(Some(lock)) => {
                 info!("this daemon leads");
                 return Some(lock);

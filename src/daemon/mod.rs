@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub use self::leader::LEADER;
 use self::ledger::LedgerError;
 use self::runner::{Request, Runner};
 use self::schedule::Due;

@@ -34,6 +34,9 @@ pub(super) async fn examine(site: &Site) -> Vec<Finding> {
             Err(error) => findings.push(Finding::failed(SYSTEM, subject, error)),
         }
     }
+    if let Some(settings) = &site.config.scratch {
+        findings.push(scratch(Postgres::new(settings.clone()), major).await);
+    }
     if let (Some(major), Some(_)) = (major, &site.config.store) {
         findings.push(match postgres.pg_dump(major).await {
             Ok(tool) => Finding::ok(SYSTEM, "pg_dump", tool.path.display().to_string()),
@@ -71,6 +74,27 @@ async fn version(postgres: &Postgres, database: &str, connection: &mut PgConnect
             (finding, Some(major))
         }
         Err(error) => (Finding::failed(SYSTEM, "version", error), None),
+    }
+}
+
+/// The server to restore on: reached, and not older than the one backed up.
+async fn scratch(postgres: Postgres, source: Option<u32>) -> Finding {
+    const SYSTEM: &str = "scratch";
+    let mut connection = match postgres.connect("postgres").await {
+        Ok(connection) => connection,
+        Err(error) => return Finding::failed(SYSTEM, "connection", error),
+    };
+    let version = postgres.server_version("postgres", &mut connection).await;
+    let _ = connection.close().await;
+    match version {
+        Ok(version) if source.is_some_and(|source| version.major() < source) => Finding::warning(
+            SYSTEM,
+            "version",
+            format!("{version} at {} is older than the server that is backed up", postgres.address()),
+            "a backup is restored on the same major or a newer one",
+        ),
+        Ok(version) => Finding::ok(SYSTEM, "version", format!("{version} at {}", postgres.address())),
+        Err(error) => Finding::failed(SYSTEM, "version", error),
     }
 }
 

@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use super::error::MigrateError;
 use super::journal::{self, Entry, Journal, Lock, MigrationState, StepEntry, StepState};
 use super::migration::{Migration, MigrationStep};
-use super::plan::{MigratePlan, require, same_recipe};
+use super::plan::{MigratePlan, require, same};
 use super::steps::{Operation, SqlFailure, SqlStep, holds, texts};
 use super::targets::Targets;
 use crate::context::Context;
@@ -106,7 +106,7 @@ async fn apply_locked(
 ) -> Result<MigrationReport, MigrateError> {
     let entry = journal.read(migration.name()).await?;
     if let Some(entry) = &entry {
-        same_recipe(migration, entry)?;
+        same(migration, entry, targets.name(migration.database())?)?;
         if entry.state == MigrationState::Applied {
             return Ok(unchanged(migration));
         }

@@ -40,6 +40,16 @@ pub enum MigrateError {
         /// What was given now.
         given: Digest,
     },
+    /// The journal knows this migration from another database.
+    #[error("migration `{name}` was begun on database `{journaled}`, not on `{given}`")]
+    OtherDatabase {
+        /// Of the migration.
+        name: String,
+        /// Where it was begun.
+        journaled: String,
+        /// Where it would be applied now.
+        given: String,
+    },
     /// The journal holds other parameters for this migration.
     #[error("migration `{name}` was begun with other parameters: {differences}")]
     OtherParameters {
@@ -168,9 +178,11 @@ impl Explain for MigrateError {
     fn kind(&self) -> Kind {
         match self {
             Self::UnknownRecipe { .. } | Self::Parameter { .. } | Self::NoVisibility => Kind::Config,
-            Self::Edited { .. } | Self::OtherParameters { .. } | Self::Requirement { .. } | Self::Busy { .. } => {
-                Kind::Refused
-            }
+            Self::Edited { .. }
+            | Self::OtherDatabase { .. }
+            | Self::OtherParameters { .. }
+            | Self::Requirement { .. }
+            | Self::Busy { .. } => Kind::Refused,
             Self::Unknown { .. } => Kind::CouldNotVerify,
             Self::NotVerified { .. } => Kind::VerificationFailed,
             Self::Cancelled { .. } => Kind::Cancelled,
@@ -186,12 +198,22 @@ impl Explain for MigrateError {
             }
             Self::Parameter { .. } => "see the recipe's `parameters` for names and types".to_owned(),
             Self::NoVisibility => "set `postgres.databases.visibility`".to_owned(),
-            Self::Edited { name, .. } | Self::OtherParameters { name, .. } => format!(
+            Self::OtherDatabase { .. } => {
+                "give a copy a ledger of its own (`ledger.database` in its configuration), so that what was tried there \
+                 does not count here"
+                    .to_owned()
+            }
+            Self::OtherParameters { .. } => {
+                "run it with the former parameters; to apply others, copy the recipe under a new name into the folder \
+                 `migrations.recipes`"
+                    .to_owned()
+            }
+            Self::Edited { name, .. } => format!(
                 "give the edited recipe a new name (`{name}-2`), or take back the edit; steps that hold already are \
                  not run again"
             ),
             Self::Requirement { .. } => "check `database` in the recipe and `postgres.databases`".to_owned(),
-            Self::Busy { .. } => "wait for the other session; `sexton migrate status` shows how far it is".to_owned(),
+            Self::Busy { .. } => "wait for the other session; `sexton migrate list` shows how far it is".to_owned(),
             Self::LockLost { .. } | Self::Cancelled { .. } => {
                 "run the migration again; it goes on where it stopped".to_owned()
             }

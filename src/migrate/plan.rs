@@ -11,6 +11,7 @@ use super::steps::{Operation, holds};
 use super::targets::Targets;
 use crate::context::Context;
 use crate::plan::{Action, Change, Plan};
+use crate::units::counted;
 
 /// What applying the selected migrations would do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,9 +84,10 @@ pub async fn plan(
         }
         let entry = journal.read(migration.name()).await?;
         // Refuse an edit before its queries are asked.
-        decide(migration, entry.as_ref(), &BTreeMap::new())?;
+        let database = targets.name(migration.database())?;
+        decide(migration, entry.as_ref(), database, &BTreeMap::new())?;
         let world = observe(migration, entry.as_ref(), targets).await?;
-        plans.push(decide(migration, entry.as_ref(), &world)?);
+        plans.push(decide(migration, entry.as_ref(), database, &world)?);
     }
     Ok(MigratePlan { migrations: plans })
 }
@@ -139,14 +141,15 @@ pub(crate) async fn require(
 /// What remains of a migration, given its journal and the answers of the checks by step.
 ///
 /// # Errors
-/// When the journal holds another recipe or other parameters under this name.
+/// When the journal holds another recipe, another database or other parameters under this name.
 pub fn decide(
     migration: &Migration,
     entry: Option<&Entry>,
+    database: &str,
     world: &BTreeMap<String, bool>,
 ) -> Result<MigrationPlan, MigrateError> {
     if let Some(entry) = entry {
-        same_recipe(migration, entry)?;
+        same(migration, entry, database)?;
     }
     let standing = match entry.map(|e| e.state) {
         None => Standing::New,
@@ -167,8 +170,13 @@ pub fn decide(
     Ok(MigrationPlan { migration: migration.clone(), standing, steps })
 }
 
-pub(crate) fn same_recipe(migration: &Migration, entry: &Entry) -> Result<(), MigrateError> {
+/// Whether the journal speaks of the same migration: recipe, database and parameters.
+pub(crate) fn same(migration: &Migration, entry: &Entry, database: &str) -> Result<(), MigrateError> {
     let name = migration.name().to_owned();
+    if entry.target != database {
+        let (journaled, given) = (entry.target.clone(), database.to_owned());
+        return Err(MigrateError::OtherDatabase { name, journaled, given });
+    }
     if entry.digest != migration.digest {
         return Err(MigrateError::Edited { name, journaled: entry.digest.clone(), given: migration.digest.clone() });
     }
@@ -205,6 +213,7 @@ impl MigrationPlan {
     fn describe(&self, plan: &mut Plan) {
         let name = self.migration.name();
         let mut held = 0;
+        let mut drifted = Vec::new();
         for (step, planned) in self.migration.steps.iter().zip(&self.steps) {
             match planned.work {
                 Work::Run => {
@@ -214,15 +223,19 @@ impl MigrationPlan {
                 }
                 Work::Note => held += 1,
                 Work::Finished => {}
-                Work::Drifted => plan.notes.push(format!(
-                    "migration {name}: step {} was applied and does not hold any more; a migration runs once, so \
-                     give the recipe a new name to apply it again",
-                    step.key
-                )),
+                Work::Drifted => drifted.push(step.key.as_str()),
             }
         }
         if held > 0 {
             plan.notes.push(format!("migration {name}: {held} steps hold already and are only journaled"));
+        }
+        if !drifted.is_empty() {
+            plan.notes.push(format!(
+                "migration {name}: {} applied once and not as it left them any more: {}; to apply it again, give the \
+                 recipe a new name",
+                counted(drifted.len(), "step was", "steps were"),
+                drifted.join(", ")
+            ));
         }
         if !self.is_applied() && self.steps.iter().all(|s| s.work != Work::Run) {
             let change =
@@ -268,7 +281,7 @@ mod tests {
 
     fn check(entry: Option<&Entry>, migration: &Migration, world: &[(&str, bool)], expect: [Work; 3]) -> MigrationPlan {
         let world = world.iter().map(|(key, holds)| ((*key).to_owned(), *holds)).collect();
-        let plan = decide(migration, entry, &world).unwrap();
+        let plan = decide(migration, entry, "temporal", &world).unwrap();
         assert_eq!(plan.steps.iter().map(|s| s.work).collect::<Vec<_>>(), expect);
         plan
     }
@@ -292,7 +305,9 @@ mod tests {
 
     #[test]
     fn a_step_without_an_undo_is_shown_as_destructive() {
-        let shown = |m: &Migration| MigratePlan { migrations: vec![decide(m, None, &BTreeMap::new()).unwrap()] }.plan();
+        let shown = |m: &Migration| {
+            MigratePlan { migrations: vec![decide(m, None, "temporal", &BTreeMap::new()).unwrap()] }.plan()
+        };
         assert!(shown(&migration("")).changes.iter().all(|c| c.destructive));
         assert!(shown(&migration(", undo: [SELECT 2]")).changes.iter().all(|c| !c.destructive));
     }
@@ -301,8 +316,16 @@ mod tests {
     fn a_world_that_holds_already_is_still_a_change_of_the_journal() {
         let m = migration("");
         let world = ["a", "b", "c"].map(|k| (k.to_owned(), true)).into();
-        let shown = MigratePlan { migrations: vec![decide(&m, None, &world).unwrap()] }.plan();
+        let shown = MigratePlan { migrations: vec![decide(&m, None, "temporal", &world).unwrap()] }.plan();
         assert_eq!(shown.changes.len(), 1);
+    }
+
+    #[test]
+    fn what_was_applied_to_a_copy_does_not_count_here() {
+        let m = migration("");
+        let applied = entry(&m, MigrationState::Applied, &[]);
+        let error = decide(&m, Some(&applied), "temporal_copy", &BTreeMap::new()).unwrap_err();
+        assert_eq!(error.to_string(), "migration `m` was begun on database `temporal`, not on `temporal_copy`");
     }
 
     #[test]
@@ -310,7 +333,7 @@ mod tests {
         let mut m = migration("");
         let applied = entry(&m, MigrationState::Applied, &[]);
         m.values.insert("rows".into(), "5".into());
-        let error = decide(&m, Some(&applied), &BTreeMap::new()).unwrap_err();
+        let error = decide(&m, Some(&applied), "temporal", &BTreeMap::new()).unwrap_err();
         assert_eq!(error.to_string(), "migration `m` was begun with other parameters: rows: (unset) -> 5");
     }
 }

@@ -104,7 +104,11 @@ impl Update {
 
     fn changes(&self, subject: &str) -> Vec<Change> {
         let change = |field: &str, from: Option<String>, to: String| {
-            Change::new(Action::Update, subject, &self.reason).field(field, from, to)
+            let reason = match field {
+                "retention" => self.reason.clone(),
+                _ => format!("{field} of {subject} in the policy"),
+            };
+            Change::new(Action::Update, subject, reason).field(field, from, to)
         };
         let text = |observed: &String| Some(observed.clone()).filter(|text| !text.is_empty());
         let retention = self.set.retention.map(|retention| {

@@ -50,6 +50,7 @@ fn two_daemons_take_turns() {
     let mut second = site.start(&["run"], "second.log");
     second.wait_for("standing by");
     first.wait_for("\"outcome\":\"unchanged\"");
+    assert_eq!(site.run(&["status", "--json"]).expect(0).json()["daemon"]["leads"], true);
     assert!(!second.log().contains("this daemon leads"), "{}", second.log());
 
     first.signal("KILL");
@@ -60,6 +61,7 @@ fn two_daemons_take_turns() {
     second.signal("TERM");
     assert_eq!(second.wait(), Some(0), "{}", second.log());
     assert!(second.log().contains("sexton has stopped"));
+    assert_eq!(site.run(&["status", "--json"]).expect(0).json()["daemon"]["leads"], false);
     let overlapping = ledger.psql(
         "SELECT count(*) FROM runs a JOIN runs b ON a.id < b.id AND a.job = b.job \
          AND a.started_at < b.finished_at AND b.started_at < a.finished_at",

@@ -49,6 +49,23 @@ impl Ledger {
     }
 }
 
+impl Ledger {
+    /// Whether any session holds the lock `name`.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn is_locked(&self, name: &str) -> Result<bool, LedgerError> {
+        // PostgreSQL shows a 64-bit key as two halves, and marks it with objsubid 1 (manual, pg_locks).
+        let asked = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+             WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND d.datname = current_database() \
+             AND ((l.classid::int8 << 32) | l.objid::int8) = $1)",
+        )
+        .bind(key(name));
+        answer("looking for a lock", asked.fetch_one(&self.pool)).await
+    }
+}
+
 impl Lock {
     /// The session that holds the lock, for a query that proves it is still alive.
     pub fn connection(&mut self) -> &mut PgConnection {
