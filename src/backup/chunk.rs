@@ -322,6 +322,18 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_that_claims_to_be_enormous_takes_no_memory() {
+        for claimed in [u64::MAX, 1 << 50, MAX_OPENED + 1, MAX_OPENED] {
+            // A frame of a single segment: magic number, descriptor, eight bytes of size, an empty last block.
+            let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0xe0];
+            frame.extend(claimed.to_le_bytes());
+            frame.extend([1, 0, 0]);
+            let wanted = ChunkRef { id: keys().id(b""), bytes: claimed, stored: 16, rows: 0, content: 0 };
+            assert!(open(&frame, &wanted, &keys()).is_err(), "{claimed}");
+        }
+    }
+
+    #[test]
     fn equal_bytes_under_other_columns_are_another_chunk() {
         assert_ne!(keys().id(b"x"), Keys::new("t(b text)", Format::Text).id(b"x"));
     }

@@ -246,7 +246,9 @@ impl Job {
         let bytes = u64::try_from(piece.bytes.len()).unwrap_or(u64::MAX);
         let sealed = tokio::task::spawn_blocking(move || {
             let id = keys.id(&piece.bytes);
-            if let Some(chunk) = known.get(&id) {
+            // Its name vouches for the bytes; what else the older manifest says about it must fit as well.
+            let fits = |chunk: &ChunkRef| chunk.bytes == bytes && usize::try_from(chunk.rows) == Ok(piece.ends.len());
+            if let Some(chunk) = known.get(&id).filter(fits) {
                 return Ok((chunk, None));
             }
             let Content { rows, sum } = keys.content(&piece.bytes, &piece.ends);

@@ -228,6 +228,11 @@ pub fn keys(columns: &[Column], format: Format) -> Keys {
     Keys::new(&signature, format)
 }
 
+fn total(numbers: impl Iterator<Item = u64>) -> Option<u64> {
+    let mut numbers = numbers;
+    numbers.try_fold(0, u64::checked_add)
+}
+
 impl Manifest {
     /// The database of this name.
     ///
@@ -260,13 +265,28 @@ impl Manifest {
             return Err(format!("it has format {}, this version reads format {FORMAT}", version.format));
         }
         let manifest: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
-        for table in manifest.databases.iter().flat_map(|database| &database.tables) {
+        manifest.adds_up()?;
+        Ok(manifest)
+    }
+
+    /// Every table is the sum of its chunks, and no sum of the whole manifest is beyond 64 bits: whoever adds these
+    /// numbers later need not ask.
+    fn adds_up(&self) -> Result<(), String> {
+        let tables = || self.databases.iter().flat_map(|database| &database.tables);
+        for table in tables() {
             let sum = table.chunks.iter().fold(Content::default(), |sum, chunk| sum.plus(chunk.content()));
-            if sum != table.content() {
+            let bytes = total(table.chunks.iter().map(|chunk| chunk.bytes));
+            if sum != table.content() || bytes != Some(table.bytes) {
                 return Err(format!("the chunks of table {} do not add up to it", table.name));
             }
         }
-        Ok(manifest)
+        let chunks = || tables().flat_map(|table| &table.chunks);
+        let sums = [
+            total(chunks().map(|chunk| chunk.rows)),
+            total(chunks().map(|chunk| chunk.bytes)),
+            total(chunks().map(|chunk| chunk.stored)),
+        ];
+        if sums.contains(&None) { Err("its numbers are larger than any backup's".into()) } else { Ok(()) }
     }
 
     /// The bytes of the manifest and of the hash beside it (as `b3sum` writes it).
@@ -288,16 +308,15 @@ pub async fn commit(store: &dyn Store, manifest: &Manifest) -> Result<(), Backup
     let id = &manifest.id;
     let (bytes, sum) =
         manifest.write().map_err(|error| BackupError::Manifest { id: id.to_string(), message: error.to_string() })?;
-    store.put(&id.object("manifest.b3")?, sum).await?;
-    let key = id.object("manifest.json")?;
-    if store.put_if_absent(&key, bytes.clone()).await? {
-        return Ok(());
+    for (name, body) in [("manifest.b3", sum), ("manifest.json", bytes)] {
+        let key = id.object(name)?;
+        // A store whose answer was lost is asked again, and then finds what the first attempt has stored.
+        if !store.put_if_absent(&key, body.clone()).await? && store.get(&key, MAX_MANIFEST).await? != body {
+            let message = "another backup has the same identifier".into();
+            return Err(BackupError::Manifest { id: id.to_string(), message });
+        }
     }
-    // A store whose answer was lost is asked again, and then finds what the first attempt has stored.
-    if store.get(&key, MAX_MANIFEST).await? == bytes {
-        return Ok(());
-    }
-    Err(BackupError::Manifest { id: id.to_string(), message: "another backup has the same identifier".into() })
+    Ok(())
 }
 
 /// Reads the manifest of a backup.
@@ -375,7 +394,7 @@ mod tests {
                     copy_format: Format::Binary,
                     columns: vec![],
                     rows: sum.rows,
-                    bytes: 1,
+                    bytes: sum.rows,
                     content: sum.sum,
                     chunks,
                 }],
@@ -388,7 +407,7 @@ mod tests {
         #[test]
         fn a_manifest_reads_back_and_no_changed_byte_passes(
             name in ".{0,10}",
-            rows in proptest::collection::vec((any::<u64>(), any::<u128>()), 0..4),
+            rows in proptest::collection::vec((0..u64::MAX / 4, any::<u128>()), 0..4),
             sql in ".{0,40}",
             at in any::<usize>(),
         ) {
@@ -400,6 +419,36 @@ mod tests {
             changed[at] ^= 4;
             prop_assert!(Manifest::read(&changed, &sum).is_err());
         }
+    }
+
+    #[test]
+    fn numbers_that_cannot_be_added_are_refused() {
+        let read = |manifest: &Manifest| {
+            let (bytes, sum) = manifest.write().unwrap();
+            Manifest::read(&bytes, &sum)
+        };
+        let mut huge = manifest("t".into(), vec![(u64::MAX, 0)], String::new());
+        assert_eq!(read(&huge), Ok(huge.clone()));
+        huge.databases.extend(huge.databases.clone());
+        assert_eq!(read(&huge), Err("its numbers are larger than any backup's".into()));
+        let mut other = manifest("t".into(), vec![(1, 1)], String::new());
+        other.databases[0].tables[0].bytes = 2;
+        assert_eq!(read(&other), Err("the chunks of table public.t do not add up to it".into()));
+    }
+
+    #[tokio::test]
+    async fn what_was_committed_may_be_committed_again_but_not_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = crate::backup::store::Settings::Directory { path: folder.path().into() };
+        let store = crate::backup::store::open(&settings).await.unwrap();
+        let mut manifest = manifest("t".into(), vec![], String::new());
+        commit(&*store, &manifest).await.unwrap();
+        commit(&*store, &manifest).await.unwrap();
+        let first = manifest.clone();
+        manifest.written_by = "1".into();
+        let error = commit(&*store, &manifest).await.unwrap_err();
+        assert!(matches!(error, BackupError::Manifest { .. }), "{error:?}");
+        assert_eq!(load(&*store, &first.id).await.unwrap(), first);
     }
 
     #[test]

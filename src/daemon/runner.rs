@@ -162,10 +162,11 @@ impl Runner {
         let attempts = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(250))
             .with_max_delay(Duration::from_secs(10))
-            .with_max_times(10)
-            .with_total_delay(Some(LEDGER_PATIENCE));
+            .without_max_times();
+        let clock = std::time::Instant::now();
         (|| self.ledger.end(id, ended))
             .retry(attempts)
+            .when(|_| clock.elapsed() < LEDGER_PATIENCE)
             .notify(|error, _| warn!(error = %crate::failure::chain(error), "the run's end is not written yet"))
             .await
     }

@@ -223,3 +223,25 @@ fn init_may_be_repeated_and_status_reads_it() {
     let table = site.run(&["status"]).expect(0);
     assert!(table.out.contains("never ran"), "{}", table.out);
 }
+
+#[test]
+fn a_ledger_that_is_away_when_a_run_ends_is_waited_for() {
+    let (ledger, hole) = (Scratch::new("away"), BlackHole::new());
+    let site = hole.site(&ledger);
+    let mut run = site.start(&["once", "retention", "-q"], "once.log");
+    assert!(eventually(Duration::from_secs(20), || outcomes(&ledger, "retention") == "running"));
+    let server = ledger.server;
+    let name = &ledger.name;
+    server.psql(
+        "postgres",
+        &format!(
+            "ALTER DATABASE {name} ALLOW_CONNECTIONS false;
+             SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{name}'"
+        ),
+    );
+    run.wait_for("the lock in the ledger is lost");
+    run.wait_for("is not written yet");
+    server.psql("postgres", &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"));
+    assert_eq!(run.wait(), Some(1), "{}", run.log());
+    assert_eq!(outcomes(&ledger, "retention"), "cancelled");
+}

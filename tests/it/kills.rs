@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::postgres::Scratch;
 use crate::support::s3::Bucket;
-use crate::support::site::{Said, Site, postgres_sections};
+use crate::support::site::{Said, Site, eventually, postgres_sections};
 use crate::support::stack;
 
 /// Random numbers from a seed (Marsaglia's xorshift64).
@@ -223,4 +223,23 @@ fn a_killed_migration_is_taken_up_again() {
         assert_eq!(ledger.psql("SELECT count(*) FROM migration_steps WHERE state NOT IN ('done', 'present')"), "0");
         assert_eq!(ledger.psql("SELECT count(*) FROM runs WHERE outcome = 'running'"), "0");
     }
+}
+
+/// Not a kill, but as long: a lock that somebody keeps ends the backup, it does not hang.
+#[test]
+fn a_locked_table_does_not_hang_a_backup() {
+    let ground = Ground::new("{directory: store}");
+    let mut psql = ground.source.server.tool("psql", &ground.source.name);
+    psql.args(["-Xqc", "BEGIN; LOCK TABLE small IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(120)"]);
+    let mut holder = psql.stdout(std::process::Stdio::null()).spawn().unwrap();
+    let held =
+        "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation = 'small'::regclass";
+    assert!(eventually(Duration::from_secs(20), || ground.source.psql(held) == "1"));
+    let mut backup = ground.site.start(&["once", "backup", "-q"], "backup.log");
+    let code = backup.wait();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert_eq!(code, Some(1), "{}", backup.log());
+    assert!(backup.log().contains("lock timeout"), "{}", backup.log());
+    ground.site.run(&["once", "backup", "-q"]).expect(0);
 }

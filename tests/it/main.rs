@@ -9,6 +9,7 @@ mod docs;
 mod k8s;
 mod kills;
 mod migrate;
+mod output;
 mod restored;
 mod retention;
 mod store;

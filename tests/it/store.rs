@@ -140,4 +140,8 @@ async fn a_directory_shows_no_partial_or_foreign_file() {
     std::fs::write(folder.path().join("a/not a key"), b"foreign").unwrap();
     assert_eq!(names(&*store, "").await, [("a/b".to_owned(), 1)]);
     assert_eq!(names(&*store, "../").await, vec![]);
+    let pipe = folder.path().join("a/pipe");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let read = store.get(&key("a/pipe"), 100).await;
+    assert!(matches!(read, Err(StoreError::NotFound { .. })), "{read:?}");
 }

@@ -87,7 +87,12 @@ impl Store for Directory {
         let name = key.clone();
         let work = move |root: &Path| {
             let path = root.join(name.as_str());
-            let size = std::fs::metadata(&path)?.len();
+            let metadata = std::fs::metadata(&path)?;
+            // A pipe would never end; an object is a file, as in every listing.
+            if !metadata.is_file() {
+                return Err(ErrorKind::NotFound.into());
+            }
+            let size = metadata.len();
             if size > limit { Ok(Err(size)) } else { std::fs::read(path).map(Ok) }
         };
         match self.blocking(format!("reading `{key}`"), Some(key), work).await? {
