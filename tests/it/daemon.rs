@@ -228,7 +228,7 @@ fn init_may_be_repeated_and_status_reads_it() {
 fn a_ledger_that_is_away_when_a_run_ends_is_waited_for() {
     let (ledger, hole) = (Scratch::new("away"), BlackHole::new());
     let site = hole.site(&ledger);
-    let mut run = site.start(&["once", "retention", "-q"], "once.log");
+    let mut run = site.start(&["once", "retention"], "once.log");
     assert!(eventually(Duration::from_secs(20), || outcomes(&ledger, "retention") == "running"));
     let server = ledger.server;
     let name = &ledger.name;

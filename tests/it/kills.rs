@@ -237,8 +237,11 @@ fn a_locked_table_does_not_hang_a_backup() {
     assert!(eventually(Duration::from_secs(20), || ground.source.psql(held) == "1"));
     let mut backup = ground.site.start(&["once", "backup", "-q"], "backup.log");
     let code = backup.wait();
-    holder.kill().unwrap();
+    // The end of the session, which the end of psql alone is not while it sleeps.
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND relation = 'small'::regclass";
+    assert_eq!(ground.source.psql(end), "1");
     holder.wait().unwrap();
+    assert!(eventually(Duration::from_secs(20), || ground.source.psql(held) == "0"));
     assert_eq!(code, Some(1), "{}", backup.log());
     assert!(backup.log().contains("lock timeout"), "{}", backup.log());
     ground.site.run(&["once", "backup", "-q"]).expect(0);
