@@ -143,7 +143,8 @@ async fn tune_autovacuum_is_applied_once_to_temporals_own_schema() {
 
     let drifted = ground.plan(&migration).await.unwrap().plan();
     assert!(drifted.is_empty(), "a migration runs once");
-    assert_eq!(drifted.notes.len(), migration.steps.len(), "but the drift is said");
+    let [note] = drifted.notes.as_slice() else { panic!("one note says the drift: {:?}", drifted.notes) };
+    assert!(migration.steps.iter().all(|step| note.contains(&step.key)), "{note}");
 }
 
 #[tokio::test]

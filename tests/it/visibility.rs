@@ -282,6 +282,8 @@ async fn unsound_aliases_are_refused() {
         scratch.engine.ok("POST", &format!("/{}/_close", scratch.index(1)), None);
         assert_eq!(refusal().await, Refusal::Closed { alias: scratch.alias.clone(), index: scratch.index(1) });
         scratch.engine.ok("POST", &format!("/{}/_open", scratch.index(1)), None);
+        let opened = format!("/_cluster/health/{}?wait_for_status=yellow&timeout=30s", scratch.index(1));
+        scratch.engine.ok("GET", &opened, None);
         // No node has this attribute, so that the index's shard is never allocated.
         let nowhere = json!({
             "settings": {"index.routing.allocation.require.nowhere": "x"},

@@ -19,7 +19,7 @@ Usage: sexton [OPTIONS] <COMMAND>
 
 For more information, try '--help'."))
         .case(args("unknown job", "once backups").says(64, "\
-error: invalid value 'backups' for '<JOB|all>': there is no such job; the jobs are retention, visibility, backup, migrate
+error: invalid value 'backups' for '<JOB|all>': there is no such job; the jobs are retention, visibility, backup, migrate; `all` runs them in this order
 
 For more information, try '--help'."))
         .case(args("unknown job to plan", "plan backups").says(64, "\

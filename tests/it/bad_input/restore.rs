@@ -62,7 +62,7 @@ error: backup `BACKUP` has no database `orders`; it has DATA
             1,
             "\
 error: there is no database `it_no_database` at PG15 to restore into
-  hint: create it first: `CREATE DATABASE \"it_no_database\" TEMPLATE template0`",
+  hint: create it first, owned by the role that restores: `CREATE DATABASE \"it_no_database\" OWNER … TEMPLATE template0`",
         ))
         .case(case("restore on a scratch server that is not configured", &format!("{into} --scratch")).says(
             78,
