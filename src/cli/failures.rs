@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use crate::config::ConfigError;
+use crate::document::ConfigError;
 use crate::exit::Exit;
 use crate::failure::{Explain, Failure};
 

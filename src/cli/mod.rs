@@ -2,6 +2,7 @@
 //!
 //! Standard output is data (tables, or JSON with `--json`), standard error is talk (logs, progress, errors).
 
+mod args;
 mod backup;
 mod completions;
 mod doctor;

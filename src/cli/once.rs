@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::failures::{self, Shown};
 use super::plan::{self, JobPlan};
-use super::{Global, output, progress, signals};
+use super::{Global, args, output, progress, signals};
 use crate::context::Context;
 use crate::daemon::jobs::Site;
 use crate::daemon::ledger::Trigger;
@@ -40,15 +40,7 @@ fn one_or_all(text: &str) -> Result<Which, String> {
     if text == "all" {
         return Ok(Which::All);
     }
-    job_name(text).map(Which::One).map_err(|error| format!("{error}; `all` runs them in this order"))
-}
-
-/// A job by name, for clap.
-pub(super) fn job_name(text: &str) -> Result<JobName, String> {
-    JobName::parse(text).ok_or_else(|| {
-        let names: Vec<&str> = JobName::ALL.iter().map(|job| job.as_str()).collect();
-        format!("there is no such job; the jobs are {}", names.join(", "))
-    })
+    args::job_name(text).map(Which::One).map_err(|error| format!("{error}; `all` runs them in this order"))
 }
 
 pub(super) async fn once(site: Site, args: &OnceArgs, global: &Global) -> Result<Exit, Shown> {

@@ -2,7 +2,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::failures::{self, Shown};
-use super::{once, output};
+use super::{args, output};
 use crate::context::Context;
 use crate::daemon::jobs::Site;
 use crate::exit::Exit;
@@ -15,7 +15,7 @@ use crate::units::counted;
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
     /// Only this job
-    #[arg(value_parser = once::job_name, value_name = "JOB")]
+    #[arg(value_parser = args::job_name, value_name = "JOB")]
     job: Option<JobName>,
     /// Print JSON
     #[arg(long)]

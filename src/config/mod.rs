@@ -1,20 +1,16 @@
 //! `sexton.yaml`: where the systems are and how to log in. Read once, resolved into settings of the clients; what to
 //! do with the systems stands in the policies.
 
-mod blot;
-pub mod document;
 mod resolve;
 mod secret;
-mod suggest;
 mod written;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use document::{ConfigError, Document};
-
 use crate::backup::store;
 use crate::clients::{postgres, search, temporal};
+use crate::document::{ConfigError, Document};
 
 /// The resolved configuration: secrets read, paths absolute or relative to the working directory.
 #[derive(Debug, Clone)]

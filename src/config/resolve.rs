@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use serde_saphyr::Spanned;
 use url::Url;
 
-use super::document::{ConfigError, Document};
 use super::{Config, Databases, secret, written};
 use crate::backup::store;
 use crate::clients::{TlsFiles, postgres, search, temporal};
+use crate::document::{ConfigError, Document};
 use crate::failure::without_errno;
 
 pub(super) fn resolve(doc: &Document) -> Result<Config, ConfigError> {

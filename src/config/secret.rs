@@ -8,7 +8,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::Spanned;
 
-use super::document::{ConfigError, Document};
+use crate::document::{ConfigError, Document};
 use crate::failure::without_errno;
 
 /// Where a secret is: `{env: NAME}` or `{file: PATH}`.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::error::MigrateError;
 use super::migration::Migration;
 use super::recipe::Recipe;
-use crate::config::{ConfigError, Document};
+use crate::document::{ConfigError, Document};
 use crate::failure::{Explain, Kind};
 
 /// The recipes that come with sexton: file name and text.

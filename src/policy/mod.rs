@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use crate::config::{ConfigError, Document};
+use crate::document::{ConfigError, Document};
 use crate::failure::{Explain, without_errno};
 
 /// Everything in the folder of policies.

@@ -8,8 +8,9 @@ use super::migrate::MigrateJob;
 use super::retention::RetentionJob;
 use super::visibility::VisibilityJob;
 use crate::clients::postgres::Postgres;
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::daemon::ledger::{Ledger, LedgerError};
+use crate::document::ConfigError;
 use crate::job::{Job, JobName};
 use crate::policy::Policies;
 

@@ -1,5 +1,8 @@
 //! A YAML file as text with positions: parsing into a type, and errors that point at the place.
 
+mod blot;
+mod suggest;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +11,6 @@ use miette::{Diagnostic, GraphicalReportHandler, GraphicalTheme, LabeledSpan, Na
 use serde::de::DeserializeOwned;
 use serde_saphyr::{Location, UserMessageFormatter};
 
-use super::{blot, suggest};
 use crate::failure::{Explain, Kind, without_errno};
 
 /// A file that was read, kept for the error messages about it.
