@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
+use sexton::migrate::RecipeSet;
 use sexton::policy::Policies;
 use sexton::policy::backup::BackupPolicy;
 use sexton::policy::retention::RetentionPolicy;
@@ -105,8 +106,18 @@ fn every_yaml_example_is_read_by_the_real_loader() {
                 std::fs::write(folder.path().join(name.trim_start_matches("policies/")), &example).unwrap();
                 Policies::load(folder.path()).unwrap_or_else(|error| panic!("{page}: {}", error.render()));
             }
+            Some(name) if name.starts_with("recipes/") => {
+                let folder = tempfile::tempdir().unwrap();
+                std::fs::write(folder.path().join(name.trim_start_matches("recipes/")), &example).unwrap();
+                let set = RecipeSet::load(Some(folder.path())).unwrap_or_else(|error| panic!("{page}: {error}"));
+                let own = set.iter().find(|(_, path)| path.is_some()).unwrap_or_else(|| panic!("{page}: {name}"));
+                assert_eq!(name, format!("recipes/{}.yaml", own.0.name), "{page}");
+            }
             _ => {
-                panic!("{page}: the example does not begin with `# sexton.yaml` or `# policies/NAME.yaml`:\n{example}")
+                panic!(
+                    "{page}: the example does not begin with `# sexton.yaml`, `# policies/NAME.yaml` or \
+                     `# recipes/NAME.yaml`:\n{example}"
+                )
             }
         }
     }
