@@ -35,11 +35,11 @@ pub(super) async fn status(site: Site, args: &StatusArgs) -> Result<Exit, Shown>
     let now = Timestamp::now();
     let mut jobs = Vec::new();
     for job in JobName::ALL {
-        let schedule = site.policies.schedule.jobs.get(&job);
+        let cron = site.policies.schedule.jobs.get(&job).and_then(|schedule| schedule.cron.as_ref());
         jobs.push(JobStatus {
             job,
-            schedule: schedule.map(|s| s.cron.to_string()),
-            next: schedule.and_then(|s| s.cron.next_after(now)),
+            schedule: cron.map(ToString::to_string),
+            next: cron.and_then(|cron| cron.next_after(now)),
             last: ledger.recent(Some(job), 1).await.map_err(Shown::of)?.pop(),
         });
     }

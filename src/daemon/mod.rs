@@ -82,10 +82,10 @@ impl Daemon {
     /// # Errors
     /// When the scheduler cannot be set up, or runs outlive the grace period.
     pub async fn run(self, stop: CancellationToken) -> Result<(), DaemonError> {
-        info!(version = env!("CARGO_PKG_VERSION"), jobs = self.policy.jobs.len(), "sexton starts");
-        for (job, schedule) in &self.policy.jobs {
-            let next = schedule.cron.next_after(Timestamp::now()).map(|at| at.to_string());
-            info!(%job, cron = %schedule.cron, next, "scheduled");
+        info!(version = env!("CARGO_PKG_VERSION"), jobs = self.policy.timed().count(), "sexton starts");
+        for (job, _, cron) in self.policy.timed() {
+            let next = cron.next_after(Timestamp::now()).map(|at| at.to_string());
+            info!(%job, %cron, next, "scheduled");
         }
         while let Some(lock) = leader::wait_to_lead(self.runner.ledger(), &stop).await {
             // Cancelled when leadership ends, for whichever reason.

@@ -20,10 +20,10 @@ pub(super) struct Due {
 /// Starts the scheduler; due jobs come through the channel until it is shut down.
 pub(super) async fn start(policy: &SchedulePolicy, due: mpsc::Sender<Due>) -> Result<JobScheduler, JobSchedulerError> {
     let scheduler = JobScheduler::new().await?;
-    for (&job, schedule) in &policy.jobs {
+    for (job, _, cron) in policy.timed() {
         let due = due.clone();
-        let cron = schedule.cron.clone();
-        let tick = CronJob::new_async(schedule.cron.with_seconds(), move |_, _| {
+        let cron = cron.clone();
+        let tick = CronJob::new_async(cron.with_seconds(), move |_, _| {
             let due = due.clone();
             let now = Timestamp::now();
             let at = cron.last_before(now).unwrap_or(now);
@@ -42,9 +42,9 @@ pub(super) async fn start(policy: &SchedulePolicy, due: mpsc::Sender<Due>) -> Re
 /// the first time has missed nothing.
 pub(super) async fn missed(policy: &SchedulePolicy, ledger: &Ledger, now: Timestamp) -> Result<Vec<Due>, LedgerError> {
     let mut found = Vec::new();
-    for (&job, schedule) in &policy.jobs {
+    for (job, schedule, cron) in policy.timed() {
         let served = ledger.served_at(job).await?;
-        match decide_missed(served, schedule.cron.last_before(now), schedule.catch_up) {
+        match decide_missed(served, cron.last_before(now), schedule.catch_up) {
             Missed::Nothing => {}
             Missed::First => ledger.mark_served(job, now).await?,
             Missed::Since(at) => found.push(Due { job, trigger: Trigger::CatchUp, at }),

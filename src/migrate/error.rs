@@ -221,8 +221,8 @@ impl Explain for MigrateError {
                                      name"
                 .to_owned(),
             Self::Step { source, .. } if source.is_locked() => {
-                "find who holds the lock (pg_locks, pg_stat_activity), then run the migration again; nothing of \
-                 this step was done"
+                "find who holds the lock (pg_locks, pg_stat_activity), then run the migration again; a step in a \
+                 transaction has done nothing, CREATE INDEX CONCURRENTLY may leave an invalid index"
                     .to_owned()
             }
             Self::Step { .. } => "correct the cause, then run the migration again; finished steps are kept".to_owned(),

@@ -227,7 +227,10 @@ impl MigrationPlan {
             }
         }
         if held > 0 {
-            plan.notes.push(format!("migration {name}: {held} steps hold already and are only journaled"));
+            plan.notes.push(format!(
+                "migration {name}: {} already and only journaled",
+                counted(held, "step holds", "steps hold")
+            ));
         }
         if !drifted.is_empty() {
             plan.notes.push(format!(

@@ -12,7 +12,7 @@ use crate::units::Span;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SchedulePolicy {
-    /// The jobs the daemon runs by itself; one that is not named runs only when somebody asks.
+    /// When each job runs, and how long it may; one that is not named runs only when somebody asks.
     pub jobs: BTreeMap<JobName, JobSchedule>,
     /// How long a stopping daemon waits for its runs to reach a safe point. Keep it below the pod's
     /// `terminationGracePeriodSeconds`.
@@ -24,8 +24,8 @@ pub struct SchedulePolicy {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JobSchedule {
-    /// When, in UTC.
-    pub cron: CronSchedule,
+    /// When, in UTC; without it the job runs only when somebody asks.
+    pub cron: Option<CronSchedule>,
     /// A run that takes longer is cancelled.
     #[serde(default = "default_deadline")]
     pub deadline: Span,
@@ -35,6 +35,11 @@ pub struct JobSchedule {
 }
 
 impl SchedulePolicy {
+    /// The jobs that have a time, with it.
+    pub fn timed(&self) -> impl Iterator<Item = (JobName, &JobSchedule, &CronSchedule)> {
+        self.jobs.iter().filter_map(|(job, schedule)| Some((*job, schedule, schedule.cron.as_ref()?)))
+    }
+
     /// The limit of one run of a job, whoever started it.
     #[must_use]
     pub fn deadline(&self, job: JobName) -> Span {

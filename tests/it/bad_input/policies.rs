@@ -192,13 +192,13 @@ error: policies/schedule.yaml:2:18: `@daily` is not a cron expression
 error: policies/schedule.yaml:2:3: `backups` is not known here
   hint: did you mean `backup`?",
         ))
-        .case(policy("job without a cron", "schedule", "jobs: {backup: {deadline: 1h}}\n").says(
+        .case(policy("deadline misspelled", "schedule", "jobs: {backup: {deadlin: 1h}}\n").says(
             78,
             "\
-error: policies/schedule.yaml:1:17: `cron` is missing
-  hint: add `cron:`",
+error: policies/schedule.yaml:1:17: unknown key `deadlin`
+  hint: did you mean `deadline`?",
         ))
-        .case(Case::new("nothing scheduled", Site::new(GOOD).policy("schedule", "jobs: {}\n"), "run").says(
+        .case(Case::new("nothing scheduled", Site::new(GOOD).policy("schedule", "jobs: {backup: {deadline: 1h}}\n"), "run").says(
             78,
             "\
 error: no job is scheduled in policies/schedule.yaml
