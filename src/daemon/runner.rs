@@ -126,9 +126,11 @@ impl Runner {
         let cancel = request.cancel.child_token();
         let stop_beating = CancellationToken::new();
         let heart = tokio::spawn(beat(lock, id, cancel.clone(), stop_beating.clone()));
+        // A run that panics or is dropped never comes to the line that stops its heart; the lock must not outlive it.
+        let stop_beating = stop_beating.drop_guard();
         let ctx = Context { now: Timestamp::now(), cancel: cancel.clone(), progress: Arc::clone(&request.progress) };
         let (plan, result) = self.bounded(id, job, &ctx, request.deadline).await;
-        stop_beating.cancel();
+        drop(stop_beating);
         let lock = heart.await.ok().flatten();
 
         let (applied, failure) = match result {

@@ -2,10 +2,17 @@
 //! ledger's tables, read with psql.
 
 use std::net::TcpListener;
-
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::support::postgres::Scratch;
+use sexton::context::Context;
+use sexton::daemon::ledger::{Ledger, Trigger};
+use sexton::daemon::runner::{Request, Runner};
+use sexton::failure::Failure;
+use sexton::job::{Job, JobName, Planned};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::postgres::{Scratch, Server};
 use crate::support::site::{Site, eventually, postgres_sections};
 
 /// Every second, a job that has nothing to do: visibility without a search engine.
@@ -244,4 +251,36 @@ fn a_ledger_that_is_away_when_a_run_ends_is_waited_for() {
     server.psql("postgres", &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"));
     assert_eq!(run.wait(), Some(1), "{}", run.log());
     assert_eq!(outcomes(&ledger, "retention"), "cancelled");
+}
+
+/// A job that panics while it plans.
+struct Panics;
+
+#[async_trait::async_trait]
+impl Job for Panics {
+    fn name(&self) -> JobName {
+        JobName::Visibility
+    }
+
+    async fn plan(&self, _: &Context) -> Result<Box<dyn Planned>, Failure> {
+        panic!("as it should");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_panics_gives_its_lock_back() {
+    let scratch = Scratch::new("panic");
+    let (ledger, _) = Ledger::init(Arc::new(Server::Pg15.client()), &scratch.name).await.unwrap();
+    let runner = Runner::new(ledger.clone());
+    let request = Request {
+        trigger: Trigger::Cli,
+        deadline: Duration::from_secs(60),
+        patience: Duration::ZERO,
+        cancel: CancellationToken::new(),
+        progress: sexton::progress::silent(),
+    };
+    let run = tokio::spawn(async move { runner.run(&Panics, &request).await.map(drop) });
+    assert!(run.await.unwrap_err().is_panic());
+    let again = ledger.lock("job visibility", Duration::from_secs(20), &CancellationToken::new()).await.unwrap();
+    assert!(again.is_some(), "nobody runs the job, and still its lock is held");
 }
