@@ -10,6 +10,7 @@ use crate::daemon::jobs::Site;
 use crate::daemon::ledger::Trigger;
 use crate::daemon::runner::{Finished, Request, Runner};
 use crate::exit::Exit;
+use crate::failure::{Failure, Kind};
 use crate::job::JobName;
 use crate::units::Span;
 
@@ -54,6 +55,7 @@ pub(super) async fn once(site: Site, args: &OnceArgs, global: &Global) -> Result
         return Ok(dry_run(&jobs, args.json, Context { cancel: stop, ..Context::plain() }).await);
     }
     let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
+    let wanted = jobs.len();
     let mut results = Vec::new();
     for job in jobs {
         if stop.is_cancelled() {
@@ -76,7 +78,11 @@ pub(super) async fn once(site: Site, args: &OnceArgs, global: &Global) -> Result
     if args.json {
         output::json(&serde_json::json!({ "runs": results }));
     }
-    Ok(worst(&results))
+    // Jobs that a signal left out did not run: whatever the others came to, that is no success.
+    Ok(match worst(&results) {
+        Exit::Done if results.len() < wanted => Exit::of(Kind::Cancelled),
+        exit => exit,
+    })
 }
 
 /// Shows the one run of a verb that makes one, and gives its exit code.
@@ -93,7 +99,12 @@ pub(super) fn conclude(finished: &Finished, json: bool) -> Exit {
 pub(super) async fn dry_run(jobs: &[std::sync::Arc<dyn crate::job::Job>], json: bool, ctx: Context) -> Exit {
     let mut plans = Vec::new();
     for job in jobs {
-        plans.push(JobPlan::of(job.name(), job.plan(&ctx).await.map(|planned| planned.plan())));
+        // Planning writes nothing, so it may be dropped anywhere.
+        let Some(planned) = ctx.cancel.run_until_cancelled(job.plan(&ctx)).await else {
+            plans.push(JobPlan::of(job.name(), Err(Failure::new(Kind::Cancelled, "it was asked to stop"))));
+            break;
+        };
+        plans.push(JobPlan::of(job.name(), planned.map(|planned| planned.plan())));
     }
     plan::show(&plans, json)
 }
