@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::DriverKind;
 use super::error::VisibilityError;
@@ -123,7 +123,12 @@ async fn execute(step: &Step, search: &Search, report: &mut VisibilityReport) ->
         }
         Step::Rollover { alias, from, conditions, template, .. } => {
             match roll(search, alias, from, conditions, template).await? {
-                Some(rolled) => report.rolled = Some(rolled),
+                Some((rolled, mapping)) => {
+                    let to = rolled.to.clone();
+                    // Noted before anything else can fail: what happened stands in the report.
+                    report.rolled = Some(rolled);
+                    carry_over(search, &to, &mapping).await?;
+                }
                 None => report.notes.push(format!("{alias} is no longer due for a rollover")),
             }
         }
@@ -156,7 +161,7 @@ async fn roll(
     from: &str,
     conditions: &RolloverConditions,
     template: &str,
-) -> Result<Option<Rolled>, VisibilityError> {
+) -> Result<Option<(Rolled, Value)>, VisibilityError> {
     still_writes(search, alias, from).await?;
     // A search attribute may have been added since the plan was made.
     let mapping = search.mappings(from).await?.remove(from).unwrap_or_default();
@@ -169,13 +174,17 @@ async fn roll(
         return Ok(None);
     }
     tracing::info!(alias, from = answer.from, to = answer.to, "rolled over");
-    // A template of the composable kind hides sexton's; the fields are added then, late but before they are missed.
-    let fresh = search.mappings(&answer.to).await?.remove(&answer.to).unwrap_or_default();
-    let missing = missing_fields(&mapping, &fresh);
+    Ok(Some((Rolled { from: answer.from, to: answer.to, met: answer.met }, mapping)))
+}
+
+/// A template of the composable kind hides sexton's; the fields are added then, late but before they are missed.
+async fn carry_over(search: &Search, index: &str, mapping: &Value) -> Result<(), VisibilityError> {
+    let fresh = search.mappings(index).await?.remove(index).unwrap_or_default();
+    let missing = missing_fields(mapping, &fresh);
     if !missing.is_empty() {
-        search.add_fields(&answer.to, &missing).await?;
+        search.add_fields(index, &missing).await?;
     }
-    Ok(Some(Rolled { from: answer.from, to: answer.to, met: answer.met }))
+    Ok(())
 }
 
 /// Looks once more at an index that is about to be deleted.
