@@ -314,10 +314,18 @@ impl Store for S3 {
         if size > limit {
             return Err(StoreError::TooLarge { location: self.location(), key: key.to_string(), size, limit });
         }
-        let body = answer.body.collect().await.map_err(|error| StoreError::Checksum {
-            location: self.location(),
-            key: key.to_string(),
-            message: format!("reading broke off: {}", innermost(&error)),
+        let body = answer.body.collect().await.map_err(|error| {
+            let (location, cause) = (self.location(), innermost(&error));
+            // The SDK tells a wrong checksum from a broken connection by its words alone. Only the first says anything
+            // about the object.
+            if cause.contains("checksum mismatch") {
+                StoreError::Checksum { location, key: key.to_string(), message: cause }
+            } else {
+                StoreError::Unreachable {
+                    location: self.place(),
+                    message: format!("reading `{key}` broke off: {cause}"),
+                }
+            }
         })?;
         Ok(body.into_bytes())
     }
