@@ -300,7 +300,7 @@ impl Manifest {
     }
 }
 
-/// Stores a manifest; with that the backup exists.
+/// Stores a manifest; with that the backup exists. Storing the same one again is no error.
 ///
 /// # Errors
 /// When it could not be stored, or its identifier is taken.
@@ -357,6 +357,17 @@ pub async fn ids(store: &dyn Store) -> Result<Vec<BackupId>, BackupError> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[tokio::test]
+    async fn the_same_manifest_may_be_stored_twice_and_another_under_its_name_may_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = crate::backup::store::Directory::new(folder.path().into());
+        let first = manifest("t".into(), vec![(1, 2)], String::new());
+        commit(&store, &first).await.unwrap();
+        commit(&store, &first).await.unwrap();
+        let other = Manifest { written_by: "1".into(), ..first };
+        assert!(matches!(commit(&store, &other).await, Err(BackupError::Manifest { .. })));
+    }
 
     fn manifest(name: String, rows: Vec<(u64, u128)>, sql: String) -> Manifest {
         let keys = Keys::new("x", Format::Text);

@@ -1,5 +1,4 @@
-//! SIGTERM and SIGINT ask for a stop at the next safe point; a second one ends the process at once, by the default
-//! action the first one restores.
+//! SIGTERM and SIGINT ask for a stop at the next safe point; a second one ends the process at once.
 
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
