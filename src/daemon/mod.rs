@@ -7,13 +7,13 @@ pub mod ledger;
 pub mod runner;
 mod schedule;
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -128,26 +128,25 @@ impl Daemon {
             Err(error) => warn!(error = %chain(&error), "looking for missed schedules"),
         }
         let mut scheduler = schedule::start(&self.policy, due_in).await?;
-        let mut runs: JoinSet<JobName> = JoinSet::new();
-        let mut busy = BTreeSet::new();
+        let mut runs: JoinSet<()> = JoinSet::new();
+        let mut busy: HashMap<Id, JobName> = HashMap::new();
         loop {
             tokio::select! {
                 () = term.cancelled() => break,
                 Some(due) = due_out.recv() => {
-                    if busy.insert(due.job) {
-                        self.spawn(&mut runs, due, term);
-                    } else {
+                    if busy.values().any(|job| *job == due.job) {
                         info!(job = %due.job, "due, but its last run is still busy; left out");
+                    } else if let Some(id) = self.spawn(&mut runs, due, term) {
+                        busy.insert(id, due.job);
                     }
                 }
-                Some(done) = runs.join_next() => match done {
-                    Ok(job) => { busy.remove(&job); }
-                    Err(panic) => {
-                        // Which job it was is unknown; none may stay blocked for ever.
-                        error!(%panic, "a run panicked");
-                        busy.clear();
+                Some(done) = runs.join_next_with_id() => {
+                    let id = done.as_ref().map_or_else(JoinError::id, |(id, ())| *id);
+                    let job = busy.remove(&id);
+                    if let Err(panic) = done {
+                        error!(job = job.map(JobName::as_str), %panic, "a run panicked");
                     }
-                },
+                }
             }
         }
         if let Err(error) = scheduler.shutdown().await {
@@ -156,10 +155,8 @@ impl Daemon {
         self.drain(runs, busy).await
     }
 
-    fn spawn(&self, runs: &mut JoinSet<JobName>, due: Due, term: &CancellationToken) {
-        let Some(job) = self.jobs.iter().find(|job| job.name() == due.job).cloned() else {
-            return;
-        };
+    fn spawn(&self, runs: &mut JoinSet<()>, due: Due, term: &CancellationToken) -> Option<Id> {
+        let job = self.jobs.iter().find(|job| job.name() == due.job).cloned()?;
         let runner = self.runner.clone();
         let request = Request {
             trigger: due.trigger,
@@ -168,37 +165,35 @@ impl Daemon {
             cancel: term.clone(),
             progress: progress::silent(),
         };
-        runs.spawn(async move {
+        let run = runs.spawn(async move {
             // Served once it is taken up: a run that fails waits for its next tick, it is not repeated at once.
             if let Err(error) = runner.ledger().mark_served(due.job, due.at).await {
                 error!(job = %due.job, error = %chain(&error), "the run could not be started");
-                return due.job;
+                return;
             }
             if let Err(error) = runner.run(&*job, &request).await {
                 error!(job = %due.job, error = %chain(&error), "the run could not be written to the ledger");
             }
-            due.job
         });
+        Some(run.id())
     }
 
     /// Waits for the cancelled runs to reach a safe point, at most for the grace period.
-    async fn drain(&self, mut runs: JoinSet<JobName>, mut busy: BTreeSet<JobName>) -> Result<(), DaemonError> {
+    async fn drain(&self, mut runs: JoinSet<()>, mut busy: HashMap<Id, JobName>) -> Result<(), DaemonError> {
         if runs.is_empty() {
             return Ok(());
         }
         info!(runs = runs.len(), grace = %self.policy.shutdown_grace, "waiting for runs to stop");
         let all = async {
-            while let Some(done) = runs.join_next().await {
-                if let Ok(job) = done {
-                    busy.remove(&job);
-                }
+            while let Some(done) = runs.join_next_with_id().await {
+                busy.remove(&done.map_or_else(|error| error.id(), |(id, ())| id));
             }
         };
         if tokio::time::timeout(self.policy.shutdown_grace.into(), all).await.is_ok() {
             return Ok(());
         }
         runs.abort_all();
-        let names: Vec<&str> = busy.iter().map(|job| job.as_str()).collect();
+        let names: Vec<&str> = busy.values().map(|job| job.as_str()).collect();
         Err(DaemonError::Unfinished(names.join(", ")))
     }
 }

@@ -198,11 +198,18 @@ error: policies/schedule.yaml:2:3: `backups` is not known here
 error: policies/schedule.yaml:1:17: unknown key `deadlin`
   hint: did you mean `deadline`?",
         ))
-        .case(Case::new("nothing scheduled", Site::new(GOOD).policy("schedule", "jobs: {backup: {deadline: 1h}}\n"), "run").says(
-            78,
-            "\
+        .case(
+            Case::new(
+                "nothing scheduled",
+                Site::new(GOOD).policy("schedule", "jobs: {backup: {deadline: 1h}}\n"),
+                "run",
+            )
+            .says(
+                78,
+                "\
 error: no job is scheduled in policies/schedule.yaml
   hint: name at least one under `jobs:`; policies/schedule.yaml as shipped has all of them",
-        ))
+            ),
+        )
         .check();
 }
