@@ -67,10 +67,12 @@ macro_rules! ours {
     };
 }
 
+// `relfilenode` is the snapshot's own; `pg_relation_filenode` would answer what is true by now, and a table that was
+// truncated after the snapshot would look as if it had always been so.
 // What was dropped since the snapshot has no privileges any more (NULL); locking it then says that it is gone.
 const TABLES: &str = concat!(
     "SELECT c.oid::int8 AS oid, n.nspname::text AS schema, c.relname::text AS name, \
-     coalesce(pg_relation_filenode(c.oid), 0)::int8 AS filenode, c.relpersistence = 'u' AS unlogged, \
+     c.relfilenode::int8 AS filenode, c.relpersistence = 'u' AS unlogged, \
      pg_relation_size(c.oid, 'main') / current_setting('block_size')::int8 AS pages, pg_table_size(c.oid) AS bytes, \
      coalesce(am.amname = 'heap', false) AS heap, coalesce(has_table_privilege(c.oid, 'SELECT'), true) AS readable \
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am am ON am.oid = c.relam \
@@ -118,12 +120,13 @@ const REST: &str = "SELECT pg_encoding_to_char(encoding)::text AS encoding, pg_i
     FROM pg_database WHERE datname = current_database()";
 
 /// Makes every session that reads or writes rows see and write values in one form, whatever the server's or the
-/// role's defaults are, and refuse to filter rows silently. A lock is not waited for without end: a statement that
+/// role's defaults are, in the order in which they lie, and refuse to filter rows silently. A lock is not waited for without end: a statement that
 /// waits for the snapshot's own lock, such as ALTER TABLE, stands before every session that comes after it, so the
 /// backup would wait for itself, and everybody else with it.
 pub const SESSION: &str = "SET search_path = ''; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; \
     SET TimeZone = 'UTC'; SET bytea_output = 'hex'; SET extra_float_digits = 3; SET xmloption = 'content'; \
-    SET lc_monetary = 'C'; SET client_encoding = 'UTF8'; SET row_security = off; SET synchronize_seqscans = off; SET lock_timeout = '20s'";
+    SET lc_monetary = 'C'; SET client_encoding = 'UTF8'; SET row_security = off; SET synchronize_seqscans = off; \
+    SET max_parallel_workers_per_gather = 0; SET lock_timeout = '20s'";
 
 /// Reads the catalog. The session must have had [`SESSION`].
 ///

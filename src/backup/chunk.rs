@@ -225,7 +225,7 @@ pub fn content_of(bytes: &[u8], keys: &Keys) -> Result<Content, ChunkError> {
 }
 
 /// A chunk as a manifest names it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChunkRef {
     /// Its name.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use serde::Serialize;
+use sqlx::Connection;
 use tokio::task::JoinSet;
 
 use super::catalog;
@@ -154,6 +155,7 @@ impl Job {
         let pre_data = schema::dump(postgres, &tool, name, &snapshot.exported, "pre-data").await?;
         let post_data = schema::dump(postgres, &tool, name, &snapshot.exported, "post-data").await?;
         let chunks = self.rows(&tables, &snapshot.exported).await?;
+        snapshot.held(postgres, name).await?;
         let catalog = snapshot.catalog.clone();
         let lacks = not_covered(name, &catalog);
         let database = Database {
@@ -234,6 +236,8 @@ impl Job {
                 sealing.spawn(async move { job.seal(piece, keys).await.map(|chunk| (place, chunk)) });
             }
         }
+        // An end that the server is told of; it would log a broken connection otherwise.
+        let _ = connection.close().await;
         while !sealing.is_empty() {
             settle(&mut sealing, &mut placed).await?;
         }

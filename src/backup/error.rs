@@ -253,7 +253,11 @@ impl Explain for BackupError {
             Self::Schema { statement, .. } if statement.contains("CREATE EXTENSION") => {
                 "install the extension's package on the server, or have a superuser create it in template1".to_owned()
             }
-            Self::Manifest { .. } | Self::Chunk { .. } | Self::Differs { .. } => {
+            Self::Chunk { .. } | Self::Differs { .. } => "do not rely on this backup; remove from the store what is \
+                named as damaged, since the next backup would use it again, then take a new one and look at the disk \
+                below the store"
+                .to_owned(),
+            Self::Manifest { .. } => {
                 "do not rely on this backup; take a new one and look at the disk below the store".to_owned()
             }
             Self::Unverified { .. } => "run it again when the cause is gone; until then it is not a pass".to_owned(),

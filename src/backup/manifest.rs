@@ -175,7 +175,7 @@ pub struct Sequence {
 }
 
 /// A column that is copied; generated ones are not.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Column {
     /// Its name.
@@ -308,6 +308,10 @@ pub async fn commit(store: &dyn Store, manifest: &Manifest) -> Result<(), Backup
     let id = &manifest.id;
     let (bytes, sum) =
         manifest.write().map_err(|error| BackupError::Manifest { id: id.to_string(), message: error.to_string() })?;
+    if u64::try_from(bytes.len()).is_ok_and(|size| size > MAX_MANIFEST) {
+        let message = format!("it would be {} bytes, more than is read back; raise `range_size`", bytes.len());
+        return Err(BackupError::Manifest { id: id.to_string(), message });
+    }
     for (name, body) in [("manifest.b3", sum), ("manifest.json", bytes)] {
         let key = id.object(name)?;
         // A store whose answer was lost is asked again, and then finds what the first attempt has stored.

@@ -1,7 +1,7 @@
 //! Finds the rows in the output of COPY, whatever pieces it arrives in.
 
 /// In which form COPY writes a table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Format {
     /// `FORMAT binary`: half the processor time, for columns of built-in types.

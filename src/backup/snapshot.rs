@@ -83,6 +83,17 @@ impl Snapshot {
         Ok(connection)
     }
 
+    /// That the transaction is still there, and with it the locks it took. Had its session ended, the other sessions
+    /// would have read on under the snapshot, but a table truncated meanwhile would have looked empty to them.
+    ///
+    /// # Errors
+    /// When the session is gone.
+    pub(super) async fn held(&mut self, postgres: &Postgres, database: &str) -> Result<(), BackupError> {
+        let alive = sqlx::query("SELECT 1").execute(&mut self.leader).await;
+        let fail = |error| postgres.error(database, "holding the snapshot to the end", error).into();
+        alive.map(|_| ()).map_err(fail)
+    }
+
     /// Ends the transaction, so that vacuum may go on.
     pub(super) async fn release(self) {
         let _ = self.leader.close().await;

@@ -98,18 +98,18 @@ async fn scratch(postgres: Postgres, source: Option<u32>) -> Finding {
     }
 }
 
-/// Whether the role can read every table, which a backup needs.
+/// Whether the role can read every table and sequence, which a backup needs.
 async fn privileges(postgres: &Postgres, database: &str, connection: &mut PgConnection) -> Finding {
     let subject = format!("database {database}");
     let unreadable: Result<Vec<String>, sqlx::Error> = sqlx::query_scalar(
         "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-         WHERE c.relkind IN ('r', 'p') AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' \
+         WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' \
          AND NOT has_table_privilege(c.oid, 'SELECT') ORDER BY 1 LIMIT 5",
     )
     .fetch_all(connection)
     .await;
     match unreadable {
-        Ok(tables) if tables.is_empty() => Finding::ok(SYSTEM, subject, "every table can be read"),
+        Ok(tables) if tables.is_empty() => Finding::ok(SYSTEM, subject, "every table and sequence can be read"),
         Ok(tables) => {
             let role = &postgres.settings().user;
             let mut finding = Finding::warning(

@@ -11,6 +11,7 @@ use sexton::clients::postgres::{Postgres, PostgresError};
 use sexton::context::Context;
 use sexton::failure::{Explain, Kind};
 use sexton::policy::backup::BackupPolicy;
+use sexton::progress::{Progress, Unit};
 
 use crate::support::postgres::{Role, Scratch, Server};
 use crate::support::s3::Bucket;
@@ -205,6 +206,103 @@ async fn a_backup_under_writes_is_of_one_instant() {
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     let written = writer.await.unwrap();
     assert!(counts.windows(2).all(|pair| pair[0] < pair[1]) && counts[2] <= written, "{counts:?} {written}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_truncated_after_the_snapshot_is_not_backed_up_as_empty() {
+    let source = Scratch::new("truncated");
+    source.psql("CREATE TABLE z (id int); INSERT INTO z VALUES (1)");
+    let (_folder, store) = directory().await;
+    let setting = Setting::new(source, store);
+    let (postgres, ctx) = (Server::Pg15.client(), Context::plain());
+    let planned =
+        plan(&postgres, std::slice::from_ref(&setting.source.name), &*setting.store, &setting.policy, &ctx).await;
+    let planned = planned.unwrap();
+    // Looking at the catalog waits for this lock, with the snapshot taken already.
+    let mut holding = postgres.connect(&setting.source.name).await.unwrap();
+    sqlx::raw_sql("BEGIN; LOCK TABLE pg_catalog.pg_depend IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut holding)
+        .await
+        .unwrap();
+    let running = apply(&planned, &postgres, &setting.store, &ctx);
+    let truncating = async {
+        let waiting = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+            WHERE NOT l.granted AND d.datname = current_database()";
+        for _ in 0..200 {
+            if setting.source.psql(waiting) == "1" {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        assert_eq!(setting.source.psql(waiting), "1");
+        setting.source.psql("TRUNCATE z");
+        sqlx::raw_sql("COMMIT").execute(&mut holding).await.unwrap();
+    };
+    let (outcome, ()) = tokio::join!(running, truncating);
+    let error = outcome.unwrap_err();
+    assert!(matches!(&error, BackupError::SchemaChanged { relation, .. } if relation == "public.z"), "{error:?}");
+    assert_eq!(list(&*setting.store).await.unwrap(), vec![]);
+}
+
+/// At the first bytes copied, ends the session that holds the snapshot.
+#[derive(Debug)]
+struct EndTheLeader(String, std::sync::Once);
+
+impl Progress for EndTheLeader {
+    fn stage(&self, _: &str, _: Option<u64>, _: Unit) {}
+    fn advance(&self, _: u64) {
+        let end = format!(
+            "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+             WHERE d.datname = '{}' AND l.locktype = 'relation' AND l.mode = 'AccessShareLock' \
+             AND l.relation >= 16384 GROUP BY l.pid ORDER BY count(*) DESC LIMIT 1",
+            self.0
+        );
+        self.1.call_once(|| assert_eq!(Server::Pg15.psql("postgres", &end), "t"));
+    }
+    fn note(&self, _: &str) {}
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_whose_locks_were_lost_is_none() {
+    let source = small();
+    source.psql(
+        "CREATE TABLE u AS SELECT * FROM t; CREATE TABLE v AS SELECT * FROM t; CREATE TABLE w AS SELECT * FROM t",
+    );
+    let (_folder, store) = directory().await;
+    let setting = Setting::new(source, store);
+    let end = EndTheLeader(setting.source.name.clone(), std::sync::Once::new());
+    let ctx = Context { progress: Arc::new(end), ..Context::plain() };
+    let error = setting.backup_as(&Server::Pg15.client(), &ctx).await.unwrap_err();
+    assert!(matches!(error, BackupError::Postgres(_)), "{error:?}");
+    assert_eq!(list(&*setting.store).await.unwrap(), vec![]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_chunk_that_was_removed_is_stored_anew() {
+    let (folder, store) = directory().await;
+    let setting = Setting::new(small(), store);
+    let first = setting.backup().await.unwrap();
+    let manifest = show(&*setting.store, first.id.as_str()).await.unwrap();
+    let path = folder.path().join(manifest.databases[0].tables[0].chunks[0].id.key().unwrap().as_str());
+    std::fs::remove_file(&path).unwrap();
+    let second = setting.backup().await.unwrap();
+    assert_eq!(second.new_chunks, 1);
+    let report = verify(&*setting.store, &manifest, &Context::plain()).await.unwrap();
+    report.verdict().expect("the older backup shares the chunk");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_good_chunk_in_another_table_s_place_is_found() {
+    let (_folder, store) = directory().await;
+    let source = small();
+    source.psql("CREATE TABLE u AS SELECT id AS other, v FROM t");
+    let setting = Setting::new(source, store);
+    let report = setting.backup().await.unwrap();
+    let mut manifest = show(&*setting.store, report.id.as_str()).await.unwrap();
+    let tables = &mut manifest.databases[0].tables;
+    tables[1].chunks = tables[0].chunks.clone();
+    let report = verify(&*setting.store, &manifest, &Context::plain()).await.unwrap();
+    assert_eq!(report.bad.len(), manifest.databases[0].tables[1].chunks.len(), "{report:?}");
 }
 
 fn small() -> Scratch {

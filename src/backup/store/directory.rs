@@ -147,6 +147,7 @@ fn temporary(purpose: &str) -> String {
 fn write(root: &Path, key: &Key, body: &[u8], replace: bool) -> io::Result<bool> {
     let path = root.join(key.as_str());
     let folder = path.parent().unwrap_or(root);
+    let new_folder = !folder.try_exists()?;
     std::fs::create_dir_all(folder)?;
     if !replace && path.try_exists()? {
         return Ok(false);
@@ -173,6 +174,10 @@ fn write(root: &Path, key: &Key, body: &[u8], replace: bool) -> io::Result<bool>
     } else {
         // The new name lives in the folder, which has to reach the disk too.
         std::fs::File::open(folder)?.sync_all()?;
+        // As does the folder's own, in those above it, when it was made just now.
+        for above in folder.ancestors().skip(1).take_while(|above| new_folder && above.starts_with(root)) {
+            std::fs::File::open(above)?.sync_all()?;
+        }
     }
     outcome
 }

@@ -287,7 +287,9 @@ impl Store for S3 {
     async fn probe(&self) -> Result<(), StoreError> {
         let probe = Key::new(format!("check-{}", uuid::Uuid::new_v4().simple()))?;
         self.put(&probe, Bytes::from_static(b"sexton")).await?;
-        self.delete(&probe).await
+        // Removed also when it cannot be read; what was refused first is what is said.
+        let read = self.get(&probe, 64).await.map(|_| ());
+        read.and(self.delete(&probe).await)
     }
 
     async fn put(&self, key: &Key, body: Bytes) -> Result<(), StoreError> {
@@ -308,26 +310,16 @@ impl Store for S3 {
     }
 
     async fn get(&self, key: &Key, limit: u64) -> Result<Bytes, StoreError> {
-        let request = self.client.get_object().bucket(&self.bucket).key(self.path(key.as_str()));
-        let answer = request.send().await.map_err(|error| self.error("reading", key.as_str(), &error))?;
-        let size = answer.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
-        if size > limit {
-            return Err(StoreError::TooLarge { location: self.location(), key: key.to_string(), size, limit });
-        }
-        let body = answer.body.collect().await.map_err(|error| {
-            let (location, cause) = (self.location(), innermost(&error));
-            // The SDK tells a wrong checksum from a broken connection by its words alone. Only the first says anything
-            // about the object.
-            if cause.contains("checksum mismatch") {
-                StoreError::Checksum { location, key: key.to_string(), message: cause }
-            } else {
-                StoreError::Unreachable {
-                    location: self.place(),
-                    message: format!("reading `{key}` broke off: {cause}"),
-                }
+        // The SDK asks again for an answer that does not come, but not when one breaks off or arrives changed.
+        let mut attempt = self.get_once(key, limit).await;
+        for _ in 0..2 {
+            if !matches!(attempt, Err(StoreError::Checksum { .. } | StoreError::Unreachable { .. })) {
+                break;
             }
-        })?;
-        Ok(body.into_bytes())
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            attempt = self.get_once(key, limit).await;
+        }
+        attempt
     }
 
     async fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
@@ -375,6 +367,29 @@ impl Store for S3 {
 }
 
 impl S3 {
+    async fn get_once(&self, key: &Key, limit: u64) -> Result<Bytes, StoreError> {
+        let request = self.client.get_object().bucket(&self.bucket).key(self.path(key.as_str()));
+        let answer = request.send().await.map_err(|error| self.error("reading", key.as_str(), &error))?;
+        let size = answer.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+        if size > limit {
+            return Err(StoreError::TooLarge { location: self.location(), key: key.to_string(), size, limit });
+        }
+        let body = answer.body.collect().await.map_err(|error| {
+            let (location, cause) = (self.location(), innermost(&error));
+            // The SDK tells a wrong checksum from a broken connection by its words alone. Only the first says anything
+            // about the object.
+            if cause.contains("checksum mismatch") {
+                StoreError::Checksum { location, key: key.to_string(), message: cause }
+            } else {
+                StoreError::Unreachable {
+                    location: self.place(),
+                    message: format!("reading `{key}` broke off: {cause}"),
+                }
+            }
+        })?;
+        Ok(body.into_bytes())
+    }
+
     /// The location and, where one is configured, the address behind it.
     fn place(&self) -> String {
         let endpoint = self.endpoint.as_ref().map(|endpoint| format!(" at {endpoint}")).unwrap_or_default();

@@ -72,7 +72,7 @@ impl Postgres {
     }
 
     /// A connection that may hold a transaction for hours: no `statement_timeout`, no
-    /// `idle_in_transaction_session_timeout`. Whoever asks for it bounds it otherwise.
+    /// `idle_in_transaction_session_timeout`, no `transaction_timeout`. Whoever asks for it bounds it otherwise.
     ///
     /// # Errors
     /// Any [`PostgresError`] of connecting, and [`PostgresError::Pooler`] when something in between dropped the
@@ -84,6 +84,11 @@ impl Postgres {
             .await
             .map_err(|error| self.error(database, "reading the session's settings", error))?;
         if marker.as_deref() == Some("held") {
+            // A role or a database may have one by default. Known since PostgreSQL 17, so no startup option.
+            const UNBOUND: &str = "SELECT pg_catalog.set_config(name, '0', false) FROM pg_catalog.pg_settings \
+                WHERE name = 'transaction_timeout' AND setting <> '0'";
+            let unbound = sqlx::raw_sql(UNBOUND).execute(&mut connection).await;
+            unbound.map_err(|error| self.error(database, "preparing the session", error))?;
             return Ok(connection);
         }
         let _ = connection.close().await;

@@ -81,7 +81,7 @@ error: no `scratch:` server is configured
                     3,
                     "\
 error: what the store holds of backup `BACKUP` is not what the backup says: chunk CHUNK of DATA public.t: it is missing
-  hint: do not rely on this backup; take a new one and look at the disk below the store",
+  hint: do not rely on this backup; remove from the store what is named as damaged, since the next backup would use it again, then take a new one and look at the disk below the store",
                 )
                 .prints("1 bad"),
         )
