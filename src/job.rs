@@ -24,7 +24,7 @@ pub enum JobName {
 }
 
 impl JobName {
-    /// In the order in which `once all` runs them: a migration only after a backup.
+    /// In the order in which `once all` runs them: migrations after the backup.
     pub const ALL: [Self; 4] = [Self::Retention, Self::Visibility, Self::Backup, Self::Migrate];
 
     /// The word used in configuration, on the command line, in the ledger.

@@ -77,11 +77,17 @@ pub(super) async fn backup(site: Site, verb: &BackupVerb, global: &Global) -> Re
     let store = store::open(settings).await.map_err(Shown::of)?;
     let ctx = Context { cancel: signals::stop_token(), progress: progress::sink(global.quiet), ..Context::plain() };
     match verb {
-        BackupVerb::List { json } => list(&*store, *json).await,
-        BackupVerb::Show { id, json } => show(&*store, id, *json).await,
+        BackupVerb::List { json } => until_stopped(&ctx, list(&*store, *json)).await,
+        BackupVerb::Show { id, json } => until_stopped(&ctx, show(&*store, id, *json)).await,
         BackupVerb::Verify { id, json } => verify(&*store, id, *json, &ctx).await,
         BackupVerb::Restore(args) => restore(&site, &store, args, &ctx).await,
     }
+}
+
+/// Reading may be dropped anywhere when a signal asks for it.
+async fn until_stopped(ctx: &Context, work: impl Future<Output = Result<Exit, Shown>>) -> Result<Exit, Shown> {
+    let stopped = || Err(Failure::new(Kind::Cancelled, "it was asked to stop").into());
+    ctx.cancel.run_until_cancelled(work).await.unwrap_or_else(stopped)
 }
 
 async fn list(store: &dyn Store, json: bool) -> Result<Exit, Shown> {

@@ -68,7 +68,8 @@ pub(super) async fn once(site: Site, args: &OnceArgs, global: &Global) -> Result
             cancel: stop.clone(),
             progress: progress::sink(global.quiet),
         };
-        // One job's failure does not keep the others from running; the worst decides the exit code.
+        // One job's failure does not keep the others from running; the first one that did not end well decides
+        // the exit code.
         let finished = runner.run(&*job, &request).await.map_err(Shown::of)?;
         if !args.json {
             show(&finished);

@@ -114,11 +114,12 @@ impl Runner {
     async fn locked(&self, id: Uuid, job: &dyn Job, request: &Request) -> Result<Finished, LedgerError> {
         let name = job.name();
         let Some(lock) = self.ledger.lock(&lock_name(name), request.patience, &request.cancel).await? else {
-            let failure = self.busy(name).await?;
+            let failure = if request.cancel.is_cancelled() { stopped() } else { self.busy(name).await? };
+            let outcome = Outcome::of(failure.kind);
             warn!(error = %failure, "not started");
-            return Ok(finished(None, name, Outcome::Refused, None, None, Some(failure)));
+            return Ok(finished(None, name, outcome, None, None, Some(failure)));
         };
-        // From here on nobody else runs this job, so whatever still says `running` is dead.
+        // From here on nobody else begins this job, so whatever still says `running` is dead, or lost its lock and stops.
         self.mark_interrupted(name).await?;
         self.ledger.begin(id, name, request.trigger, &self.host).await?;
         info!("started");
@@ -140,6 +141,7 @@ impl Runner {
             }
             Err(failure) => (None, Some(failure)),
         };
+        let failure = failure.map(|failure| if lock.is_none() && failure == stopped() { lock_lost() } else { failure });
         let outcome = match (&failure, &applied) {
             (Some(failure), _) => Outcome::of(failure.kind),
             (None, Some(applied)) if applied.changed => Outcome::Changed,
@@ -223,7 +225,7 @@ impl Runner {
         };
         let result = match result {
             // It came to its end all the same.
-            Some(Ok(applied)) if applied.failure.is_none() => Ok(applied),
+            Some(Ok(applied)) if applied.failure.as_ref().is_none_or(|f| f.kind != Kind::Cancelled) => Ok(applied),
             Some(Ok(applied)) => Ok(applied.failed(why)),
             Some(Err(failure)) if failure.kind != Kind::Cancelled => Err(failure),
             Some(Err(_)) | None => Err(why),
@@ -243,6 +245,11 @@ impl Runner {
 
 fn stopped() -> Failure {
     Failure::new(Kind::Cancelled, "it was asked to stop")
+}
+
+fn lock_lost() -> Failure {
+    Failure::new(Kind::Cancelled, "its lock in the ledger was lost, so that another run could have started")
+        .with_hint("look for a restart of PostgreSQL or a cut connection, then run it again")
 }
 
 fn lock_name(job: JobName) -> String {

@@ -222,10 +222,8 @@ impl Run<'_> {
                 self.fail(step, &evidence(Some(false)), &error).await;
                 Err(error)
             }
-            Some(Err(error)) => {
-                self.fail(step, &evidence(None), &error).await;
-                Err(error)
-            }
+            // It ran, and whether it holds is not known: it stays intended, so that the next run asks before it acts.
+            Some(Err(error)) => Err(error),
             Some(Ok(true)) | None => {
                 let evidence = evidence(verified.map(|_| true));
                 self.journal.evidence(self.migration, step, StepState::Done, &evidence, None).await?;

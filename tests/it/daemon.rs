@@ -178,6 +178,8 @@ fn a_run_whose_lock_is_lost_stops() {
     assert_eq!(once.wait(), Some(1));
     assert!(once.log().contains("the lock in the ledger is lost"), "{}", once.log());
     assert_eq!(outcomes(&ledger, "retention"), "cancelled");
+    let why = ledger.psql("SELECT error->>'message' FROM runs");
+    assert!(why.contains("its lock in the ledger was lost"), "{why}");
 }
 
 #[test]

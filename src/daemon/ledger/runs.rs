@@ -205,7 +205,11 @@ impl Ledger {
         .bind(ended.applied.map(|a| a.summary.as_str()))
         .bind(ended.applied.map(|a| &a.report))
         .bind(ended.failure.map(sqlx::types::Json));
-        answer("writing the end of a run", query.execute(&self.pool)).await.map(drop)
+        let written = answer("writing the end of a run", query.execute(&self.pool)).await?;
+        if written.rows_affected() == 0 {
+            tracing::warn!(run = %id, "the run was called interrupted before its end could be written");
+        }
+        Ok(())
     }
 
     /// Marks runs of a job that never ended as interrupted. The caller holds the job's lock, so none of them lives.
@@ -229,12 +233,8 @@ impl Ledger {
         let sql = format!(
             "SELECT {COLUMNS} FROM runs WHERE $1::text IS NULL OR job = $1 ORDER BY started_at DESC, id DESC LIMIT $2"
         );
-        let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-            .bind(job.map(JobName::as_str))
-            .bind(i64::from(limit))
-            .fetch_all(&self.pool)
-            .await
-            .map_err(query("reading runs"))?;
+        let asked = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.map(JobName::as_str)).bind(i64::from(limit));
+        let rows = answer("reading runs", asked.fetch_all(&self.pool)).await?;
         rows.iter().map(run_of).collect::<Result<_, _>>().map_err(query("reading runs"))
     }
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Ledger, LedgerError, query};
+use super::{Ledger, LedgerError, answer};
 use crate::job::JobName;
 
 impl Ledger {
@@ -11,13 +11,11 @@ impl Ledger {
     /// # Errors
     /// When the ledger cannot be read.
     pub async fn served_at(&self, job: JobName) -> Result<Option<Timestamp>, LedgerError> {
-        let micros: Option<i64> = sqlx::query_scalar(
+        let asked = sqlx::query_scalar(
             "SELECT (extract(epoch FROM served_at) * 1000000)::bigint FROM schedules WHERE job = $1",
         )
-        .bind(job.as_str())
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(query("reading a schedule"))?;
+        .bind(job.as_str());
+        let micros: Option<i64> = answer("reading a schedule", asked.fetch_optional(&self.pool)).await?;
         Ok(micros.and_then(|m| Timestamp::from_microsecond(m).ok()))
     }
 
@@ -26,15 +24,12 @@ impl Ledger {
     /// # Errors
     /// When the ledger cannot be written.
     pub async fn mark_served(&self, job: JobName, at: Timestamp) -> Result<(), LedgerError> {
-        sqlx::query(
+        let written = sqlx::query(
             "INSERT INTO schedules (job, served_at) VALUES ($1, $2::text::timestamptz) \
              ON CONFLICT (job) DO UPDATE SET served_at = greatest(schedules.served_at, excluded.served_at)",
         )
         .bind(job.as_str())
-        .bind(at.to_string())
-        .execute(&self.pool)
-        .await
-        .map(drop)
-        .map_err(query("writing a schedule"))
+        .bind(at.to_string());
+        answer("writing a schedule", written.execute(&self.pool)).await.map(drop)
     }
 }
