@@ -120,15 +120,28 @@ const REST: &str = "SELECT pg_encoding_to_char(encoding)::text AS encoding, pg_i
     FROM pg_database WHERE datname = current_database()";
 
 /// Makes every session that reads or writes rows see and write values in one form, whatever the server's or the
-/// role's defaults are, in the order in which they lie, and refuse to filter rows silently. A lock is not waited for without end: a statement that
-/// waits for the snapshot's own lock, such as ALTER TABLE, stands before every session that comes after it, so the
-/// backup would wait for itself, and everybody else with it.
-pub const SESSION: &str = "SET search_path = ''; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; \
+/// role's defaults are, in the order in which they lie, and refuse to filter rows silently. A lock is not waited for
+/// without end: a statement that waits for the snapshot's own lock, such as ALTER TABLE, stands before every session
+/// that comes after it, so the backup would wait for itself, and everybody else with it.
+const SESSION: &str = "SET search_path = ''; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; \
     SET TimeZone = 'UTC'; SET bytea_output = 'hex'; SET extra_float_digits = 3; SET xmloption = 'content'; \
     SET lc_monetary = 'C'; SET client_encoding = 'UTF8'; SET row_security = off; SET synchronize_seqscans = off; \
     SET max_parallel_workers_per_gather = 0; SET lock_timeout = '20s'";
 
-/// Reads the catalog. The session must have had [`SESSION`].
+/// A session on the database for copying and for reading the catalog: held, and prepared with [`SESSION`].
+///
+/// # Errors
+/// When it cannot be made or prepared.
+pub async fn session(postgres: &Postgres, database: &str) -> Result<PgConnection, BackupError> {
+    let mut connection = postgres.connect_held(database).await?;
+    sqlx::raw_sql(SESSION)
+        .execute(&mut connection)
+        .await
+        .map_err(|error| postgres.error(database, "preparing the session", error))?;
+    Ok(connection)
+}
+
+/// Reads the catalog. The session must come from [`session`].
 ///
 /// # Errors
 /// When a query fails.

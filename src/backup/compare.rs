@@ -130,11 +130,7 @@ pub async fn content(
     table: &Table,
     ctx: &Context,
 ) -> Result<Content, BackupError> {
-    let mut connection = postgres.connect_held(database).await?;
-    sqlx::raw_sql(catalog::SESSION)
-        .execute(&mut connection)
-        .await
-        .map_err(|error| postgres.error(database, "preparing the session", error))?;
+    let mut connection = catalog::session(postgres, database).await?;
     let source = Source { postgres, database, name: &table.name, format: table.copy_format, cancel: &ctx.cancel };
     let sql = copy::out_sql(&table.name, &table.columns, table.copy_format, None);
     let keys = table.keys();

@@ -11,6 +11,7 @@ pub mod compare;
 pub mod copy;
 mod create;
 mod error;
+mod id;
 mod known;
 mod list;
 pub mod manifest;

@@ -93,12 +93,8 @@ pub async fn plan(
 }
 
 async fn observe(postgres: &Postgres, database: &str) -> Result<Observed, BackupError> {
-    let mut connection = postgres.connect_held(database).await?;
+    let mut connection = catalog::session(postgres, database).await?;
     let version = postgres.server_version(database, &mut connection).await?;
-    sqlx::raw_sql(catalog::SESSION)
-        .execute(&mut connection)
-        .await
-        .map_err(|error| postgres.error(database, "preparing the session", error))?;
     let catalog = catalog::read(&mut connection, postgres, database).await?;
     let _ = connection.close().await;
     Ok(Observed { database: database.to_owned(), role: postgres.settings().user.clone(), version, catalog })

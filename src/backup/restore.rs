@@ -192,8 +192,7 @@ impl Run {
         let doing = format!("restoring the rows of {}", table.name);
         let fail = |error| BackupError::from(postgres.error(name, &doing, error));
         let stalled = |_| BackupError::Stalled { doing: doing.clone(), seconds: STALL.as_secs() };
-        let mut connection = postgres.connect_held(name).await?;
-        sqlx::raw_sql(catalog::SESSION).execute(&mut connection).await.map_err(fail)?;
+        let mut connection = catalog::session(postgres, name).await?;
         let target = table.name.sql();
         let begin = format!("BEGIN; TRUNCATE ONLY {target}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(begin)).execute(&mut connection).await.map_err(fail)?;

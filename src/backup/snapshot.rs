@@ -35,9 +35,8 @@ impl Snapshot {
     /// The refusals of a plan, and [`BackupError::SchemaChanged`] when a table changed between snapshot and lock.
     pub(super) async fn take(postgres: &Postgres, database: &str) -> Result<Self, BackupError> {
         let fail = |doing: &'static str| move |error| postgres.error(database, doing, error);
-        let mut leader = postgres.connect_held(database).await?;
+        let mut leader = catalog::session(postgres, database).await?;
         let version = postgres.server_version(database, &mut leader).await?;
-        sqlx::raw_sql(catalog::SESSION).execute(&mut leader).await.map_err(fail("preparing the session"))?;
         sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '60s'")
             .execute(&mut leader)
             .await
@@ -70,8 +69,7 @@ impl Snapshot {
     /// When it cannot be made or the snapshot is gone.
     pub(super) async fn join(postgres: &Postgres, database: &str, exported: &str) -> Result<PgConnection, BackupError> {
         let fail = |doing: &'static str| move |error| postgres.error(database, doing, error);
-        let mut connection = postgres.connect_held(database).await?;
-        sqlx::raw_sql(catalog::SESSION).execute(&mut connection).await.map_err(fail("preparing the session"))?;
+        let mut connection = catalog::session(postgres, database).await?;
         let sql = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT {}",
             crate::clients::postgres::quote_literal(exported)
@@ -103,11 +101,7 @@ impl Snapshot {
 /// A look from outside of the snapshot, after the locks: a table that was rewritten, truncated or altered between the
 /// snapshot and its lock would be read wrongly, since such changes do not respect snapshots (PostgreSQL manual, 13.6).
 async fn unchanged(postgres: &Postgres, database: &str, seen: &Catalog) -> Result<(), BackupError> {
-    let mut outside = postgres.connect_held(database).await?;
-    sqlx::raw_sql(catalog::SESSION)
-        .execute(&mut outside)
-        .await
-        .map_err(|error| postgres.error(database, "preparing the session", error))?;
+    let mut outside = catalog::session(postgres, database).await?;
     let now = catalog::read(&mut outside, postgres, database).await?;
     let _ = outside.close().await;
     for table in &seen.tables {

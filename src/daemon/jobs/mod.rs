@@ -9,7 +9,7 @@ mod visibility;
 pub use migrate::MigrateJob;
 pub use site::Site;
 
-use crate::failure::{Failure, Kind};
+use crate::failure::{Explain, Failure, Kind};
 use crate::job::JobName;
 
 /// The job needs a system that the configuration does not name.
@@ -23,4 +23,18 @@ fn no_policy(site: &Site, job: JobName) -> Failure {
     let path = site.config.policies.join(format!("{job}.yaml"));
     Failure::new(Kind::Config, format!("the job `{job}` has no policy: {} does not exist", path.display()))
         .with_hint("start from the file of that name that comes with sexton")
+}
+
+/// The report of a run, with its failure when it ended early; a failure before anything was done has no report.
+fn partly<R, E: Explain>(
+    result: Result<R, E>,
+    report: impl FnOnce(&E) -> Option<R>,
+) -> Result<(R, Option<Failure>), Failure> {
+    match result {
+        Ok(done) => Ok((done, None)),
+        Err(error) => match report(&error) {
+            Some(done) => Ok((done, Some(error.into()))),
+            None => Err(error.into()),
+        },
+    }
 }

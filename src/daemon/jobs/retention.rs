@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 
-use super::{Site, no_connection, no_policy};
+use super::{Site, no_connection, no_policy, partly};
 use crate::clients::temporal::Temporal;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -40,13 +40,8 @@ impl Planned for PlannedRetention {
     }
 
     async fn apply(&self, ctx: &Context) -> Result<Applied, Failure> {
-        let (report, failure) = match retention::apply(&self.plan, &self.temporal, ctx).await {
-            Ok(report) => (report, None),
-            Err(error) => match error.report().cloned() {
-                Some(report) => (report, Some(Failure::from(error))),
-                None => return Err(error.into()),
-            },
-        };
+        let result = retention::apply(&self.plan, &self.temporal, ctx).await;
+        let (report, failure) = partly(result, |error| error.report().cloned())?;
         let failed = if report.failed > 0 { format!(", {} failed", report.failed) } else { String::new() };
         let summary = format!("{} changed{failed}", counted(report.changed, "namespace", "namespaces"));
         Ok(Applied { failure, ..Applied::done(report.changed > 0, summary, &report) })

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use tracing::warn;
 
-use super::{Site, no_policy};
+use super::{Site, no_policy, partly};
 use crate::clients::search::Search;
 use crate::clients::temporal::Temporal;
 use crate::context::Context;
@@ -60,13 +60,8 @@ impl Planned for PlannedVisibility {
     }
 
     async fn apply(&self, ctx: &Context) -> Result<Applied, Failure> {
-        let (report, failure) = match visibility::apply(&self.plan, &self.search, ctx).await {
-            Ok(report) => (report, None),
-            Err(error) => match error.report().cloned() {
-                Some(report) => (report, Some(Failure::from(error))),
-                None => return Err(error.into()),
-            },
-        };
+        let result = visibility::apply(&self.plan, &self.search, ctx).await;
+        let (report, failure) = partly(result, |error| error.report().cloned())?;
         let mut parts = report.set.clone();
         parts.extend(report.rolled.iter().map(|r| format!("rolled over to {}", r.to)));
         parts.extend(report.deleted.iter().map(|d| format!("deleted {}", d.index)));
