@@ -6,7 +6,7 @@
 mod customer;
 mod dice;
 mod shared;
-mod values;
+pub mod values;
 mod worker;
 
 use std::fmt;
