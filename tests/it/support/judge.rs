@@ -129,6 +129,7 @@ pub struct Verdict {
 /// A count that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Count {
+    /// In Temporal's language; empty for all runs.
     pub query: String,
     /// By the database.
     pub want: u64,
@@ -159,7 +160,11 @@ impl fmt::Display for Verdict {
             format!("{}: {attribute} is {want}, told {told}", name(key))
         };
         lines(f, "wrong attribute", attributes.map(line))?;
-        lines(f, "wrong count", self.counts.iter().map(|c| format!("{}: {}, told {}", c.query, c.want, c.told)))
+        let count = |Count { query, want, told }: &Count| match query.as_str() {
+            "" => format!("of all: {want}, told {told}"),
+            query => format!("{query}: {want}, told {told}"),
+        };
+        lines(f, "wrong count", self.counts.iter().map(count))
     }
 }
 

@@ -15,12 +15,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use temporalio_protos::temporal::api::workflowservice::v1::workflow_service_client::WorkflowServiceClient;
-use tokio::sync::OwnedRwLockWriteGuard;
+use tokio::sync::{OwnedRwLockWriteGuard, RwLock};
 use tokio::task::{JoinSet, LocalSet};
 use tonic::transport::Endpoint;
 
 use self::shared::Shared;
 use super::cluster::Cluster;
+use super::search::eventually;
 
 const QUEUE: &str = "load";
 
@@ -87,37 +88,44 @@ impl fmt::Display for Tally {
 
 /// A running load. Dropped, it ends at once.
 #[derive(Debug)]
-pub struct Load {
+pub struct Load<'a> {
+    cluster: &'a Cluster,
     shared: Arc<Shared>,
-    held: Vec<OwnedRwLockWriteGuard<()>>,
+    customers_held: Option<OwnedRwLockWriteGuard<()>>,
+    worker_held: Option<OwnedRwLockWriteGuard<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
-impl Load {
+impl<'a> Load<'a> {
     /// Starts it, on a thread of its own: the test may block.
-    pub fn start(cluster: &Cluster, options: LoadOptions) -> Self {
+    pub fn start(cluster: &'a Cluster, options: LoadOptions) -> Self {
         println!("load on {}: seed {}", cluster.namespace, options.seed);
         let shared = Arc::new(Shared::new(cluster, options));
         let theirs = Arc::clone(&shared);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let thread = std::thread::spawn(move || runtime.block_on(LocalSet::new().run_until(run(theirs))));
-        Self { shared, held: Vec::new(), thread: Some(thread) }
+        Self { cluster, shared, customers_held: None, worker_held: None, thread: Some(thread) }
     }
 
     /// Holds customers and worker still once what they are doing is answered. The server goes on with its own work.
     pub async fn pause(&mut self) {
-        self.hold(true).await;
-        self.hold(false).await;
+        self.hold_customers().await;
+        self.hold_worker().await;
     }
 
     /// Lets them go on.
     pub fn resume(&mut self) {
-        self.held.clear();
+        (self.customers_held, self.worker_held) = (None, None);
     }
 
     /// What was acknowledged so far.
     pub fn tally(&self) -> Tally {
         self.shared.tally()
+    }
+
+    /// Waits until so much was done, a minute at most.
+    pub async fn until(&self, what: &str, enough: impl Fn(&Tally) -> bool) {
+        eventually(what, async || enough(&self.tally()).then_some(())).await;
     }
 
     /// Holds everything still and waits until the search engine has all of it, two minutes at most; panics when tasks
@@ -128,56 +136,68 @@ impl Load {
     /// engine has acknowledged the write, a deletion when its visibility task has been added. So one look that finds
     /// neither a transfer nor a visibility task is enough. Timers remain: retention, days away, and time-outs of tasks
     /// the worker holds, which change nothing that is listed.
-    pub async fn quiesce(&mut self, cluster: &Cluster) {
+    pub async fn quiesce(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(120);
-        self.held.clear();
-        self.hold(true).await;
+        self.hold_customers().await;
+        self.worker_held = None;
         // The worker goes on until nothing comes any more, so that few tasks are left to time out.
         let mut before = None;
         loop {
             let now = self.shared.handled.load(Ordering::SeqCst);
-            if cluster.pending() == (0, 0) && before == Some(now) {
+            if self.cluster.pending() == (0, 0) && before == Some(now) {
                 break;
             }
             before = Some(now);
-            assert!(Instant::now() < deadline, "the worker does not come to an end: {:?}", cluster.pending());
+            assert!(Instant::now() < deadline, "the worker does not come to an end: {:?}", self.cluster.pending());
             tokio::time::sleep(Duration::from_millis(300)).await;
         }
-        self.hold(false).await;
-        while cluster.pending() != (0, 0) {
-            assert!(Instant::now() < deadline, "tasks that are not done: {:?}", cluster.pending());
+        self.hold_worker().await;
+        while self.cluster.pending() != (0, 0) {
+            assert!(Instant::now() < deadline, "tasks that are not done: {:?}", self.cluster.pending());
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        assert_eq!(cluster.dlq(), 0, "Temporal gave up on visibility tasks");
-        cluster.refresh();
+        assert_eq!(self.cluster.dlq(), 0, "Temporal gave up on visibility tasks");
+        self.cluster.refresh();
     }
 
     /// Waits as [`Self::quiesce`] does, ends the load and says what it did.
-    pub async fn stop(mut self, cluster: &Cluster) -> Tally {
-        self.quiesce(cluster).await;
+    pub async fn stop(mut self) -> Tally {
+        self.quiesce().await;
         self.end();
         self.tally()
     }
 
-    async fn hold(&mut self, customers: bool) {
-        let gate = if customers { &self.shared.customers } else { &self.shared.workers };
-        let held = tokio::time::timeout(Duration::from_secs(60), Arc::clone(gate).write_owned()).await;
-        self.held.push(held.expect("an operation is answered within a minute"));
+    async fn hold_customers(&mut self) {
+        if self.customers_held.is_none() {
+            self.customers_held = Some(close(&self.shared.customers).await);
+        }
+    }
+
+    async fn hold_worker(&mut self) {
+        if self.worker_held.is_none() {
+            self.worker_held = Some(close(&self.shared.workers).await);
+        }
     }
 
     fn end(&mut self) {
         self.shared.stop.cancel();
-        self.held.clear();
+        self.resume();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-impl Drop for Load {
+impl Drop for Load<'_> {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// Waits until nobody is inside a gate, and keeps it closed.
+async fn close(gate: &Arc<RwLock<()>>) -> OwnedRwLockWriteGuard<()> {
+    let closed = tokio::time::timeout(Duration::from_secs(60), Arc::clone(gate).write_owned()).await;
+    closed.expect("what is under way is answered within a minute")
 }
 
 /// The customers and the pollers, until each has stopped.

@@ -17,16 +17,18 @@ async fn with_one_index_temporal_tells_a_load_exactly() {
     let judge = Judge::of(&cluster);
     for _ in 0..2 {
         tokio::time::sleep(Duration::from_secs(5)).await;
-        load.quiesce(&cluster).await;
+        load.quiesce().await;
         judge.agree().await;
         load.resume();
     }
-    let tally = load.stop(&cluster).await;
+    load.until("each kind of change", |tally| {
+        let changes = [tally.started, tally.upserted, tally.completed, tally.failed, tally.continued];
+        changes.iter().chain(&[tally.terminated, tally.deleted]).all(|done| *done > 0)
+    })
+    .await;
+    let tally = load.stop().await;
     println!("{tally}");
     assert!(tally.errors.is_empty() && tally.unanswered == 0, "{tally:?}");
-    for done in [tally.started, tally.upserted, tally.completed, tally.terminated, tally.deleted, tally.continued] {
-        assert!(done > 0, "a load without one of its kinds: {tally}");
-    }
     let runs = judge.agree().await;
     judge.agree_by_cli();
     // The database itself says that the deletions happened and nothing else is gone.
@@ -44,7 +46,11 @@ fn document(cluster: &Cluster, (_, run): &Key) -> Value {
 fn rewrite(cluster: &Cluster, index: &str, key: &Key, changes: Value) {
     let mut document = document(cluster, key);
     for (name, value) in changes.as_object().into_iter().flatten() {
-        document["_source"][name] = value.clone();
+        // Null takes a field away: a document with a null that Temporal does not expect fails its whole list.
+        match document["_source"].as_object_mut() {
+            Some(source) if value.is_null() => drop(source.remove(name)),
+            _ => document["_source"][name] = value.clone(),
+        }
     }
     let (id, version) = (document["_id"].as_str().unwrap(), document["_version"].as_u64().unwrap() + 1);
     let path = format!("/{index}/_doc/{id}?version={version}&version_type=external");
@@ -54,10 +60,9 @@ fn rewrite(cluster: &Cluster, index: &str, key: &Key, changes: Value) {
 #[tokio::test]
 async fn the_judge_sees_each_kind_of_lie() {
     let cluster = Cluster::start("lies", Index::Alias).await;
-    let options = LoadOptions { operations: 100, per_second: 100, ..LoadOptions::default() };
-    let load = Load::start(&cluster, options);
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    println!("{}", load.stop(&cluster).await);
+    let load = Load::start(&cluster, LoadOptions::default());
+    load.until("forty starts", |tally| tally.started >= 40).await;
+    println!("{}", load.stop().await);
     let judge = Judge::of(&cluster);
     let runs = judge.agree().await;
 
@@ -78,12 +83,13 @@ async fn the_judge_sees_each_kind_of_lie() {
     rewrite(&cluster, &first, closed, json!({"ExecutionStatus": "Completed", "CloseTime": "2026-01-01T00:00:00Z"}));
     rewrite(&cluster, &first, changed, json!({"CustomerTier": "none"}));
     rewrite(&cluster, &first, forgotten, json!({"Memo": null, "MemoEncoding": null}));
+    let never = "11111111-2222-4333-8444-555555555555";
     let nobody = json!({
-        "VisibilityTaskKey": "1~1", "NamespaceId": cluster.namespace_id, "WorkflowId": "nobody", "RunId": "never",
+        "VisibilityTaskKey": "1~1", "NamespaceId": cluster.namespace_id, "WorkflowId": "nobody", "RunId": never,
         "WorkflowType": "Checkout", "TaskQueue": "load", "ExecutionStatus": "Running",
         "StartTime": "2026-01-01T00:00:00Z", "ExecutionTime": "2026-01-01T00:00:00Z",
     });
-    cluster.engine.ok("PUT", &format!("/{second}/_doc/nobody~never"), Some(nobody));
+    cluster.engine.ok("PUT", &format!("/{second}/_doc/nobody~{never}"), Some(nobody));
 
     let verdict = judge.compare().await;
     println!("{verdict}");
@@ -94,7 +100,7 @@ async fn the_judge_sees_each_kind_of_lie() {
     let wrong: Vec<_> = verdict.wrong_attribute.iter().map(|(key, name, _, _)| (key, name.as_str())).collect();
     assert_eq!(wrong.len(), 2, "{wrong:?}");
     assert!(wrong.contains(&(changed, "CustomerTier")) && wrong.contains(&(forgotten, "memo.reason")), "{wrong:?}");
-    assert_eq!(verdict.extra, [("nobody".into(), "never".into())]);
+    assert_eq!(verdict.extra, [("nobody".into(), never.into())]);
     let count = |query: &str| verdict.counts.iter().find(|count| count.query == query);
     for query in ["", "GROUP BY ExecutionStatus: Completed", "ExecutionStatus = 'Completed'"] {
         assert!(count(query).is_some_and(|count| count.told == count.want + 1), "{query}: {:?}", count(query));
@@ -115,7 +121,7 @@ async fn a_cluster_outlives_its_server_and_counts_what_it_gave_up() {
     let still = load.tally();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(load.tally(), still, "a load that is held does nothing");
-    let tally = load.stop(&cluster).await;
+    let tally = load.stop().await;
     assert!(tally.errors.is_empty(), "{tally:?}");
     let judge = Judge::of(&cluster);
     judge.agree().await;
