@@ -11,7 +11,9 @@ mod apply;
 mod decide;
 mod error;
 mod observe;
+pub mod reconcile;
 pub mod rollover;
+mod sound;
 mod step;
 
 use serde::Serialize;

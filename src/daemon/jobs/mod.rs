@@ -2,6 +2,7 @@
 
 mod backup;
 mod migrate;
+mod reconcile;
 mod retention;
 mod site;
 mod visibility;

@@ -2,13 +2,12 @@ use async_trait::async_trait;
 use tracing::warn;
 
 use super::{Site, no_policy, partly};
-use crate::clients::search::Search;
-use crate::clients::temporal::Temporal;
 use crate::context::Context;
 use crate::failure::{Failure, chain};
 use crate::job::{Applied, Job, JobName, Planned};
 use crate::plan::Plan;
 use crate::units::Span;
+use crate::visibility::reconcile::Ground;
 use crate::visibility::{self, VisibilityPlan};
 
 /// The visibility index as `policies/visibility.yaml` says.
@@ -16,7 +15,7 @@ use crate::visibility::{self, VisibilityPlan};
 pub(super) struct VisibilityJob(pub(super) Site);
 
 struct PlannedVisibility {
-    search: Search,
+    ground: Ground,
     plan: VisibilityPlan,
 }
 
@@ -31,20 +30,18 @@ impl Job for VisibilityJob {
 
     async fn plan(&self, ctx: &Context) -> Result<Box<dyn Planned>, Failure> {
         let policy = self.0.policies.visibility.as_ref().ok_or_else(|| no_policy(&self.0, JobName::Visibility))?;
-        let Some(settings) = &self.0.config.search else {
+        if self.0.config.search.is_none() {
             return Ok(Box::new(SqlVisibility));
-        };
-        let search = Search::connect(settings).await?;
-        let plan = visibility::plan(&search, policy, longest_retention(&self.0).await, ctx).await?;
-        Ok(Box::new(PlannedVisibility { search, plan }))
+        }
+        let ground = self.0.ground(JobName::Visibility).await?;
+        let plan = visibility::plan(&ground.search, policy, longest_retention(&ground).await, ctx).await?;
+        Ok(Box::new(PlannedVisibility { ground, plan }))
     }
 }
 
 /// The longest retention of any namespace; `None` while Temporal cannot be asked, and then nothing is deleted.
-async fn longest_retention(site: &Site) -> Option<Span> {
-    let settings = site.config.temporal.as_ref()?;
-    let namespaces = async { Temporal::connect(settings).await?.list_namespaces().await };
-    match namespaces.await {
+async fn longest_retention(ground: &Ground) -> Option<Span> {
+    match ground.temporal.as_ref()?.list_namespaces().await {
         Ok(namespaces) => namespaces.iter().map(|n| Span::from(n.retention)).max(),
         Err(error) => {
             warn!(error = %chain(&error), "the namespaces' retentions are not known; no index is deleted");
@@ -60,7 +57,7 @@ impl Planned for PlannedVisibility {
     }
 
     async fn apply(&self, ctx: &Context) -> Result<Applied, Failure> {
-        let result = visibility::apply(&self.plan, &self.search, ctx).await;
+        let result = visibility::apply(&self.plan, &self.ground, ctx).await;
         let (report, failure) = partly(result, |error| error.report().cloned())?;
         let mut parts = report.set.clone();
         parts.extend(report.rolled.iter().map(|r| format!("rolled over to {}", r.to)));
