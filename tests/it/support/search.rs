@@ -216,7 +216,7 @@ impl Scratch {
 
     /// Writes many documents as Temporal does: workflow, version and whether it is open.
     pub fn documents<W: AsRef<str>>(&self, index: &str, all: impl IntoIterator<Item = (W, u64, bool)>) {
-        let mut lines = String::new();
+        let mut bulks = vec![String::new()];
         for (workflow, version, open) in all {
             let workflow = workflow.as_ref();
             let mut head = json!({
@@ -225,10 +225,17 @@ impl Scratch {
             if self.engine.old {
                 head["_type"] = json!("_doc");
             }
-            lines += &format!("{}\n{}\n", json!({"index": head}), document_body(workflow, version, open, json!({})));
+            // Curl reads no longer lines than 100 kB.
+            if bulks.last().is_some_and(|lines| lines.len() > 40_000) {
+                bulks.push(String::new());
+            }
+            let body = document_body(workflow, version, open, json!({}));
+            bulks.last_mut().unwrap().push_str(&format!("{}\n{body}\n", json!({"index": head})));
         }
-        let (status, answer) = self.engine.send("POST", "/_bulk?refresh=true", Some(&lines));
-        assert!(status == 200 && answer.contains("\"errors\":false"), "{status} {answer:.500}");
+        for lines in bulks {
+            let (status, answer) = self.engine.send("POST", "/_bulk?refresh=true", Some(&lines));
+            assert!(status == 200 && answer.contains("\"errors\":false"), "{status} {answer:.500}");
+        }
     }
 
     /// The version of a workflow's document in one index, whether searches see it yet or not.

@@ -45,7 +45,8 @@ async fn documents_of_awkward_workflow_ids_are_carried_kept_and_removed_like_oth
         }
         stage.is_settled().await;
 
-        stage.scratch.documents(&stage.index(1), ids.iter().map(|w| (w, 4, true)));
+        stage.scratch.documents(&stage.index(2), ids.iter().map(|w| (w, 9, true)));
+        stage.scratch.documents(&stage.index(1), ids.iter().map(|w| (w, 8, true)));
         assert_eq!(stage.reconcile().await, ReconcileReport { stale: all, ..ReconcileReport::default() });
 
         for id in &ids {
