@@ -4,8 +4,7 @@
 //! steps and looks again right before it deletes. Who rolls is behind one trait, [`rollover::Driver`].
 //!
 //! A workflow that is open across a rollover and closes afterwards has two documents, `Running` in the old index and
-//! closed in the new one. Nothing here removes the old one yet; such an index is never deleted, since the stale
-//! document counts as open.
+//! closed in the new one; [`reconcile`] removes the old one, and looks at every document of an index before it goes.
 
 mod apply;
 mod decide;

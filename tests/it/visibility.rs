@@ -2,6 +2,7 @@
 
 mod errors;
 mod load;
+mod reconcile;
 mod soak;
 mod temporal;
 
