@@ -6,8 +6,10 @@
 
 mod executions;
 mod messages;
+mod shard;
 
 pub use executions::{Execution, ExecutionDetail, ExecutionState, RunKey};
+pub use shard::shard_of;
 
 use std::collections::BTreeMap;
 

@@ -4,6 +4,7 @@
 //! the crate's typed ones follow Elasticsearch 9 while Temporal clusters run Elasticsearch 7 and 8 and OpenSearch.
 //! Its transport asks for plain `application/json`, which every one of these engines accepts.
 
+mod columns;
 mod documents;
 mod engine;
 mod error;
@@ -12,6 +13,7 @@ mod lifecycle;
 mod settings;
 mod transport;
 
+pub use columns::Row;
 pub use documents::{Bulk, Done, Hit, Op, PAGE, Scan};
 pub use engine::{Engine, Product, Version};
 pub use error::SearchError;

@@ -1,6 +1,10 @@
 //! Carrying documents forward to the write index, beside a Temporal that goes on writing and deleting.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::future::join_all;
+use tokio::sync::Mutex;
 
 use super::act::Act;
 use super::document::{KEY, run_of};
@@ -15,6 +19,22 @@ use crate::visibility::rollover::missing_fields;
 /// A bulk is sent once it has so many bytes, however few documents they are.
 const BULK_BYTES: usize = 8 << 20;
 
+/// Documents copied before they are made visible at once, and removed.
+const BATCH: usize = 2_500;
+
+/// Batches under way at one time: while one is looked up, another is written.
+const AT_ONCE: usize = 3;
+
+/// What the batches under way share.
+struct Work<'a> {
+    /// The place of an index, and documents in it.
+    batches: Vec<(usize, &'a [&'a Item])>,
+    next: AtomicUsize,
+    /// Indices whose fields the write index was given, and the write index.
+    prepared: Mutex<BTreeSet<(String, String)>>,
+}
+
+/// Carries the documents forward. Each batch is copied, made visible, checked and removed by itself.
 pub(super) async fn carry(
     act: &mut Act<'_>,
     items: &[Item],
@@ -24,26 +44,60 @@ pub(super) async fn carry(
         return Ok(());
     }
     act.ctx.progress.stage("documents carried forward", Some(items.len() as u64), Unit::Items);
-    let survey = act.survey;
-    let mut prepared: BTreeSet<(String, String)> = BTreeSet::new();
-    for (place, from) in survey.members.iter().enumerate() {
-        let of_index: Vec<&Item> = items.iter().filter(|item| item.member == place).collect();
-        for batch in of_index.chunks(super::act::BULK) {
-            act.go_on()?;
-            let to = act.write_index().await?;
-            if to == from.name {
-                // An older index became the write index again: nothing is in the wrong place any more.
-                report.changed_meanwhile += batch.len() as u64;
-                continue;
-            }
-            if prepared.insert((from.name.clone(), to.clone())) {
-                same_fields(act, place, &to).await?;
-            }
-            one_batch(act, &from.name, &to, batch, report).await?;
-            act.ctx.progress.advance(batch.len() as u64);
-        }
+    let by_index: Vec<Vec<&Item>> =
+        (0..act.survey.members.len()).map(|place| items.iter().filter(|item| item.member == place).collect()).collect();
+    let batches: Vec<(usize, &[&Item])> =
+        by_index.iter().enumerate().flat_map(|(place, items)| items.chunks(BATCH).map(move |b| (place, b))).collect();
+    let mut lanes = Vec::new();
+    for _ in 1..AT_ONCE.min(batches.len()) {
+        lanes.push(Act::new(act.ground, act.survey, act.ctx).await?);
     }
-    Ok(())
+    let work = Work { batches, next: AtomicUsize::new(0), prepared: Mutex::default() };
+    let done = join_all(std::iter::once(act).chain(&mut lanes).map(|act| lane(act, &work))).await;
+    let mut failed = Ok(());
+    for (done, result) in done {
+        report.add(done);
+        failed = failed.and(result);
+    }
+    failed
+}
+
+/// Takes batches until there are no more. After a failure no lane begins another one.
+async fn lane(act: &mut Act<'_>, work: &Work<'_>) -> (ReconcileReport, Result<(), VisibilityError>) {
+    let mut report = ReconcileReport::default();
+    while let Some((place, batch)) = work.batches.get(work.next.fetch_add(1, Ordering::Relaxed)) {
+        if let Err(error) = one_batch(act, *place, batch, work, &mut report).await {
+            work.next.store(work.batches.len(), Ordering::Relaxed);
+            return (report, Err(error));
+        }
+        act.ctx.progress.advance(batch.len() as u64);
+    }
+    (report, Ok(()))
+}
+
+async fn one_batch(
+    act: &mut Act<'_>,
+    place: usize,
+    batch: &[&Item],
+    work: &Work<'_>,
+    report: &mut ReconcileReport,
+) -> Result<(), VisibilityError> {
+    act.go_on()?;
+    let Some(from) = act.survey.members.get(place).map(|member| member.name.as_str()) else { return Ok(()) };
+    let to = act.write_index().await?;
+    if to == from {
+        // An older index became the write index again: nothing is in the wrong place any more.
+        report.changed_meanwhile += batch.len() as u64;
+        return Ok(());
+    }
+    let pair = (from.to_owned(), to.clone());
+    let mut prepared = work.prepared.lock().await;
+    if !prepared.contains(&pair) {
+        same_fields(act, place, &to).await?;
+        prepared.insert(pair);
+    }
+    drop(prepared);
+    one_move(act, from, &to, batch, report).await
 }
 
 /// A search attribute that the write index does not know would not be found by any more.
@@ -57,7 +111,7 @@ async fn same_fields(act: &Act<'_>, from: usize, to: &str) -> Result<(), Visibil
     Ok(())
 }
 
-async fn one_batch(
+async fn one_move(
     act: &mut Act<'_>,
     from: &str,
     to: &str,
