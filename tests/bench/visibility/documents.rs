@@ -5,6 +5,7 @@ use std::io::Write;
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use sexton::clients::persistence::shard_of;
 use uuid::Uuid;
 
 use crate::engine::Engine;
@@ -14,7 +15,7 @@ use crate::go_on;
 pub(crate) const NAMESPACE: Uuid = Uuid::from_u128(0x0b6e_0000_0000_4000_8000_0000_0000_0001);
 
 /// History shards.
-pub(crate) const SHARDS: usize = 4;
+pub(crate) const SHARDS: u32 = 4;
 
 /// Task ids begin here, as in a shard's first range.
 const FIRST_TASK: usize = 1 << 20;
@@ -22,7 +23,7 @@ const FIRST_TASK: usize = 1 << 20;
 const REGIONS: [&str; 3] = ["eu-central-1", "us-east-1", "ap-southeast-2"];
 
 /// Documents in one request, and requests at one time.
-const BULK: usize = 4_000;
+const BULK: usize = 1_500;
 const AT_ONCE: usize = 2;
 
 /// A run by its number. Everything else of it follows from that.
@@ -34,8 +35,8 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn shard(&self) -> usize {
-        1 + self.number % SHARDS
+    pub(crate) fn shard(&self) -> i32 {
+        shard_of(NAMESPACE, &self.workflow(), SHARDS)
     }
 
     pub(crate) fn workflow(&self) -> String {
@@ -106,7 +107,7 @@ pub(crate) fn load(engine: &Engine, index: &str, runs: &[Run]) -> Result<()> {
                 for run in bulk {
                     run.lines(&mut lines)?;
                 }
-                engine.bulk(index, lines)?;
+                engine.bulk(index, &lines)?;
             }
             Ok(())
         };
