@@ -5,6 +5,7 @@
 //! Its transport asks for plain `application/json`, which every one of these engines accepts.
 
 mod cluster;
+mod documents;
 mod engine;
 mod error;
 mod indices;
@@ -14,6 +15,7 @@ mod settings;
 mod transport;
 
 pub use cluster::NodeDisk;
+pub use documents::{Bulk, Done, Hit, Op, PAGE, Scan};
 pub use engine::{Engine, Product, Version};
 pub use error::SearchError;
 pub use indices::{Alias, AliasMember, Health, IndexFacts, Resolved, RolloverAnswer, RolloverConditions};

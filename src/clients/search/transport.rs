@@ -4,12 +4,14 @@ use std::fmt;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
+use bytes::Bytes;
 use elasticsearch::auth::Credentials;
 use elasticsearch::cert::{Certificate, CertificateValidation};
 use elasticsearch::http::Method;
-use elasticsearch::http::headers::{HeaderMap, HeaderValue};
+use elasticsearch::http::headers::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use elasticsearch::http::transport::{SingleNodeConnectionPool, Transport, TransportBuilder};
 use secrecy::ExposeSecret;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::engine::Engine;
@@ -68,35 +70,47 @@ impl Search {
         &self.address
     }
 
-    /// Sends a call and gives the JSON body of a 2xx answer.
+    /// Sends a call and gives the JSON body of a 2xx answer; an empty one is `null`.
     pub(super) async fn call(&self, call: Call) -> Result<Value, SearchError> {
-        if !call.idempotent {
-            return self.once(&call).await;
-        }
-        let backoff = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(200))
-            .with_max_delay(Duration::from_secs(3))
-            .with_max_times(3)
-            .with_jitter();
-        (|| self.once(&call)).retry(backoff).when(passing).await
+        self.call_as(call).await
     }
 
-    async fn once(&self, call: &Call) -> Result<Value, SearchError> {
-        let body = call.body.as_ref().map(|body| body.to_string().into_bytes());
+    /// The same, read as a type of its own: what is not in the type is not kept, which counts with answers of many
+    /// documents.
+    pub(super) async fn call_as<T: DeserializeOwned>(&self, call: Call) -> Result<T, SearchError> {
+        let text = if call.idempotent {
+            let backoff = ExponentialBuilder::default()
+                .with_min_delay(Duration::from_millis(200))
+                .with_max_delay(Duration::from_secs(3))
+                .with_max_times(3)
+                .with_jitter();
+            (|| self.once(&call)).retry(backoff).when(passing).await?
+        } else {
+            self.once(&call).await?
+        };
+        serde_json::from_str(if text.is_empty() { "null" } else { &text })
+            .map_err(|error| SearchError::Malformed { call: call.to_string(), cause: error.to_string() })
+    }
+
+    async fn once(&self, call: &Call) -> Result<String, SearchError> {
+        let mut headers = HeaderMap::new();
+        let body = match &call.body {
+            Body::None => None,
+            Body::Json(body) => Some(Bytes::from(body.to_string())),
+            Body::Lines(lines) => {
+                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+                Some(lines.clone())
+            }
+        };
         let query = (!call.query.is_empty()).then_some(&call.query);
-        let sent =
-            self.transport.send(call.method, &call.path, HeaderMap::new(), query, body, Some(self.timeout)).await;
+        let sent = self.transport.send(call.method, &call.path, headers, query, body, Some(self.timeout)).await;
         let response = sent.map_err(|error| self.failure(&error, call))?;
         let status = response.status_code().as_u16();
         let text = response.text().await.map_err(|error| self.failure(&error, call))?;
         if !(200..300).contains(&status) {
             return Err(self.refusal(call, status, &text));
         }
-        if text.is_empty() {
-            return Ok(Value::Null);
-        }
-        serde_json::from_str(&text)
-            .map_err(|error| SearchError::Malformed { call: call.to_string(), cause: error.to_string() })
+        Ok(text)
     }
 
     fn failure(&self, error: &elasticsearch::Error, call: &Call) -> SearchError {
@@ -146,19 +160,28 @@ pub(super) struct Call {
     method: Method,
     path: String,
     query: Vec<(&'static str, String)>,
-    body: Option<Value>,
+    body: Body,
     idempotent: bool,
+}
+
+/// What a request carries.
+#[derive(Debug, Clone)]
+enum Body {
+    None,
+    Json(Value),
+    /// One JSON value a line, as `_bulk` takes them.
+    Lines(Bytes),
 }
 
 impl Call {
     /// A read.
     pub(super) fn get(path: impl Into<String>) -> Self {
-        Self { method: Method::Get, path: path.into(), query: vec![], body: None, idempotent: true }
+        Self { method: Method::Get, path: path.into(), query: vec![], body: Body::None, idempotent: true }
     }
 
     /// A write that leaves the same state when it is made twice.
     pub(super) fn put(path: impl Into<String>, body: Value) -> Self {
-        Self { method: Method::Put, path: path.into(), query: vec![], body: Some(body), idempotent: true }
+        Self { method: Method::Put, path: path.into(), query: vec![], body: Body::Json(body), idempotent: true }
     }
 
     /// A write without a body that leaves the same state when it is made twice.
@@ -168,12 +191,19 @@ impl Call {
 
     /// A call that must not be made twice, unless [`Self::repeatable`] is said.
     pub(super) fn post(path: impl Into<String>, body: Option<Value>) -> Self {
+        let body = body.map_or(Body::None, Body::Json);
         Self { method: Method::Post, path: path.into(), query: vec![], body, idempotent: false }
+    }
+
+    /// A call whose body is lines of JSON. Documents carry versions of their own, so that a repetition is harmless.
+    pub(super) fn lines(path: impl Into<String>, lines: Bytes) -> Self {
+        let body = Body::Lines(lines);
+        Self { method: Method::Post, path: path.into(), query: vec![], body, idempotent: true }
     }
 
     /// A removal; never repeated, since a second one would hide what the first did.
     pub(super) fn delete(path: impl Into<String>) -> Self {
-        Self { method: Method::Delete, path: path.into(), query: vec![], body: None, idempotent: false }
+        Self { method: Method::Delete, path: path.into(), query: vec![], body: Body::None, idempotent: false }
     }
 
     /// Adds a parameter.

@@ -69,6 +69,9 @@ pub enum TemporalError {
     /// A namespace of that name exists already.
     #[error("Temporal at {address}: namespace `{namespace}` exists already")]
     NamespaceExists { address: String, namespace: String },
+    /// The run does not exist.
+    #[error("Temporal at {address}: workflow `{workflow}` has no run {run}")]
+    RunNotFound { address: String, workflow: String, run: String },
     /// A rate limit of the server.
     #[error("Temporal at {address}: {call} exceeds a rate limit: {message}")]
     Exhausted { address: String, call: String, message: String },
@@ -98,6 +101,7 @@ impl TemporalError {
             Self::Denied { .. }
                 | Self::NamespaceNotFound { .. }
                 | Self::NamespaceExists { .. }
+                | Self::RunNotFound { .. }
                 | Self::Exhausted { .. }
                 | Self::Call { .. }
                 | Self::Answer { .. }
@@ -147,6 +151,7 @@ impl Explain for TemporalError {
             Self::NamespaceNotFound { .. } => {
                 "check the name with `temporal operator namespace list`, or set `ensure: true` in the policy"
             }
+            Self::RunNotFound { .. } => "it was deleted meanwhile; run again",
             Self::Exhausted { .. } => "wait and run again; Temporal limits changes of namespaces per second",
             Self::Unavailable { .. } => "check the frontend's log; its history service or database may be down",
             Self::NamespaceExists { .. } => "run again: a new plan takes it as it is",

@@ -4,6 +4,7 @@
 //! are retried while the server says "unavailable" or "too many requests"; writes never are, because a write whose
 //! answer was lost may have happened.
 
+mod admin;
 mod call;
 mod connect;
 mod error;

@@ -1,0 +1,98 @@
+//! Temporal's own tables in PostgreSQL, read and never written: what Temporal holds for true, whatever an index says.
+//!
+//! Schema v12, the one of every server since 1.20. Rows carry protobuf messages of the server
+//! (`temporal.server.api.persistence.v1`), which no published crate has; the few fields that are read are declared in
+//! `messages`, with the numbers of the server's source at 1.31.
+
+mod executions;
+mod messages;
+
+pub use executions::{Execution, ExecutionDetail, ExecutionState, RunKey};
+
+use std::collections::BTreeMap;
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::clients::postgres::{Postgres, PostgresError};
+
+/// Task ids of a shard are handed out in ranges of this many (`RangeSizeBits: 20` in the server's source).
+const RANGE_SIZE: u64 = 1 << 20;
+
+/// Where Temporal's tables are.
+#[derive(Debug, Clone)]
+pub struct Persistence {
+    postgres: Postgres,
+    database: String,
+}
+
+/// A connection to Temporal's tables.
+#[derive(Debug)]
+pub struct Session {
+    persistence: Persistence,
+    connection: PgConnection,
+}
+
+impl Persistence {
+    /// The tables in this database; nothing is connected yet.
+    #[must_use]
+    pub fn new(postgres: Postgres, database: impl Into<String>) -> Self {
+        Self { postgres, database: database.into() }
+    }
+
+    /// The database's name.
+    #[must_use]
+    pub fn database(&self) -> &str {
+        &self.database
+    }
+
+    /// Connects. Every query is bounded by the connection's `statement_timeout`.
+    ///
+    /// # Errors
+    /// Any [`PostgresError`] of connecting.
+    pub async fn connect(&self) -> Result<Session, PostgresError> {
+        let connection = self.postgres.connect(&self.database).await?;
+        Ok(Session { persistence: self.clone(), connection })
+    }
+}
+
+impl Session {
+    /// True on a standby, where a row may be missing that its primary has.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub async fn is_standby(&mut self) -> Result<bool, PostgresError> {
+        let asked = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut self.connection).await;
+        asked.map_err(|error| self.persistence.error("asking whether it is a standby", error))
+    }
+
+    /// The identities of the registered namespaces.
+    ///
+    /// # Errors
+    /// When the query fails, for example because this is no database of Temporal's.
+    pub async fn namespaces(&mut self) -> Result<BTreeMap<Uuid, String>, PostgresError> {
+        let asked: Result<Vec<(Vec<u8>, String)>, _> =
+            sqlx::query_as("SELECT id, name FROM namespaces").fetch_all(&mut self.connection).await;
+        let rows = asked.map_err(|error| self.persistence.error("reading Temporal's namespaces", error))?;
+        Ok(rows.into_iter().filter_map(|(id, name)| Some((Uuid::from_slice(&id).ok()?, name))).collect())
+    }
+
+    /// Per shard, the first task id that it cannot have handed out yet: ids come from ranges, and a shard notes the
+    /// range it is in before it uses it.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub async fn task_id_bounds(&mut self) -> Result<BTreeMap<i32, u64>, PostgresError> {
+        let asked: Result<Vec<(i32, i64)>, _> =
+            sqlx::query_as("SELECT shard_id, range_id FROM shards").fetch_all(&mut self.connection).await;
+        let rows = asked.map_err(|error| self.persistence.error("reading Temporal's shards", error))?;
+        let bound = |range: i64| u64::try_from(range).unwrap_or(0).saturating_add(1).saturating_mul(RANGE_SIZE);
+        Ok(rows.into_iter().map(|(shard, range)| (shard, bound(range))).collect())
+    }
+}
+
+impl Persistence {
+    fn error(&self, doing: &str, error: sqlx::Error) -> PostgresError {
+        self.postgres.error(&self.database, doing, error)
+    }
+}

@@ -1,0 +1,411 @@
+//! Documents: read in the order in which a shard wrote them, found by id, and written with versions of their own.
+//!
+//! Every write carries an external version. Temporal numbers its writes with growing task ids and drops one whose
+//! number is not higher than the document's, without an error; so nothing here ever raises a version: a copy is
+//! written with the version it has, and a removal leaves a tombstone of the version it removed.
+
+use std::collections::BTreeMap;
+
+use bytes::{BufMut, BytesMut};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+
+use super::error::SearchError;
+use super::indices::entries;
+use super::transport::{Call, Search, segment};
+
+/// The engines give at most so many documents in one answer (`index.max_result_window`, unless it was changed).
+pub const PAGE: usize = 10_000;
+
+/// A document as a search finds it.
+#[derive(Debug, Clone)]
+pub struct Hit {
+    /// The index it is in.
+    pub index: String,
+    /// Its id.
+    pub id: String,
+    /// Its version: the task id of the write, in Temporal's indices.
+    pub version: u64,
+    /// Its place in the order of its shard's writes; each shard counts by itself.
+    pub seq_no: u64,
+    /// The first value of each field asked for; fields without a value are not in it.
+    pub fields: BTreeMap<String, Value>,
+    /// The document, when it was asked for.
+    pub source: Option<Box<RawValue>>,
+}
+
+/// Which documents of one shard are read.
+#[derive(Debug, Clone)]
+pub struct Scan<'a> {
+    /// The shard, from 0.
+    pub shard: usize,
+    /// A query; `{"match_all": {}}` for every document.
+    pub filter: Value,
+    /// The first sequence number to read.
+    pub from: u64,
+    /// The sequence number to stop before.
+    pub below: Option<u64>,
+    /// At most so many documents; at most [`PAGE`].
+    pub size: usize,
+    /// Fields to give with each, read from their doc values (keywords, dates, numbers).
+    pub fields: &'a [&'a str],
+    /// Whether to give the documents themselves.
+    pub source: bool,
+}
+
+/// One write.
+#[derive(Debug, Clone)]
+pub enum Op<'a> {
+    /// Put the document there with exactly this version, unless there is one of the same or a higher version.
+    Index {
+        /// The index, by its own name.
+        index: &'a str,
+        /// The document's id.
+        id: &'a str,
+        /// Its version.
+        version: u64,
+        /// The document.
+        body: &'a RawValue,
+    },
+    /// Remove the document, unless it has a higher version than this.
+    Delete {
+        /// The index, by its own name.
+        index: &'a str,
+        /// The document's id.
+        id: &'a str,
+        /// The version that is to go; it becomes that of the tombstone.
+        version: u64,
+    },
+}
+
+/// What became of one write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Done {
+    /// It happened.
+    Applied,
+    /// A document (or a tombstone) of a version that wins is there.
+    Conflict,
+    /// There was nothing to remove.
+    Missing,
+    /// The engine refused it.
+    Failed {
+        /// HTTP status of this one write.
+        status: u16,
+        /// The engine's `type`.
+        kind: String,
+        /// The engine's `reason`.
+        reason: String,
+    },
+}
+
+/// The lines of one `_bulk` call, built up one write at a time.
+#[derive(Debug, Default)]
+pub struct Bulk {
+    lines: BytesMut,
+    length: usize,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(rename = "_shards")]
+    shards: Shards,
+    hits: Hits,
+    timed_out: bool,
+}
+
+#[derive(Deserialize)]
+struct Shards {
+    failed: u64,
+}
+
+#[derive(Deserialize)]
+struct Hits {
+    hits: Vec<Found>,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    #[serde(rename = "_index")]
+    index: String,
+    #[serde(rename = "_id")]
+    id: String,
+    #[serde(rename = "_version")]
+    version: Option<u64>,
+    #[serde(rename = "_seq_no")]
+    seq_no: Option<u64>,
+    #[serde(rename = "_source")]
+    source: Option<Box<RawValue>>,
+    #[serde(default)]
+    fields: BTreeMap<String, Vec<Value>>,
+    /// False in the answer to a get that finds nothing.
+    found: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Docs {
+    docs: Vec<Found>,
+}
+
+#[derive(Deserialize)]
+struct Written {
+    items: Vec<BTreeMap<String, Item>>,
+}
+
+#[derive(Deserialize)]
+struct Item {
+    status: u16,
+    error: Option<Cause>,
+}
+
+#[derive(Deserialize)]
+struct Cause {
+    #[serde(rename = "type", default)]
+    kind: String,
+    #[serde(default)]
+    reason: String,
+}
+
+impl Search {
+    /// Documents of one shard, by ascending sequence number; the next page begins after the last one.
+    ///
+    /// # Errors
+    /// Any [`SearchError`]; [`SearchError::Red`] when a shard did not answer.
+    pub async fn scan(&self, index: &str, scan: &Scan<'_>) -> Result<Vec<Hit>, SearchError> {
+        let mut range = Map::from_iter([("gte".to_owned(), json!(scan.from))]);
+        range.extend(scan.below.map(|below| ("lt".to_owned(), json!(below))));
+        let filter = json!({"bool": {"filter": [{"range": {"_seq_no": range}}, scan.filter]}});
+        let body = json!({
+            "query": filter,
+            "size": scan.size.min(PAGE),
+            "sort": [{"_seq_no": "asc"}],
+            "version": true,
+            "seq_no_primary_term": true,
+            "_source": scan.source,
+            "docvalue_fields": self.doc_values(scan.fields),
+        });
+        let call = Call::post(format!("/{}/_search", segment(index)), Some(body)).repeatable();
+        self.hits(call.query("preference", format!("_shards:{}", scan.shard))).await
+    }
+
+    /// Where documents of these ids are, of those that searches see. Each index may hold one of each id: ids times
+    /// indices must not exceed [`PAGE`].
+    ///
+    /// # Errors
+    /// Any [`SearchError`]; [`SearchError::Red`] when a shard did not answer.
+    pub async fn find(
+        &self,
+        indices: &[&str],
+        ids: &[&str],
+        fields: &[&str],
+        source: bool,
+    ) -> Result<Vec<Hit>, SearchError> {
+        if indices.is_empty() || ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let path = indices.iter().map(|index| segment(index)).collect::<Vec<_>>().join(",");
+        let body = json!({
+            "query": {"bool": {"filter": [{"ids": {"values": ids}}]}},
+            "size": ids.len().saturating_mul(indices.len()).min(PAGE),
+            "sort": ["_doc"],
+            "version": true,
+            "seq_no_primary_term": true,
+            "_source": source,
+            "docvalue_fields": self.doc_values(fields),
+        });
+        self.hits(Call::post(format!("/{path}/_search"), Some(body)).repeatable()).await
+    }
+
+    /// The documents of these ids in one index as they are now, whether searches see them yet or not. Those that are
+    /// not there are not in the answer.
+    ///
+    /// # Errors
+    /// Any [`SearchError`].
+    pub async fn get(&self, index: &str, ids: &[&str], source: bool) -> Result<Vec<Hit>, SearchError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let docs: Vec<Value> = ids
+            .iter()
+            .map(|id| {
+                let mut doc = json!({"_index": index, "_id": id, "_source": source});
+                if self.engine().has_types() {
+                    doc["_type"] = json!("_doc");
+                }
+                doc
+            })
+            .collect();
+        let call = Call::post("/_mget", Some(json!({ "docs": docs }))).repeatable();
+        let what = call.to_string();
+        let answer: Docs = self.call_as(call).await?;
+        answer.docs.into_iter().filter(|doc| doc.found == Some(true)).map(|doc| hit(doc, &what)).collect()
+    }
+
+    /// Makes the writes of one bulk, each by itself: one that is refused does not keep the others from happening.
+    /// The answers stand in the order of the writes.
+    ///
+    /// # Errors
+    /// Any [`SearchError`] of the whole call.
+    pub async fn bulk(&self, bulk: Bulk) -> Result<Vec<Done>, SearchError> {
+        if bulk.is_empty() {
+            return Ok(Vec::new());
+        }
+        let wanted = bulk.length;
+        let call = Call::lines("/_bulk", bulk.lines.freeze());
+        let what = call.to_string();
+        let answer: Written = self.call_as(call).await?;
+        let done: Vec<Done> =
+            answer.items.into_iter().filter_map(|item| item.into_values().next()).map(done).collect();
+        if done.len() != wanted {
+            let cause = format!("{} answers to {wanted} writes", done.len());
+            return Err(SearchError::Malformed { call: what, cause });
+        }
+        Ok(done)
+    }
+
+    /// An empty bulk for this engine.
+    #[must_use]
+    pub fn new_bulk(&self) -> Bulk {
+        Bulk::default()
+    }
+
+    /// Adds a write to a bulk.
+    pub fn add(&self, bulk: &mut Bulk, op: &Op<'_>) {
+        let kind = self.engine().has_types().then_some("_doc");
+        let head = |index, id, version, version_type| Head { index, kind, id, version, version_type };
+        match op {
+            Op::Index { index, id, version, body } => {
+                bulk.line(&Action::Index(head(index, id, *version, "external")));
+                // A document is one line, whatever line breaks its writer put between its fields.
+                bulk.document(body.get());
+            }
+            Op::Delete { index, id, version } => {
+                bulk.line(&Action::Delete(head(index, id, *version, "external_gte")));
+            }
+        }
+        bulk.length += 1;
+    }
+
+    /// Per index behind the name and per shard: the first sequence number that a later write may get. Every write
+    /// of a lower one is on all copies of the shard, and seen by searches after a refresh.
+    ///
+    /// # Errors
+    /// Any [`SearchError`].
+    pub async fn checkpoints(&self, name: &str) -> Result<BTreeMap<String, Vec<u64>>, SearchError> {
+        let call = Call::get(format!("/{}/_stats", segment(name)))
+            .query("level", "shards")
+            .query("filter_path", "indices.*.shards.*.routing.primary,indices.*.shards.*.seq_no.global_checkpoint");
+        let body = self.call(call).await?;
+        let checkpoints = entries(&body["indices"]).map(|(index, entry)| {
+            let shards = entries(&entry["shards"]).filter_map(|(number, copies)| {
+                let primary = copies.as_array()?.iter().find(|copy| copy["routing"]["primary"] == true)?;
+                // -1 stands for a shard that never took a write.
+                let next = primary["seq_no"]["global_checkpoint"].as_i64()?.checked_add(1)?;
+                Some((number.parse::<usize>().ok()?, u64::try_from(next).ok()?))
+            });
+            let by_number: BTreeMap<usize, u64> = shards.collect();
+            (index.clone(), by_number.into_values().collect())
+        });
+        Ok(checkpoints.collect())
+    }
+
+    async fn hits(&self, call: Call) -> Result<Vec<Hit>, SearchError> {
+        let what = call.to_string();
+        let answer: Answer = self.call_as(call).await?;
+        if answer.shards.failed > 0 || answer.timed_out {
+            let reason = format!("a shard did not answer `{what}`");
+            return Err(SearchError::Red { address: self.address().to_owned(), reason });
+        }
+        answer.hits.hits.into_iter().map(|found| hit(found, &what)).collect()
+    }
+
+    /// Elasticsearch 6 writes dates in doc values as numbers unless it is told to use the mapping's format.
+    fn doc_values(&self, fields: &[&str]) -> Vec<Value> {
+        let format = |field: &&str| match self.engine().has_types() {
+            true => json!({"field": field, "format": "use_field_mapping"}),
+            false => json!({ "field": field }),
+        };
+        fields.iter().map(format).collect()
+    }
+}
+
+impl Bulk {
+    /// Writes in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// True when there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Bytes to be sent.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.lines.len()
+    }
+
+    fn line(&mut self, value: &impl Serialize) {
+        let mut writer = (&mut self.lines).writer();
+        // Writing plain text to memory does not fail.
+        let _ = serde_json::to_writer(&mut writer, value);
+        self.lines.put_u8(b'\n');
+    }
+
+    fn document(&mut self, json: &str) {
+        if json.contains(['\n', '\r']) {
+            let one_line: String = json.chars().map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }).collect();
+            self.lines.put_slice(one_line.as_bytes());
+        } else {
+            self.lines.put_slice(json.as_bytes());
+        }
+        self.lines.put_u8(b'\n');
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Action<'a> {
+    Index(Head<'a>),
+    Delete(Head<'a>),
+}
+
+#[derive(Serialize)]
+struct Head<'a> {
+    #[serde(rename = "_index")]
+    index: &'a str,
+    #[serde(rename = "_type", skip_serializing_if = "Option::is_none")]
+    kind: Option<&'static str>,
+    #[serde(rename = "_id")]
+    id: &'a str,
+    version: u64,
+    version_type: &'static str,
+}
+
+fn hit(found: Found, call: &str) -> Result<Hit, SearchError> {
+    let missing = |what: &str| SearchError::Malformed { call: call.to_owned(), cause: format!("a hit without {what}") };
+    let first = found.fields.into_iter().filter_map(|(name, values)| Some((name, values.into_iter().next()?)));
+    Ok(Hit {
+        version: found.version.ok_or_else(|| missing("_version"))?,
+        seq_no: found.seq_no.ok_or_else(|| missing("_seq_no"))?,
+        fields: first.collect(),
+        source: found.source,
+        index: found.index,
+        id: found.id,
+    })
+}
+
+fn done(item: Item) -> Done {
+    match item.status {
+        200..=299 => Done::Applied,
+        409 => Done::Conflict,
+        404 if item.error.is_none() => Done::Missing,
+        status => {
+            let cause = item.error.unwrap_or(Cause { kind: String::new(), reason: String::new() });
+            Done::Failed { status, kind: cause.kind, reason: cause.reason }
+        }
+    }
+}
