@@ -7,7 +7,9 @@
 //! closed in the new one. Nothing here removes the old one yet; such an index is never deleted, since the stale
 //! document counts as open.
 
+pub mod adopt;
 mod apply;
+pub mod copy;
 mod decide;
 mod error;
 mod observe;

@@ -1,11 +1,13 @@
 //! The jobs: each file ties one domain to the [`crate::job::Job`] the runner knows.
 
+mod adopt;
 mod backup;
 mod migrate;
 mod retention;
 mod site;
 mod visibility;
 
+pub use adopt::AdoptJob;
 pub use migrate::MigrateJob;
 pub use site::Site;
 

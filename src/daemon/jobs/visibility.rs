@@ -41,7 +41,7 @@ impl Job for VisibilityJob {
 }
 
 /// The longest retention of any namespace; `None` while Temporal cannot be asked, and then nothing is deleted.
-async fn longest_retention(site: &Site) -> Option<Span> {
+pub(super) async fn longest_retention(site: &Site) -> Option<Span> {
     let settings = site.config.temporal.as_ref()?;
     let namespaces = async { Temporal::connect(settings).await?.list_namespaces().await };
     match namespaces.await {
