@@ -50,13 +50,15 @@ SQL
 #   search_url, search_index                  visibility in a search engine, or
 #   visibility_database                       visibility in PostgreSQL
 #   tls                                       `yes`: clients must show a certificate
+#   dynamic                                   further lines of dynamic configuration, one key each
 temporal_start() {
   local name=$1 dir chosen
   dir=$(data_dir "$name")
   chosen=$(ports "$name" 9)
   mkdir -p "$dir/config"
   if [[ ${server[tls]:-} == yes ]]; then tls_copy "$dir/config"; fi
-  temporal_dynamic_config >"$dir/config/dynamic.yaml"
+  # The caller's lines first: they replace the stack's own for the same keys.
+  awk -F: 'NF && !seen[$1]++' <(printf '%s' "${server[dynamic]:-}") <(temporal_dynamic_config) >"$dir/config/dynamic.yaml"
   (umask 077; temporal_config "$dir/config" "$chosen" >"$dir/config/server.yaml")
   give_to_stack "$dir"
   start_process "$name" "$TEMPORAL_SERVER" --config-file "$dir/config/server.yaml" --allow-no-auth start

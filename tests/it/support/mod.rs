@@ -1,5 +1,8 @@
 //! What the integration tests share: where the engines are, and hands on them that are not sexton's own.
 
+pub mod cluster;
+pub mod judge;
+pub mod load;
 pub mod postgres;
 pub mod s3;
 pub mod search;

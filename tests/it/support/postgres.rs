@@ -61,7 +61,8 @@ impl Server {
         self.try_psql(database, sql).unwrap_or_else(|error| panic!("psql: {error}\n{sql:.300}"))
     }
 
-    fn try_psql(self, database: &str, sql: &str) -> Result<String, String> {
+    /// The same, giving psql's refusal back.
+    pub fn try_psql(self, database: &str, sql: &str) -> Result<String, String> {
         let mut child = self
             .tool("psql", database)
             .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-f", "-"])
@@ -101,8 +102,13 @@ impl Scratch {
     }
 
     pub fn on(server: Server, what: &str) -> Self {
+        Self::copy_of(server, what, "template0 ENCODING 'UTF8'")
+    }
+
+    /// A copy of a database that nobody is connected to.
+    pub fn copy_of(server: Server, what: &str, template: &str) -> Self {
         let name = format!("it_{what}_{}", suffix());
-        server.psql("postgres", &format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'"));
+        server.psql("postgres", &format!("CREATE DATABASE {name} TEMPLATE {template}"));
         Self { server, name }
     }
 
