@@ -165,7 +165,11 @@ impl Copy<'_> {
         let next = self.position().await?;
         self.source.refresh(self.from).await?;
         let total = self.source.count(self.from, everything()).await?;
-        ctx.progress.stage(&format!("copying {} to {}", self.from, self.to), from.is_empty().then_some(total), Unit::Items);
+        ctx.progress.stage(
+            &format!("copying {} to {}", self.from, self.to),
+            from.is_empty().then_some(total),
+            Unit::Items,
+        );
         let mut pass = Pass { next, ..Pass::default() };
         for shard in 0..pass.next.len() {
             self.shard(shard, from.get(shard).copied().unwrap_or(0), &mut pass, ctx).await?;
@@ -201,7 +205,12 @@ impl Copy<'_> {
     ///
     /// # Errors
     /// Any [`CopyError`] but [`CopyError::Differs`]: a difference is a result.
-    pub async fn verify(&self, from: &Position, below: Option<&Position>, ctx: &Context) -> Result<Verified, CopyError> {
+    pub async fn verify(
+        &self,
+        from: &Position,
+        below: Option<&Position>,
+        ctx: &Context,
+    ) -> Result<Verified, CopyError> {
         self.source.refresh(self.from).await?;
         self.target.refresh(self.to).await?;
         let mut verified = Verified::default();
@@ -266,11 +275,7 @@ impl Copy<'_> {
     }
 
     /// Makes one write for each document; how many were applied. Those the target is too busy for are sent again.
-    async fn write<'d>(
-        &self,
-        hits: &[&'d Hit],
-        op: impl Fn(&'d Hit) -> Option<Op<'d>>,
-    ) -> Result<u64, CopyError> {
+    async fn write<'d>(&self, hits: &[&'d Hit], op: impl Fn(&'d Hit) -> Option<Op<'d>>) -> Result<u64, CopyError> {
         let (mut left, mut applied) = (hits.to_vec(), 0);
         for attempt in 0..ATTEMPTS {
             let mut bulk = Bulk::default();
@@ -366,7 +371,15 @@ impl<'a> Reader<'a> {
 
     async fn next(&mut self) -> Result<Option<Vec<Hit>>, SearchError> {
         let (shard, filter) = (self.shard, everything());
-        let scan = Scan { shard, filter, from: self.from, below: self.below, size: self.size, fields: &[], source: self.source };
+        let scan = Scan {
+            shard,
+            filter,
+            from: self.from,
+            below: self.below,
+            size: self.size,
+            fields: &[],
+            source: self.source,
+        };
         let page = self.search.scan(self.index, &scan).await?;
         let Some(last) = page.last() else { return Ok(None) };
         self.from = last.seq_no.saturating_add(1);

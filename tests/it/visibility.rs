@@ -1,5 +1,7 @@
 //! The visibility job on Elasticsearch 6.8 (ILM) and OpenSearch (the daemon), judged by curl and by Temporal's list.
 
+mod adopt;
+mod copy;
 mod errors;
 mod load;
 mod temporal;

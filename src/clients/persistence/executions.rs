@@ -107,7 +107,8 @@ impl Session {
             .bind(columns.runs)
             .fetch_all(&mut self.connection)
             .await;
-        let places = asked.map_err(|error| self.persistence.error("looking runs up in Temporal's executions", error))?;
+        let places =
+            asked.map_err(|error| self.persistence.error("looking runs up in Temporal's executions", error))?;
         let mut exist = vec![false; keys.len()];
         for place in places {
             if let Some(found) = usize::try_from(place - 1).ok().and_then(|place| exist.get_mut(place)) {

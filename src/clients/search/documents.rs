@@ -254,8 +254,7 @@ impl Search {
         let call = Call::lines("/_bulk", bulk.lines.freeze());
         let what = call.to_string();
         let answer: Written = self.call_as(call).await?;
-        let done: Vec<Done> =
-            answer.items.into_iter().filter_map(|item| item.into_values().next()).map(done).collect();
+        let done: Vec<Done> = answer.items.into_iter().filter_map(|item| item.into_values().next()).map(done).collect();
         if done.len() != wanted {
             let cause = format!("{} answers to {wanted} writes", done.len());
             return Err(SearchError::Malformed { call: what, cause });

@@ -148,12 +148,7 @@ async fn guarded(
 }
 
 /// Makes sure that the live index is the planned one, and undoes what an earlier adoption left on it.
-async fn clear(
-    search: &Search,
-    index: &str,
-    adoption: &Adoption,
-    ctx: &Context,
-) -> Result<Option<String>, AdoptError> {
+async fn clear(search: &Search, index: &str, adoption: &Adoption, ctx: &Context) -> Result<Option<String>, AdoptError> {
     let begun = Instant::now();
     loop {
         let live = prepare::live(search, index).await?;

@@ -66,7 +66,8 @@ async fn sample(search: &Search, index: &str) -> Result<Vec<RunKey>, SearchError
         let fields = &["NamespaceId", "WorkflowId", "RunId", "VisibilityTaskKey"][..];
         let scan = |from, size| Scan { shard, filter: filter(), from, below: None, size, fields, source: false };
         let oldest = search.scan(index, &scan(0, SAMPLE)).await?;
-        let newest = search.scan(index, &scan(next.saturating_sub(TAIL), usize::try_from(TAIL).unwrap_or(SAMPLE))).await?;
+        let newest =
+            search.scan(index, &scan(next.saturating_sub(TAIL), usize::try_from(TAIL).unwrap_or(SAMPLE))).await?;
         let newest = newest.iter().rev().take(SAMPLE);
         keys.extend(oldest.iter().chain(newest).filter_map(key));
     }

@@ -3,7 +3,7 @@
 use super::Method;
 use super::cleanup::Cleanup;
 use super::error::AdoptRefusal;
-use super::marks::{LONGEST_NAME, numbered};
+use super::marks::{LONGEST_NAME, Mark, numbered};
 use super::observe::{AUTO_CREATE, DISK_THRESHOLD, LOW_WATERMARK, Live, Part, World};
 use super::plan::{AdoptPlan, Adoption, Leftovers, Way};
 use crate::clients::search::{Health, NodeDisk, Template};
@@ -84,18 +84,16 @@ fn way(live: &Live, method: Method) -> Result<Way, AdoptRefusal> {
 /// What has to be undone first. An index of the family that no adoption of this live index made is never touched, and
 /// stands in the way of the alias's next rollovers.
 fn leftovers(live: &Live, way: Way) -> Result<Leftovers, AdoptRefusal> {
-    let mut left = Leftovers {
-        marks: live.adoptions().into_iter().map(|(alias, _)| alias).collect(),
-        ..Leftovers::default()
-    };
+    let mut left =
+        Leftovers { marks: live.adoptions().into_iter().map(|(alias, _)| alias).collect(), ..Leftovers::default() };
     left.blocked = live.index.blocks("write") && !left.marks.is_empty();
     for (name, found) in &live.numbered {
         match found.part {
             Part::Foreign => {
                 return Err(AdoptRefusal::Taken { index: live.name.clone(), found: name.clone() });
             }
-            Part::Next if found.docs > 0 => {
-                return Err(AdoptRefusal::NotEmpty { found: name.clone(), docs: found.docs });
+            Part::Next if found.writes > 0 => {
+                return Err(AdoptRefusal::NotEmpty { found: name.clone(), writes: found.writes });
             }
             // What was copied stays good: versions say what is still to be copied.
             Part::Copy if way == Way::Copy => {}
@@ -132,6 +130,11 @@ fn sound(live: &Live, leftovers: &Leftovers) -> Result<(), AdoptRefusal> {
     if let Some(block) = other {
         return Err(AdoptRefusal::Blocked { index: name(), block: block.to_owned() });
     }
+    let aliases: Vec<String> =
+        live.index.aliases.iter().filter(|alias| Mark::read(&live.name, alias).is_none()).cloned().collect();
+    if !aliases.is_empty() {
+        return Err(AdoptRefusal::Aliased { index: name(), aliases });
+    }
     if let Some(policy) = &live.policy {
         return Err(AdoptRefusal::Managed { index: name(), policy: policy.clone() });
     }
@@ -158,7 +161,9 @@ fn room(live: &Live, way: Way) -> Result<(), AdoptRefusal> {
         Way::Copy => live.all_bytes,
     };
     let kept = |disk: &NodeDisk| match live.cluster.get(LOW_WATERMARK) {
-        Some(watermark) if live.cluster.get(DISK_THRESHOLD).is_none_or(|on| on != "false") => reserve(watermark, disk.total),
+        Some(watermark) if live.cluster.get(DISK_THRESHOLD).is_none_or(|on| on != "false") => {
+            reserve(watermark, disk.total)
+        }
         _ => 0,
     };
     let room = live.disks.iter().map(|disk| disk.available.saturating_sub(kept(disk))).fold(0_u64, u64::saturating_add);

@@ -146,6 +146,14 @@ pub enum AdoptRefusal {
         /// `write`, `read_only`, `metadata`, `read`.
         block: String,
     },
+    /// Other aliases would go with the live index.
+    #[error("index `{index}` is behind other aliases as well, which would be lost: {}", aliases.join(", "))]
+    Aliased {
+        /// The live index.
+        index: String,
+        /// The aliases.
+        aliases: Vec<String>,
+    },
     /// Somebody else rolls or deletes this index.
     #[error("index `{index}` is managed by the policy `{policy}`")]
     Managed {
@@ -163,12 +171,12 @@ pub enum AdoptRefusal {
         found: String,
     },
     /// Somebody wrote to the index that was to be the empty write index.
-    #[error("index `{found}` was made by an adoption, but {docs} documents have been written to it since")]
+    #[error("index `{found}` was made by an adoption, but has been written to since ({writes} writes)")]
     NotEmpty {
         /// The index in the way.
         found: String,
-        /// Its documents.
-        docs: u64,
+        /// How often.
+        writes: u64,
     },
     /// Closed workflows would vanish from lists before their namespace's retention ends.
     #[error("a namespace keeps closed workflows for {retention}, but their documents may be deleted after {life}")]
@@ -179,7 +187,9 @@ pub enum AdoptRefusal {
         life: Span,
     },
     /// Temporal reads single documents through the name.
-    #[error("Temporal moves memos and search attributes of closed workflows into the index (workflow `{workflow}`): it reads them by id, which fails behind an alias of several indices")]
+    #[error(
+        "Temporal moves memos and search attributes of closed workflows into the index (workflow `{workflow}`): it reads them by id, which fails behind an alias of several indices"
+    )]
     CloseCleanup {
         /// A workflow whose attributes were moved.
         workflow: String,
@@ -229,6 +239,7 @@ impl AdoptRefusal {
             Self::Blocked { index, block } => {
                 format!("find out who set it; `PUT {index}/_settings` with `index.blocks.{block}: null` lifts it")
             }
+            Self::Aliased { .. } => "take them off (`POST _aliases`); put them on the new indices afterwards if they are needed".into(),
             Self::Managed { index, .. } => format!("take the policy off (`POST {index}/_ilm/remove` or `_plugins/_ism/remove/{index}`)"),
             Self::Taken { found, .. } | Self::NotEmpty { found, .. } => {
                 format!("look what is in {found}; delete it or move it away if it is not needed")

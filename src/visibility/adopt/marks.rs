@@ -103,7 +103,9 @@ mod tests {
 
     #[test]
     fn other_aliases_are_no_marks() {
-        for alias in ["v", "v-000001", "v-sexton", "v-sexton-", "v-sexton-adopts-x-1", "v-sexton-adopts-1", "w-sexton-next-1"] {
+        for alias in
+            ["v", "v-000001", "v-sexton", "v-sexton-", "v-sexton-adopts-x-1", "v-sexton-adopts-1", "w-sexton-next-1"]
+        {
             assert_eq!(Mark::read("v", alias), None, "{alias}");
         }
     }

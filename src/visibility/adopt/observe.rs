@@ -61,8 +61,8 @@ pub struct Live {
 pub struct Numbered {
     /// What it is.
     pub part: Part,
-    /// Its documents; 0 where they were not read.
-    pub docs: u64,
+    /// How often it was written to; read of the next index alone.
+    pub writes: u64,
 }
 
 /// What an index of the family is to an adoption of this live index.
@@ -155,8 +155,8 @@ pub async fn observe(search: &Search, name: &str) -> Result<World, AdoptError> {
     let mut numbered = BTreeMap::new();
     for (other, description) in family.into_iter().filter(|(other, _)| number(name, other).is_some()) {
         let part = part(name, &uuid, &description);
-        let docs = if part == Part::Next { docs_of(search, &other).await? } else { 0 };
-        numbered.insert(other, Numbered { part, docs });
+        let writes = if part == Part::Next { writes(search, &other).await? } else { 0 };
+        numbered.insert(other, Numbered { part, writes });
     }
     let settings = search.cluster_settings().await?;
     let wanted = [AUTO_CREATE, DISK_THRESHOLD, LOW_WATERMARK];
@@ -184,10 +184,10 @@ pub async fn observe(search: &Search, name: &str) -> Result<World, AdoptError> {
     })))
 }
 
-/// Documents of an index that may not be readable (yet).
-pub(super) async fn docs_of(search: &Search, index: &str) -> Result<u64, SearchError> {
-    match search.sizes(index).await {
-        Ok(sizes) => Ok(sizes.get(index).map_or(0, |(docs, _)| *docs)),
+/// How often an index was written to, whether searches see it yet or not; 0 as long as its shards do not answer.
+pub(super) async fn writes(search: &Search, index: &str) -> Result<u64, SearchError> {
+    match search.highest_seq_nos(index).await {
+        Ok(shards) => Ok(shards.into_values().filter_map(|highest| u64::try_from(highest + 1).ok()).sum()),
         Err(SearchError::NotFound { .. } | SearchError::Unexpected { .. } | SearchError::Red { .. }) => Ok(0),
         Err(error) => Err(error),
     }

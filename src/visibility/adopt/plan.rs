@@ -86,16 +86,25 @@ impl Adoption {
         let live = format!("index {index}");
         let mut changes = Vec::new();
         if self.leftovers.blocked {
-            changes.push(Change::new(Action::Update, &live, LEFT).field("index.blocks.write", Some("true".into()), "none"));
+            changes.push(Change::new(Action::Update, &live, LEFT).field(
+                "index.blocks.write",
+                Some("true".into()),
+                "none",
+            ));
         }
         let left = self.leftovers.indices.iter();
         changes.extend(left.map(|name| Change::new(Action::Delete, format!("index {name}"), LEFT).destructive()));
         changes.extend(self.template.as_ref().map(Step::change));
         let next = "empty, with the mapping of the live index";
         changes.push(Change::new(Action::Create, format!("index {}", self.write), next));
-        let size = format!("{}, {}", counted(usize::try_from(self.docs).unwrap_or(usize::MAX), "document", "documents"), human_bytes(self.bytes));
-        let block = Change::new(Action::Update, &live, format!("for {} at most; Temporal repeats its writes", self.deadline))
-            .field("index.blocks.write", None, "true");
+        let size = format!(
+            "{}, {}",
+            counted(usize::try_from(self.docs).unwrap_or(usize::MAX), "document", "documents"),
+            human_bytes(self.bytes)
+        );
+        let block =
+            Change::new(Action::Update, &live, format!("for {} at most; Temporal repeats its writes", self.deadline))
+                .field("index.blocks.write", None, "true");
         let read = format!("index {}", self.read);
         match self.way {
             Way::Clone => {
@@ -108,10 +117,11 @@ impl Adoption {
                 changes.push(block);
             }
         }
-        let reason = format!("one call: the index goes, the alias reads {} and writes to {}", self.read, self.write);
+        let reason =
+            format!("one call: the index goes, its name becomes the alias of {} and {}", self.read, self.write);
         changes.push(
             Change::new(Action::Run, format!("swap {index}"), reason)
-                .field("is", Some("index".into()), "alias")
+                .field("write index", Some(index.to_owned()), &self.write)
                 .destructive(),
         );
         changes

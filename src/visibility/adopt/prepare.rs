@@ -79,8 +79,7 @@ pub(super) async fn prepare(
         Way::Copy => Mark::Copy { of },
     };
     let read_mark = read_mark.alias(index);
-    let mut prepared =
-        Prepared { next_mark, read_mark, must_exist, position: Position::new(), copied: 0, compared: 0 };
+    let mut prepared = Prepared { next_mark, read_mark, must_exist, position: Position::new(), copied: 0, compared: 0 };
     if adoption.way == Way::Copy {
         if !adoption.resumes {
             search.create_index(&adoption.read, body(&live, &prepared.read_mark)).await?;

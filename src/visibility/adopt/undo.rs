@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tracing::warn;
 
 use super::marks::{Mark, number};
-use super::observe::{Part, adoptions, docs_of, part};
+use super::observe::{Part, adoptions, part, writes};
 use crate::clients::search::{IndexDescription, Search, SearchError};
 
 /// How often the world may change under the undoing before it gives up.
@@ -87,7 +87,7 @@ pub async fn undo(
         let mut acts = Acts::default();
         for (name, found) in family.iter().filter(|(name, _)| number(index, name).is_some()) {
             match part(index, &uuid, found) {
-                Part::Next if docs_of(search, name).await? > 0 => {
+                Part::Next if writes(search, name).await? > 0 => {
                     // Somebody wrote to it, so that it is nobody's to remove; without its mark it is of no use to a swap.
                     acts.disowned.extend(found.aliases.iter().map(|alias| (name.clone(), alias.clone())));
                 }

@@ -50,6 +50,10 @@ impl Engine {
 
     /// What curl gets: status and body.
     pub fn http(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        self.send(method, path, body.map(|body| body.to_string()))
+    }
+
+    fn send(&self, method: &str, path: &str, body: Option<String>) -> (u16, Value) {
         // Curl takes its options from stdin, so that no password is in its arguments.
         let mut config = format!("request = {method}\nsilent\nmax-time = 60\nwrite-out = \"\\n%{{http_code}}\"\n");
         config += &format!("url = {}\n", quoted(&format!("{}{path}", self.url.trim_end_matches('/'))));
@@ -60,8 +64,7 @@ impl Engine {
             config += &format!("cacert = {}\n", quoted(&ca.display().to_string()));
         }
         if let Some(body) = body {
-            config +=
-                &format!("header = \"content-type: application/json\"\ndata-binary = {}\n", quoted(&body.to_string()));
+            config += &format!("header = \"content-type: application/json\"\ndata-binary = {}\n", quoted(&body));
         }
         let mut curl = Command::new("curl")
             .args(["-K", "-"])
@@ -84,6 +87,16 @@ impl Engine {
         answer
     }
 
+    /// The mapping of one index, without a type name.
+    pub fn mapping(&self, index: &str) -> Value {
+        self.ok("GET", &self.typeless(&format!("/{index}/_mapping")), None)[index]["mappings"].clone()
+    }
+
+    /// Adds fields to the mapping of an index or of every index behind an alias.
+    pub fn put_mapping(&self, index: &str, mapping: Value) {
+        self.ok("PUT", &self.typeless(&format!("/{index}/_mapping")), Some(mapping));
+    }
+
     /// A path for a call whose body holds a mapping.
     fn typeless(&self, path: &str) -> String {
         if self.old { format!("{path}?include_type_name=false") } else { path.to_owned() }
@@ -91,7 +104,7 @@ impl Engine {
 }
 
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }
 
 /// An alias name of its own, with a template like Temporal's; all of it goes away with the value.
@@ -149,8 +162,7 @@ impl Scratch {
 
     /// Adds a search attribute through the alias, as Temporal does.
     pub fn add_search_attribute(&self, name: &str) {
-        let body = json!({"properties": {name: {"type": "keyword"}}});
-        self.engine.ok("PUT", &self.engine.typeless(&format!("/{}/_mapping", self.alias)), Some(body));
+        self.engine.put_mapping(&self.alias, json!({"properties": {name: {"type": "keyword"}}}));
     }
 
     /// Writes a document as Temporal does: full, with an external version, under `workflow~run`.
@@ -168,6 +180,23 @@ impl Scratch {
         }
         let query = format!("version={version}&version_type=external&refresh=true");
         self.engine.ok("PUT", &format!("/{target}/_doc/{workflow}~{workflow}-run?{query}"), Some(doc));
+    }
+
+    /// Writes documents (target, id, version, source) in bulks; every one of them must be taken.
+    pub fn bulk(&self, documents: impl IntoIterator<Item = (String, (String, u64, Value))>) {
+        let kind = if self.engine.old { Some("_doc") } else { None };
+        let lines = documents.into_iter().map(|(index, (id, version, source))| {
+            let mut head = json!({"_index": index, "_id": id, "version": version, "version_type": "external"});
+            if let Some(kind) = kind {
+                head["_type"] = kind.into();
+            }
+            format!("{}\n{source}\n", json!({ "index": head }))
+        });
+        // Curl takes no line of its options that is much longer than this.
+        for lines in lines.collect::<Vec<String>>().chunks(100) {
+            let (status, answer) = self.engine.send("POST", "/_bulk", Some(lines.concat()));
+            assert!(status == 200 && answer["errors"] == false, "{status} {answer}");
+        }
     }
 
     pub fn exists(&self, index: &str) -> bool {
