@@ -125,15 +125,15 @@ pub async fn watch(
     tokio::select! {
         line = lines.next_line() => match line {
             Ok(Some(line)) if line == DONE => return Ok(Watched::Released),
-            _ => warn!(index, "the process that blocked the writes is gone; lifting the block"),
+            _ => info!(index, "the adopting process is gone; undoing what it left"),
         },
-        () = tokio::time::sleep(left) => warn!(index, "writes have been blocked as long as they may be; lifting the block"),
+        () = tokio::time::sleep(left) => info!(index, "the adoption's deadline has passed; undoing what is left of it"),
     }
     let begun = std::time::Instant::now();
     loop {
         match attempt(search, index, &mark).await {
             Ok(undone) => {
-                info!(index, what = undone.told(), "the adoption was undone");
+                info!(index, what = undone.told(), "the guard's work is done");
                 return Ok(Watched::Undid(undone));
             }
             Err(error) if begun.elapsed() > PATIENCE => return Err(error),

@@ -56,6 +56,15 @@ pub enum Which<'a> {
     Marked(&'a str),
 }
 
+impl Which<'_> {
+    fn means(&self, alias: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Marked(mark) => *mark == alias,
+        }
+    }
+}
+
 /// Lifts the block and removes the clone and the next index. A copy stays, since a later adoption can go on with it,
 /// unless `copies` says that it goes too. A block without an adoption's mark stays, and so does every index that is
 /// not an adoption's.
@@ -77,10 +86,9 @@ pub async fn undo(
         attempt += 1;
         let mut family = search.describe_family(index).await?;
         let Some(live) = family.remove(index) else { return Ok(Undone::Adopted) };
-        let marks: Vec<String> = adoptions(index, &live).into_iter().map(|(alias, _)| alias).collect();
-        if let Which::Marked(mark) = which
-            && !marks.iter().any(|alias| alias == mark)
-        {
+        let marks = adoptions(index, &live).into_iter().map(|(alias, _)| alias);
+        let marks: Vec<String> = marks.filter(|alias| which.means(alias)).collect();
+        if marks.is_empty() && *which != Which::All {
             return Ok(Undone::Back { lifted: false, removed });
         }
         let uuid = live.setting("index.uuid").unwrap_or_default();
@@ -117,9 +125,9 @@ pub async fn undo(
     // A block without a mark is not an adoption's.
     let mut lifted = false;
     if !marks.is_empty() {
-        lifted = lift(search, index, &live, settle).await?;
+        lifted = lift(search, index, &live, &marks, settle).await?;
     }
-    unmark(search, index).await?;
+    unmark(search, index, which).await?;
     Ok(Undone::Back { lifted, removed })
 }
 
@@ -144,15 +152,26 @@ impl Acts {
     }
 }
 
-async fn lift(search: &Search, index: &str, live: &IndexDescription, settle: Duration) -> Result<bool, SearchError> {
+/// A block that comes back is lifted as long as one of the marks is there: without them it may be that of a later
+/// adoption.
+async fn lift(
+    search: &Search,
+    index: &str,
+    live: &IndexDescription,
+    marks: &[String],
+    settle: Duration,
+) -> Result<bool, SearchError> {
     let mut lifted = live.blocks("write");
     if lifted {
         search.lift_write_block(index).await?;
     }
     let end = std::time::Instant::now() + settle;
     loop {
-        let blocked = search.describe_family(index).await?.get(index).is_some_and(|live| live.blocks("write"));
-        if blocked {
+        let family = search.describe_family(index).await?;
+        let Some(now) = family.get(index).filter(|now| marks.iter().any(|mark| now.aliases.contains(mark))) else {
+            return Ok(lifted);
+        };
+        if now.blocks("write") {
             search.lift_write_block(index).await?;
             lifted = true;
         } else if std::time::Instant::now() >= end {
@@ -162,15 +181,16 @@ async fn lift(search: &Search, index: &str, live: &IndexDescription, settle: Dur
     }
 }
 
-/// Takes the marks of adoptions off the live index. One that is gone meanwhile is fine.
-async fn unmark(search: &Search, index: &str) -> Result<(), SearchError> {
+/// Takes the marks off the live index. One that is gone meanwhile is fine.
+async fn unmark(search: &Search, index: &str, which: &Which<'_>) -> Result<(), SearchError> {
     let family = search.describe_family(index).await?;
     let Some(live) = family.get(index) else { return Ok(()) };
-    let marks = adoptions(index, live);
+    let marks = adoptions(index, live).into_iter().map(|(alias, _)| alias);
+    let marks: Vec<String> = marks.filter(|alias| which.means(alias)).collect();
     if marks.is_empty() {
         return Ok(());
     }
-    let actions = marks.iter().map(|(alias, _)| json!({"remove": {"index": index, "alias": alias}}));
+    let actions = marks.iter().map(|alias| json!({"remove": {"index": index, "alias": alias}}));
     match search.update_aliases(actions.collect()).await {
         Err(SearchError::NotFound { .. }) => Ok(()),
         result => result,

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::support::postgres;
 use crate::support::search::{Engine, Scratch};
 use crate::support::site::{Said, Site, postgres_sections};
+use crate::support::stack;
 
 /// A live index as Temporal's tool makes it, and a sexton that is to adopt it.
 struct Ground {
@@ -118,7 +119,7 @@ fn site(scratch: &Scratch, ledger: &postgres::Scratch, url: &str) -> Site {
         let ca = scratch.engine.ca.as_ref().unwrap().display();
         search += &format!(", ca: '{ca}', basic: {{user: {user}, password: {{env: STACK_ES6_PASSWORD}}}}");
     }
-    let config = format!("{}search: {{{search}}}\n", postgres_sections(ledger, &ledger.name));
+    let config = format!("{}search: {{{search}}}\n", postgres_sections(ledger, stack().get("TEMPORAL_DATABASE")));
     let site = Site::new(&config).policy("visibility", &format!("index: {}\n", scratch.alias));
     site.run(&["ledger", "init"]).expect(0);
     site
