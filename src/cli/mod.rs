@@ -17,6 +17,7 @@ mod run;
 mod signals;
 mod status;
 mod telemetry;
+mod visibility;
 
 use std::path::PathBuf;
 
@@ -72,6 +73,8 @@ enum Verb {
     /// List, show, verify and restore backups
     #[command(subcommand)]
     Backup(backup::BackupVerb),
+    /// Show the visibility index: each of its indices, what is due next and why; bring a lost one back
+    Visibility(visibility::VisibilityArgs),
     /// List, plan and run staged migrations
     #[command(subcommand)]
     Migrate(migrate::MigrateVerb),
@@ -134,6 +137,7 @@ async fn dispatch(cli: &Cli) -> Result<Exit, failures::Shown> {
         Verb::Status(args) => status::status(site(global)?, args).await,
         Verb::Doctor(args) => doctor::doctor(site(global)?, args).await,
         Verb::Backup(verb) => backup::backup(site(global)?, verb, global).await,
+        Verb::Visibility(args) => visibility::visibility(site(global)?, args, global).await,
         Verb::Migrate(verb) => migrate::migrate(site(global)?, verb, global).await,
         Verb::Ledger(verb) => ledger::ledger(site(global)?, verb).await,
         Verb::Completions(args) => Ok(completions::completions(args)),

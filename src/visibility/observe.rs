@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::error::{Refusal, VisibilityError};
 use super::rollover::{self, DriverState};
-use crate::clients::search::{Alias, Engine, Health, IndexFacts, LifecycleState, Resolved, Search, SearchError};
+use crate::clients::search::{
+    Alias, AliasMember, Engine, Health, IndexFacts, LifecycleState, Resolved, Search, SearchError,
+};
 use crate::policy::visibility::VisibilityPolicy;
 
 /// What the policy's name stands for.
@@ -112,6 +114,21 @@ pub(super) async fn members(search: &Search, name: &str) -> Result<AliasState, V
     match search.resolve(name).await? {
         Resolved::Alias(alias) => Ok(members_of(search, &alias).await?),
         Resolved::Concrete => Err(Refusal::Concrete(name.to_owned()).into()),
+        Resolved::Missing => Err(Refusal::Missing(name.to_owned()).into()),
+    }
+}
+
+/// The same; a plain index counts as its own write index.
+///
+/// # Errors
+/// The same, but for a plain index.
+pub(super) async fn index_or_alias(search: &Search, name: &str) -> Result<AliasState, VisibilityError> {
+    match search.resolve(name).await? {
+        Resolved::Alias(alias) => Ok(members_of(search, &alias).await?),
+        Resolved::Concrete => {
+            let members = [(name.to_owned(), AliasMember { write: Some(true) })].into();
+            Ok(members_of(search, &Alias { name: name.to_owned(), members }).await?)
+        }
         Resolved::Missing => Err(Refusal::Missing(name.to_owned()).into()),
     }
 }

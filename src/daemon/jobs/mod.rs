@@ -2,12 +2,14 @@
 
 mod backup;
 mod migrate;
+mod rebuild;
 mod reconcile;
 mod retention;
 mod site;
 mod visibility;
 
 pub use migrate::MigrateJob;
+pub use rebuild::RebuildJob;
 pub use site::Site;
 
 use crate::failure::{Explain, Failure, Kind};
