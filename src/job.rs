@@ -17,6 +17,8 @@ pub enum JobName {
     Retention,
     /// The visibility index rolled and deleted as the policy says.
     Visibility,
+    /// The documents of the visibility index brought into agreement with Temporal's runs.
+    Reconcile,
     /// A backup of every database.
     Backup,
     /// The run-once migrations the configuration names.
@@ -25,7 +27,7 @@ pub enum JobName {
 
 impl JobName {
     /// In the order in which `once all` runs them: migrations after the backup.
-    pub const ALL: [Self; 4] = [Self::Retention, Self::Visibility, Self::Backup, Self::Migrate];
+    pub const ALL: [Self; 5] = [Self::Retention, Self::Visibility, Self::Reconcile, Self::Backup, Self::Migrate];
 
     /// The word used in configuration, on the command line, in the ledger.
     #[must_use]
@@ -33,6 +35,7 @@ impl JobName {
         match self {
             Self::Retention => "retention",
             Self::Visibility => "visibility",
+            Self::Reconcile => "reconcile",
             Self::Backup => "backup",
             Self::Migrate => "migrate",
         }
@@ -72,6 +75,11 @@ pub trait Job: Send + Sync {
 pub trait Planned: Send + Sync {
     /// The common form of the plan.
     fn plan(&self) -> Plan;
+
+    /// Called instead of [`Planned::apply`] when the plan is empty, for what a job keeps about itself in the ledger.
+    async fn unchanged(&self) -> Result<(), Failure> {
+        Ok(())
+    }
 
     /// Executes exactly this plan.
     ///

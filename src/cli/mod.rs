@@ -18,6 +18,7 @@ mod run;
 mod signals;
 mod status;
 mod telemetry;
+mod visibility;
 
 use std::path::PathBuf;
 
@@ -73,6 +74,8 @@ enum Verb {
     /// List, show, verify and restore backups
     #[command(subcommand)]
     Backup(backup::BackupVerb),
+    /// Show the visibility index: each of its indices, what is due next and why; bring a lost one back
+    Visibility(visibility::VisibilityArgs),
     /// List, plan and run staged migrations
     #[command(subcommand)]
     Migrate(migrate::MigrateVerb),
@@ -140,6 +143,7 @@ async fn dispatch(cli: &Cli) -> Result<Exit, failures::Shown> {
         Verb::Status(args) => status::status(site(global)?, args).await,
         Verb::Doctor(args) => doctor::doctor(site(global)?, args).await,
         Verb::Backup(verb) => backup::backup(site(global)?, verb, global).await,
+        Verb::Visibility(args) => visibility::visibility(site(global)?, args, global).await,
         Verb::Migrate(verb) => migrate::migrate(site(global)?, verb, global).await,
         Verb::Adopt(args) => adopt::adopt(site(global)?, args, global).await,
         Verb::AdoptGuard(args) => adopt::guard(site(global)?, args).await,

@@ -196,6 +196,7 @@ impl Runner {
             let empty = common.is_empty();
             let _ = made.set(common);
             if empty {
+                planned.unchanged().await?;
                 return Ok(Applied::done(false, "nothing to do", &serde_json::json!({})));
             }
             if ctx.is_cancelled() {

@@ -21,6 +21,50 @@ pub struct VisibilityPolicy {
     pub driver: DriverChoice,
     /// Who deletes.
     pub deletion: Deletion,
+    /// How the index is kept true.
+    pub reconcile: Reconcile,
+}
+
+/// How the documents are kept in agreement with Temporal's runs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reconcile {
+    /// What becomes of the documents of closed runs that Temporal has deleted.
+    pub ghosts: Ghosts,
+    /// What becomes of runs without a document.
+    pub missing: Missing,
+    /// At most so many documents are changed in one run.
+    pub max_changes: usize,
+    /// So many documents, and so many runs, are looked at in one run beside those that changed.
+    pub sweep: usize,
+}
+
+impl Default for Reconcile {
+    fn default() -> Self {
+        Self { ghosts: Ghosts::Delete, missing: Missing::Repair, max_changes: 100_000, sweep: 50_000 }
+    }
+}
+
+/// What becomes of a ghost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ghosts {
+    /// It is removed.
+    #[default]
+    Delete,
+    /// It stays until its index goes.
+    Keep,
+}
+
+/// What becomes of a run without a document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Missing {
+    /// Temporal is made to write it again.
+    #[default]
+    Repair,
+    /// It is reported.
+    Report,
 }
 
 /// When a new index is begun: as soon as one of the conditions is met.
@@ -204,6 +248,8 @@ impl VisibilityPolicy {
             ("rollover.max_size", max_size.is_some_and(|size| size.as_bytes() == 0)),
             ("rollover.max_docs", *max_docs == Some(0)),
             ("delete.after", self.delete.after.as_millis() == 0),
+            ("reconcile.max_changes", self.reconcile.max_changes == 0),
+            ("reconcile.sweep", self.reconcile.sweep == 0),
         ];
         if let Some((name, _)) = zeros.into_iter().find(|(_, zero)| *zero) {
             return Err(InvalidVisibility::Zero(name));

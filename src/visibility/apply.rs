@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::DriverKind;
 use super::error::VisibilityError;
-use super::observe::count_open;
+use super::reconcile::{self, Ground, ReconcileReport};
 use super::rollover::missing_fields;
 use super::step::{HeldBack, Step, VisibilityPlan};
 use crate::clients::search::{Resolved, RolloverConditions, Search};
@@ -33,6 +33,9 @@ pub struct VisibilityReport {
     /// Indices whose age began before this instant were old enough for deletion.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cutoff: Option<Timestamp>,
+    /// What was done to documents after a rollover and before a deletion.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reconciled: Option<ReconcileReport>,
     /// What the reader should know.
     pub notes: Vec<String>,
 }
@@ -61,13 +64,14 @@ pub struct Deleted {
     pub due: Timestamp,
 }
 
-/// Executes the plan's steps in order.
+/// Executes the plan's steps in order. After a rollover what is open is carried forward; an index is deleted only
+/// once every document left in it is of a run that Temporal no longer has.
 ///
 /// # Errors
 /// [`VisibilityError::Search`] when the engine refuses a step, [`VisibilityError::Stale`] when the write index is
 /// another one than planned, [`VisibilityError::Cancelled`] between two steps; within [`VisibilityError::Partly`] when
 /// something had been changed before.
-pub async fn apply(plan: &VisibilityPlan, search: &Search, ctx: &Context) -> Result<VisibilityReport, VisibilityError> {
+pub async fn apply(plan: &VisibilityPlan, ground: &Ground, ctx: &Context) -> Result<VisibilityReport, VisibilityError> {
     let mut report = VisibilityReport {
         driver: plan.driver,
         held_back: plan.held_back.clone(),
@@ -75,7 +79,7 @@ pub async fn apply(plan: &VisibilityPlan, search: &Search, ctx: &Context) -> Res
         cutoff: Some(plan.cutoff),
         ..VisibilityReport::default()
     };
-    let outcome = run(plan, search, ctx, &mut report).await;
+    let outcome = run(plan, ground, ctx, &mut report).await;
     report.changed = report.set.len() + usize::from(report.rolled.is_some()) + report.deleted.len();
     match outcome {
         Ok(()) => Ok(report),
@@ -86,7 +90,7 @@ pub async fn apply(plan: &VisibilityPlan, search: &Search, ctx: &Context) -> Res
 
 async fn run(
     plan: &VisibilityPlan,
-    search: &Search,
+    ground: &Ground,
     ctx: &Context,
     report: &mut VisibilityReport,
 ) -> Result<(), VisibilityError> {
@@ -95,13 +99,19 @@ async fn run(
         if ctx.is_cancelled() {
             return Err(VisibilityError::Cancelled { done, total: plan.steps.len() });
         }
-        execute(step, search, report).await?;
+        execute(step, ground, ctx, report).await?;
         ctx.progress.advance(1);
     }
     Ok(())
 }
 
-async fn execute(step: &Step, search: &Search, report: &mut VisibilityReport) -> Result<(), VisibilityError> {
+async fn execute(
+    step: &Step,
+    ground: &Ground,
+    ctx: &Context,
+    report: &mut VisibilityReport,
+) -> Result<(), VisibilityError> {
+    let search = &ground.search;
     match step {
         Step::PutLifecyclePolicy { name, policy, to, .. } => {
             search.put_lifecycle_policy(name, policy).await?;
@@ -128,12 +138,26 @@ async fn execute(step: &Step, search: &Search, report: &mut VisibilityReport) ->
                     // Noted before anything else can fail: what happened stands in the report.
                     report.rolled = Some(rolled);
                     carry_over(search, &to, &mapping).await?;
+                    let carried = reconcile::carry_forward(ground, alias, ctx).await?;
+                    report.reconciled.get_or_insert_default().add(carried);
                 }
                 None => report.notes.push(format!("{alias} is no longer due for a rollover")),
             }
         }
-        Step::DeleteIndex { alias, index, uuid, docs, bytes, due } => {
-            if let Some(held) = reason_to_stay(search, alias, index, uuid).await? {
+        Step::DeleteIndex { alias, index, uuid, docs, bytes, due, .. } => {
+            if let Some(held) = another_index(search, alias, index, uuid).await? {
+                report.held_back.push(held);
+                return Ok(());
+            }
+            let drained = reconcile::drain(ground, alias, index, ctx).await?;
+            if drained.report.changed() {
+                report.reconciled.get_or_insert_default().add(drained.report);
+            }
+            if let Some(reason) = drained.stays {
+                report.held_back.push(HeldBack { index: index.clone(), reason });
+                return Ok(());
+            }
+            if let Some(held) = reason_to_stay(search, alias, index, uuid, &drained.looked_at).await? {
                 report.held_back.push(held);
                 return Ok(());
             }
@@ -187,14 +211,14 @@ async fn carry_over(search: &Search, index: &str, mapping: &Value) -> Result<(),
     Ok(())
 }
 
-/// Looks once more at an index that is about to be deleted.
-async fn reason_to_stay(
+/// Why this is not the index the plan means to delete, or not one to delete any more.
+async fn another_index(
     search: &Search,
     alias: &str,
     index: &str,
     uuid: &str,
 ) -> Result<Option<HeldBack>, VisibilityError> {
-    let held = |reason: &str| Ok(Some(HeldBack { index: index.to_owned(), open: 0, reason: reason.to_owned() }));
+    let held = |reason: &str| Ok(Some(HeldBack { index: index.to_owned(), reason: reason.to_owned() }));
     let Resolved::Alias(found) = search.resolve(alias).await? else { return held("its alias is gone") };
     match found.members.get(index) {
         None => return held("it is no longer behind the alias"),
@@ -207,7 +231,21 @@ async fn reason_to_stay(
     if search.index_facts(index).await?.first().is_none_or(|facts| facts.uuid != uuid) {
         return held("it is another index of the same name");
     }
-    search.refresh(index).await?;
-    let open = count_open(search, index).await?;
-    Ok((open > 0).then(|| HeldBack::open(index, open)))
+    Ok(None)
+}
+
+/// Looks once more at an index that is about to be deleted: nothing may have been written since it was drained.
+async fn reason_to_stay(
+    search: &Search,
+    alias: &str,
+    index: &str,
+    uuid: &str,
+    looked_at: &[u64],
+) -> Result<Option<HeldBack>, VisibilityError> {
+    if let Some(held) = another_index(search, alias, index, uuid).await? {
+        return Ok(Some(held));
+    }
+    let reason = "it was written to while it was looked at".to_owned();
+    let same = search.checkpoints(index).await?.get(index).is_some_and(|next| next == looked_at);
+    Ok((!same).then(|| HeldBack { index: index.to_owned(), reason }))
 }

@@ -6,9 +6,9 @@ use jiff::Timestamp;
 
 use super::error::Refusal;
 use super::observe::{AliasState, IndexState, Observed};
-use super::rollover::{self, missing_fields, own_name};
+use super::rollover::{self, missing_fields};
+use super::sound::{ours, sound};
 use super::step::{HeldBack, Step, VisibilityPlan};
-use crate::clients::search::Health;
 use crate::policy::visibility::{CountedFrom, Deletion, VisibilityPolicy};
 use crate::units::Span;
 
@@ -46,6 +46,7 @@ pub fn decide(
         Observed::Alias(alias) => alias,
     };
     let write = sound(alias)?;
+    ours(alias, write)?;
     if let Some(retention) = longest_retention.filter(|retention| *retention > policy.shortest_life()) {
         return Err(Refusal::Retention { retention, life: policy.shortest_life() });
     }
@@ -64,13 +65,6 @@ pub fn decide(
         Deletion::Engine => by_engine(&mut plan, alias, policy, longest_retention),
     }
     Ok(plan)
-}
-
-/// Whether a rollover of this alias gives the next index a name that Temporal's template matches too.
-pub(super) fn rolls_by_name(alias: &str, index: &str) -> bool {
-    let Some(rest) = index.strip_prefix(alias).and_then(|rest| rest.strip_prefix('-')) else { return false };
-    let number = rest.rsplit('-').next().unwrap_or_default();
-    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// When the index may go, by age alone; `None` for the write index and where the rollover's instant is not known.
@@ -93,31 +87,6 @@ fn before(instant: Timestamp, span: Span) -> Timestamp {
     instant.checked_sub(Duration::from(span)).unwrap_or(Timestamp::MIN)
 }
 
-/// The write index of an alias that can be worked with.
-fn sound(alias: &AliasState) -> Result<&IndexState, Refusal> {
-    let name = || alias.name.clone();
-    if let Some(index) = alias.indices.iter().find(|index| index.closed) {
-        return Err(Refusal::Closed { alias: name(), index: index.name.clone() });
-    }
-    if let Some(index) = alias.indices.iter().find(|index| index.health == Some(Health::Red)) {
-        return Err(Refusal::Red { alias: name(), index: index.name.clone() });
-    }
-    let Some(write) = alias.write_index() else {
-        let write = alias.indices.iter().filter(|index| index.write).map(|index| index.name.clone());
-        return Err(Refusal::WriteIndices { alias: name(), write: write.collect() });
-    };
-    if !rolls_by_name(&alias.name, &write.name) {
-        return Err(Refusal::Name { alias: name(), index: write.name.clone() });
-    }
-    let own = own_name(&alias.name);
-    let foreign = |index: &&IndexState| index.policy.as_ref().is_some_and(|policy| *policy != own);
-    if let Some(index) = alias.indices.iter().find(foreign) {
-        let policy = index.policy.clone().unwrap_or_default();
-        return Err(Refusal::ForeignPolicy { index: index.name.clone(), policy });
-    }
-    Ok(write)
-}
-
 /// Search attributes that the write index lacks though the index before it has them: ILM rolled between the attribute's
 /// creation and the template's update.
 fn lost_fields(alias: &AliasState, write: &IndexState) -> Option<Step> {
@@ -137,14 +106,12 @@ fn gated(
     for index in alias.indices.iter().filter(|index| !index.write) {
         let Some(due) = due(index, policy).filter(|due| *due <= now) else { continue };
         let Some(documents) = index.documents else { continue };
-        if documents.open > 0 {
-            plan.held_back.push(HeldBack::open(&index.name, documents.open));
-        } else if longest_retention.is_none() {
+        if longest_retention.is_none() {
             let reason = "the namespaces' retentions are not known".to_owned();
-            plan.held_back.push(HeldBack { index: index.name.clone(), open: 0, reason });
+            plan.held_back.push(HeldBack { index: index.name.clone(), reason });
         } else if deletions == DELETIONS_PER_RUN {
             let reason = format!("{DELETIONS_PER_RUN} deletions in one run are enough");
-            plan.held_back.push(HeldBack { index: index.name.clone(), open: 0, reason });
+            plan.held_back.push(HeldBack { index: index.name.clone(), reason });
         } else {
             deletions += 1;
             plan.steps.push(Step::DeleteIndex {
@@ -152,6 +119,7 @@ fn gated(
                 index: index.name.clone(),
                 uuid: index.uuid.clone(),
                 docs: documents.count,
+                open: documents.open,
                 bytes: documents.bytes,
                 due,
             });

@@ -1,8 +1,12 @@
 //! What stops the visibility job.
 
 use super::apply::VisibilityReport;
+use super::rebuild::RebuildReport;
+use super::reconcile::ReconcileReport;
+use crate::clients::postgres::PostgresError;
 use crate::clients::search::SearchError;
-use crate::failure::{Explain, Kind};
+use crate::clients::temporal::TemporalError;
+use crate::failure::{Explain, Failure, Kind};
 use crate::units::Span;
 
 /// A failed or refused run.
@@ -11,6 +15,12 @@ pub enum VisibilityError {
     /// The engine could not be asked or told.
     #[error(transparent)]
     Search(#[from] SearchError),
+    /// Temporal's tables could not be read.
+    #[error("{0}")]
+    Persistence(Failure),
+    /// Temporal could not be asked or told.
+    #[error(transparent)]
+    Temporal(#[from] TemporalError),
     /// Acting would be wrong.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -18,12 +28,42 @@ pub enum VisibilityError {
     #[error("the plan no longer fits: {0}")]
     Stale(String),
     /// The run was asked to stop between two steps.
-    #[error("stopped after {done} of {total} steps")]
+    #[error("stopped{}", if *total == 0 { String::new() } else { format!(" after {done} of {total} steps") })]
     Cancelled {
         /// Steps done.
         done: usize,
         /// Steps planned.
         total: usize,
+    },
+    /// The engine refused writes of single documents.
+    #[error("the engine refused to write {count} documents: {reason}")]
+    Documents {
+        /// How many.
+        count: u64,
+        /// The first reason.
+        reason: String,
+    },
+    /// A reconcile ended early.
+    #[error("{cause}{}", if report.changed() { format!(" ({})", report.summary()) } else { String::new() })]
+    Unfinished {
+        /// Why it ended.
+        cause: Box<VisibilityError>,
+        /// What it did until then.
+        report: Box<ReconcileReport>,
+    },
+    /// A rebuild ended early.
+    #[error("{cause}{}", if report.changed() { format!(" ({})", report.summary()) } else { String::new() })]
+    Rebuild {
+        /// Why it ended.
+        cause: Box<VisibilityError>,
+        /// What it did until then.
+        report: Box<RebuildReport>,
+    },
+    /// Temporal was asked to write documents, and they do not appear.
+    #[error("{count} documents have not been written by Temporal")]
+    StillMissing {
+        /// How many.
+        count: u64,
     },
     /// A run ended early after it had changed something.
     #[error("{cause}, after {} changes", report.changed)]
@@ -46,24 +86,63 @@ impl VisibilityError {
     }
 }
 
+impl VisibilityError {
+    /// What a rebuild did before it ended early.
+    #[must_use]
+    pub fn rebuilt(&self) -> Option<&RebuildReport> {
+        match self {
+            Self::Rebuild { report, .. } => Some(report),
+            _ => None,
+        }
+    }
+
+    /// What a reconcile did before it ended early.
+    #[must_use]
+    pub fn reconciled(&self) -> Option<&ReconcileReport> {
+        match self {
+            Self::Unfinished { report, .. } => Some(report),
+            _ => None,
+        }
+    }
+}
+
+impl From<PostgresError> for VisibilityError {
+    fn from(error: PostgresError) -> Self {
+        Self::Persistence(error.into())
+    }
+}
+
 impl Explain for VisibilityError {
     fn kind(&self) -> Kind {
         match self {
             Self::Search(error) => error.kind(),
+            Self::Persistence(failure) => failure.kind,
+            Self::Temporal(error) => error.kind(),
             Self::Refused(_) => Kind::Refused,
             Self::Stale(_) => Kind::Stale,
             Self::Cancelled { .. } => Kind::Cancelled,
-            Self::Partly { cause, .. } => cause.kind(),
+            Self::Documents { .. } => Kind::Failed,
+            Self::StillMissing { .. } => Kind::VerificationFailed,
+            Self::Partly { cause, .. } | Self::Unfinished { cause, .. } | Self::Rebuild { cause, .. } => cause.kind(),
         }
     }
 
     fn hint(&self) -> Option<String> {
         match self {
             Self::Search(error) => error.hint(),
+            Self::Persistence(failure) => failure.hint.clone(),
+            Self::Temporal(error) => error.hint(),
             Self::Refused(refusal) => Some(refusal.hint()),
             Self::Stale(_) => Some("run again: a new plan is made".into()),
             Self::Cancelled { .. } => Some("run again: what was done is not done twice".into()),
-            Self::Partly { cause, .. } => cause.hint(),
+            Self::Documents { .. } => {
+                Some("look at the reason; a mapping that does not fit is put right in the write index".into())
+            }
+            Self::StillMissing { .. } => Some(
+                "look at the server's log and its visibility queue (`tdbg dlq`), then run it again: what is there stays"
+                    .into(),
+            ),
+            Self::Partly { cause, .. } | Self::Unfinished { cause, .. } | Self::Rebuild { cause, .. } => cause.hint(),
         }
     }
 }
@@ -74,6 +153,9 @@ pub enum Refusal {
     /// Neither an alias nor an index.
     #[error("there is no index or alias `{0}`")]
     Missing(String),
+    /// An index of that name, where an alias is needed.
+    #[error("`{0}` is a plain index, not an alias")]
+    Concrete(String),
     /// Shards of an index are missing, so that every list fails or lies.
     #[error("index `{index}` behind `{alias}` is red")]
     Red {
@@ -87,6 +169,20 @@ pub enum Refusal {
     Closed {
         /// The alias.
         alias: String,
+        /// The index.
+        index: String,
+    },
+    /// Documents can be neither removed from it nor written to it.
+    #[error("index `{index}` takes no writes: its block `{blocks}` is set")]
+    ReadOnly {
+        /// The index.
+        index: String,
+        /// The blocks set on it.
+        blocks: String,
+    },
+    /// The engine has stopped all writes to it because a disk is full.
+    #[error("index `{index}` takes no writes: a disk is fuller than the engine's flood-stage watermark")]
+    Watermark {
         /// The index.
         index: String,
     },
@@ -134,6 +230,47 @@ pub enum Refusal {
         /// Product and version.
         engine: String,
     },
+    /// Only Temporal can write a document again.
+    #[error("a lost document is written again by Temporal, and there is no connection to it")]
+    NoTemporal,
+    /// The index to be made exists, outside the alias.
+    #[error("there is an index `{index}`, but nothing named `{alias}`")]
+    Occupied {
+        /// The alias.
+        alias: String,
+        /// The index.
+        index: String,
+    },
+    /// An index of this name would not get Temporal's fields.
+    #[error("no index template gives an index `{0}` the fields Temporal needs")]
+    NoTemplate(String),
+    /// A standby may lack a run that its primary has, so that its document would be taken for a ghost.
+    #[error("the database `{database}` is on a standby, which may lack runs that Temporal has")]
+    Standby {
+        /// The database.
+        database: String,
+    },
+    /// The database is older than the index: it was restored, or is another cluster's.
+    #[error(
+        "the database is behind the index: document `{id}` of `{index}` was written with a task id that shard \
+         {shard} has not handed out"
+    )]
+    Behind {
+        /// The index.
+        index: String,
+        /// The document.
+        id: String,
+        /// The history shard.
+        shard: i32,
+    },
+    /// None of the namespaces in the index is in the database.
+    #[error("`{index}` holds documents of no namespace that the database `{database}` knows")]
+    Strangers {
+        /// The alias.
+        index: String,
+        /// The database.
+        database: String,
+    },
     /// Closed workflows would vanish from lists before their namespace's retention ends.
     #[error("a namespace keeps closed workflows for {retention}, but their documents may be deleted after {life}")]
     Retention {
@@ -154,8 +291,20 @@ impl Refusal {
     pub fn hint(&self) -> String {
         match self {
             Self::Missing(_) => "set up Temporal's index first (temporal-elasticsearch-tool), or correct `index`".into(),
+            Self::Concrete(_) => "turn it into an alias with `sexton adopt`".into(),
             Self::Red { index, .. } => format!("find the missing shards with `GET _cluster/allocation/explain` for {index}"),
             Self::Closed { index, .. } => format!("open it (`POST {index}/_open`) or take it out of the alias"),
+            Self::ReadOnly { index, blocks } => {
+                let first = blocks.split(',').next().unwrap_or_default();
+                format!(
+                    "take the block off (`PUT {index}/_settings` with `{{\"index.blocks.{first}\": null}}`): \
+                     stale documents are removed from old indices too"
+                )
+            }
+            Self::Watermark { index } => format!(
+                "free disk space; the engine then lifts the block by itself, or old ones after `PUT {index}/_settings` \
+                 with `{{\"index.blocks.read_only_allow_delete\": null}}`"
+            ),
             Self::WriteIndices { .. } => {
                 "say `is_write_index` for each member with one `POST _aliases` call: true for the newest, false for the rest"
                     .into()
@@ -169,6 +318,19 @@ impl Refusal {
             }
             Self::NoLifecycle { .. } => "use `driver: auto` or `driver: daemon`".into(),
             Self::NoEngineDeletion { .. } => "use `deletion: gated`".into(),
+            Self::NoTemporal => "set `temporal:` in the configuration, and see whether the frontend answers".into(),
+            Self::Occupied { alias, index } => format!(
+                "put it behind the alias if it is the right one (`POST _aliases`: add {index} to {alias} with \
+                 `is_write_index: true`), or delete it"
+            ),
+            Self::NoTemplate(_) => "run `temporal-elasticsearch-tool setup-schema` first".into(),
+            Self::Standby { .. } => "name the primary under `postgres:`".into(),
+            Self::Behind { .. } => {
+                "check that `postgres.databases.main` is the database of the cluster that writes this index; after a \
+                 restore of the database, drop the indices and run `sexton visibility rebuild`"
+                    .into()
+            }
+            Self::Strangers { .. } => "check `postgres.databases.main` and `index`: they belong to different clusters".into(),
             Self::Retention { .. } => "shorten the namespace's retention or lengthen `delete.after`".into(),
         }
     }

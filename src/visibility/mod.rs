@@ -3,17 +3,22 @@
 //! [`plan()`] observes the alias and decides; the decision is a pure function in `decide`. [`apply()`] executes the
 //! steps and looks again right before it deletes. Who rolls is behind one trait, [`rollover::Driver`].
 //!
-//! A workflow that is open across a rollover and closes afterwards has two documents, `Running` in the old index and
-//! closed in the new one. Nothing here removes the old one yet; such an index is never deleted, since the stale
-//! document counts as open.
+//! A rollover alone would make Temporal lie: it writes to the newest index only, and reads all of them. [`reconcile`]
+//! keeps the documents in agreement with Temporal's runs, [`rebuild`] brings a lost index back, and [`explain()`] says
+//! what there is.
 
 pub mod adopt;
 mod apply;
 pub mod copy;
 mod decide;
 mod error;
+mod explain;
 mod observe;
+pub mod rebuild;
+pub mod reconcile;
 pub mod rollover;
+mod sound;
+pub mod sql;
 mod step;
 
 use serde::Serialize;
@@ -21,6 +26,7 @@ use serde::Serialize;
 pub use apply::{Deleted, Rolled, VisibilityReport, apply};
 pub use decide::{DELETIONS_PER_RUN, decide};
 pub use error::{Refusal, VisibilityError};
+pub use explain::{Agreement, Event, Explanation, Line, explain};
 pub use observe::{AliasState, Documents, IndexState, Observed, observe};
 pub use step::{HeldBack, Step, VisibilityPlan};
 

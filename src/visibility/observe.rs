@@ -6,9 +6,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::error::VisibilityError;
+use super::error::{Refusal, VisibilityError};
 use super::rollover::{self, DriverState};
-use crate::clients::search::{Alias, Engine, Health, IndexFacts, LifecycleState, Resolved, Search, SearchError};
+use crate::clients::search::{
+    Alias, AliasMember, Engine, Health, IndexFacts, LifecycleState, Resolved, Search, SearchError,
+};
 use crate::policy::visibility::VisibilityPolicy;
 
 /// What the policy's name stands for.
@@ -62,6 +64,8 @@ pub struct IndexState {
     pub rollover_alias: Option<String>,
     /// Where and why ILM is stuck.
     pub stuck: Option<String>,
+    /// The blocks set on it that keep documents from being written or removed.
+    pub blocks: Vec<String>,
     /// Its mapping.
     #[serde(skip)]
     pub mapping: Value,
@@ -89,24 +93,56 @@ pub async fn observe(search: &Search, policy: &VisibilityPolicy) -> Result<Obser
         Resolved::Concrete => return Ok(Observed::Concrete),
         Resolved::Alias(alias) => alias,
     };
-    let facts = search.index_facts(name).await?;
-    let health = search.health(name).await?;
-    let has_lifecycle = search.has_lifecycle().await?;
-    let lifecycle = if has_lifecycle { search.lifecycle_states(name).await? } else { BTreeMap::new() };
-    let managed = if has_lifecycle { BTreeMap::new() } else { search.state_management(name).await? };
-    let mut indices = indices(&alias, facts, &health, &lifecycle, &managed);
-    let readable = indices.iter().all(|index| !index.closed && index.health != Some(Health::Red));
+    let mut state = members_of(search, &alias).await?;
+    let readable = state.indices.iter().all(|index| !index.closed && index.health != Some(Health::Red));
     if readable {
-        read_documents(search, name, &mut indices).await?;
+        read_documents(search, name, &mut state.indices).await?;
     }
-    let engine = search.engine().clone();
-    let mut state = AliasState { name: name.to_owned(), engine, has_lifecycle, indices, driver: None };
     // Without one write index there is nothing a driver could ask about.
     if readable && state.write_index().is_some() {
         let driver = rollover::choose(policy, state.has_lifecycle);
         state.driver = Some(driver.observe(search, policy, &state).await?);
     }
     Ok(Observed::Alias(Box::new(state)))
+}
+
+/// The alias and its indices, without what is in them.
+///
+/// # Errors
+/// Any [`SearchError`]; [`VisibilityError::Refused`] when the name is no alias.
+pub(super) async fn members(search: &Search, name: &str) -> Result<AliasState, VisibilityError> {
+    match search.resolve(name).await? {
+        Resolved::Alias(alias) => Ok(members_of(search, &alias).await?),
+        Resolved::Concrete => Err(Refusal::Concrete(name.to_owned()).into()),
+        Resolved::Missing => Err(Refusal::Missing(name.to_owned()).into()),
+    }
+}
+
+/// The same; a plain index counts as its own write index.
+///
+/// # Errors
+/// The same, but for a plain index.
+pub(super) async fn index_or_alias(search: &Search, name: &str) -> Result<AliasState, VisibilityError> {
+    match search.resolve(name).await? {
+        Resolved::Alias(alias) => Ok(members_of(search, &alias).await?),
+        Resolved::Concrete => {
+            let members = [(name.to_owned(), AliasMember { write: Some(true) })].into();
+            Ok(members_of(search, &Alias { name: name.to_owned(), members }).await?)
+        }
+        Resolved::Missing => Err(Refusal::Missing(name.to_owned()).into()),
+    }
+}
+
+async fn members_of(search: &Search, alias: &Alias) -> Result<AliasState, SearchError> {
+    let name = alias.name.as_str();
+    let facts = search.index_facts(name).await?;
+    let health = search.health(name).await?;
+    let has_lifecycle = search.has_lifecycle().await?;
+    let lifecycle = if has_lifecycle { search.lifecycle_states(name).await? } else { BTreeMap::new() };
+    let managed = if has_lifecycle { BTreeMap::new() } else { search.state_management(name).await? };
+    let indices = indices(alias, facts, &health, &lifecycle, &managed);
+    let engine = search.engine().clone();
+    Ok(AliasState { name: name.to_owned(), engine, has_lifecycle, indices, driver: None })
 }
 
 impl AliasState {
@@ -159,6 +195,7 @@ fn indices(
             policy: managed.get(&fact.name).cloned().or(fact.lifecycle),
             rollover_alias: fact.rollover_alias,
             stuck: state.and_then(|state| state.failure.clone()),
+            blocks: fact.blocks,
             mapping: Value::Null,
             uuid: fact.uuid,
             name: fact.name,

@@ -101,6 +101,8 @@ pub enum Step {
         uuid: String,
         /// Its documents.
         docs: u64,
+        /// Those of open runs; they are carried forward first, like all whose run Temporal still has.
+        open: u64,
         /// Its bytes.
         bytes: u64,
         /// Since when it was due.
@@ -113,16 +115,8 @@ pub enum Step {
 pub struct HeldBack {
     /// The index.
     pub index: String,
-    /// Documents without a close time in it.
-    pub open: u64,
     /// Why it stays.
     pub reason: String,
-}
-
-impl HeldBack {
-    pub(super) fn open(index: &str, open: u64) -> Self {
-        Self { index: index.to_owned(), open, reason: format!("{open} open") }
-    }
 }
 
 impl VisibilityPlan {
@@ -172,8 +166,9 @@ impl Step {
                 Change::new(Action::Run, format!("rollover {alias}"), format!("policy visibility: {}", met.join(" ")))
                     .field("write index", Some(from.clone()), to)
             }
-            Self::DeleteIndex { index, docs, bytes, due, .. } => {
-                let reason = format!("due since {due}; {docs} documents, {}, none open", human_bytes(*bytes));
+            Self::DeleteIndex { index, docs, open, bytes, due, .. } => {
+                let first = if *open > 0 { format!("{open} open, carried forward first") } else { "none open".into() };
+                let reason = format!("due since {due}; {docs} documents, {}, {first}", human_bytes(*bytes));
                 Change::new(Action::Delete, format!("index {index}"), reason).destructive()
             }
         }

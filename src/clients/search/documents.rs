@@ -4,7 +4,8 @@
 //! number is not higher than the document's, without an error; so nothing here ever raises a version: a copy is
 //! written with the version it has, and a removal leaves a tombstone of the version it removed.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::{BufMut, BytesMut};
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,7 @@ pub struct Hit {
     pub version: u64,
     /// Its place in the order of its shard's writes; each shard counts by itself.
     pub seq_no: u64,
-    /// The first value of each field asked for; fields without a value are not in it.
+    /// The top-level fields asked for, as they are in the document; fields without a value are not in it.
     pub fields: BTreeMap<String, Value>,
     /// The document, when it was asked for.
     pub source: Option<Box<RawValue>>,
@@ -48,7 +49,7 @@ pub struct Scan<'a> {
     pub below: Option<u64>,
     /// At most so many documents; at most [`PAGE`].
     pub size: usize,
-    /// Fields to give with each, read from their doc values (keywords, dates, numbers).
+    /// Top-level fields to give with each, whether the mapping knows them or not.
     pub fields: &'a [&'a str],
     /// Whether to give the documents themselves.
     pub source: bool,
@@ -136,8 +137,6 @@ struct Found {
     seq_no: Option<u64>,
     #[serde(rename = "_source")]
     source: Option<Box<RawValue>>,
-    #[serde(default)]
-    fields: BTreeMap<String, Vec<Value>>,
     /// False in the answer to a get that finds nothing.
     found: Option<bool>,
 }
@@ -181,11 +180,10 @@ impl Search {
             "sort": [{"_seq_no": "asc"}],
             "version": true,
             "seq_no_primary_term": true,
-            "_source": scan.source,
-            "docvalue_fields": self.doc_values(scan.fields),
+            "_source": wanted(scan.fields, scan.source),
         });
         let call = Call::post(format!("/{}/_search", segment(index)), Some(body)).repeatable();
-        self.hits(call.query("preference", format!("_shards:{}", scan.shard))).await
+        self.hits(call.query("preference", format!("_shards:{}", scan.shard)), scan.fields, scan.source).await
     }
 
     /// Where documents of these ids are, of those that searches see. Each index may hold one of each id: ids times
@@ -210,10 +208,9 @@ impl Search {
             "sort": ["_doc"],
             "version": true,
             "seq_no_primary_term": true,
-            "_source": source,
-            "docvalue_fields": self.doc_values(fields),
+            "_source": wanted(fields, source),
         });
-        self.hits(Call::post(format!("/{path}/_search"), Some(body)).repeatable()).await
+        self.hits(Call::post(format!("/{path}/_search"), Some(body)).repeatable(), fields, source).await
     }
 
     /// The documents of these ids in one index as they are now, whether searches see them yet or not. Those that are
@@ -238,7 +235,7 @@ impl Search {
         let call = Call::post("/_mget", Some(json!({ "docs": docs }))).repeatable();
         let what = call.to_string();
         let answer: Docs = self.call_as(call).await?;
-        answer.docs.into_iter().filter(|doc| doc.found == Some(true)).map(|doc| hit(doc, &what)).collect()
+        answer.docs.into_iter().filter(|doc| doc.found == Some(true)).map(|doc| hit(doc, &[], source, &what)).collect()
     }
 
     /// Makes the writes of one bulk, each by itself: one that is refused does not keep the others from happening.
@@ -308,24 +305,20 @@ impl Search {
         Ok(checkpoints.collect())
     }
 
-    async fn hits(&self, call: Call) -> Result<Vec<Hit>, SearchError> {
+    async fn hits(&self, call: Call, fields: &[&str], source: bool) -> Result<Vec<Hit>, SearchError> {
         let what = call.to_string();
         let answer: Answer = self.call_as(call).await?;
         if answer.shards.failed > 0 || answer.timed_out {
             let reason = format!("a shard did not answer `{what}`");
             return Err(SearchError::Red { address: self.address().to_owned(), reason });
         }
-        answer.hits.hits.into_iter().map(|found| hit(found, &what)).collect()
+        answer.hits.hits.into_iter().map(|found| hit(found, fields, source, &what)).collect()
     }
+}
 
-    /// Elasticsearch 6 writes dates in doc values as numbers unless it is told to use the mapping's format.
-    fn doc_values(&self, fields: &[&str]) -> Vec<Value> {
-        let format = |field: &&str| match self.engine().has_types() {
-            true => json!({"field": field, "format": "use_field_mapping"}),
-            false => json!({ "field": field }),
-        };
-        fields.iter().map(format).collect()
-    }
+/// What `_source` takes: Temporal's `VisibilityTaskKey` is in no mapping, so that it has no doc values.
+fn wanted(fields: &[&str], source: bool) -> Value {
+    if source || fields.is_empty() { json!(source) } else { json!(fields) }
 }
 
 impl Bulk {
@@ -384,14 +377,23 @@ struct Head<'a> {
     version_type: &'static str,
 }
 
-fn hit(found: Found, call: &str) -> Result<Hit, SearchError> {
+fn hit(found: Found, fields: &[&str], source: bool, call: &str) -> Result<Hit, SearchError> {
     let missing = |what: &str| SearchError::Malformed { call: call.to_owned(), cause: format!("a hit without {what}") };
-    let first = found.fields.into_iter().filter_map(|(name, values)| Some((name, values.into_iter().next()?)));
+    let mut wanted = BTreeMap::new();
+    if let Some(document) = found.source.as_ref().filter(|_| !fields.is_empty()) {
+        // Only what was asked for is read; the rest is skipped over.
+        let all: HashMap<Cow<'_, str>, &RawValue> =
+            serde_json::from_str(document.get()).map_err(|_| missing("an object in _source"))?;
+        for name in fields {
+            let value = all.get(*name).and_then(|value| serde_json::from_str::<Value>(value.get()).ok());
+            wanted.extend(value.filter(|value| !value.is_null()).map(|value| ((*name).to_owned(), value)));
+        }
+    }
     Ok(Hit {
         version: found.version.ok_or_else(|| missing("_version"))?,
         seq_no: found.seq_no.ok_or_else(|| missing("_seq_no"))?,
-        fields: first.collect(),
-        source: found.source,
+        fields: wanted,
+        source: found.source.filter(|_| source),
         index: found.index,
         id: found.id,
     })

@@ -66,6 +66,8 @@ pub struct IndexFacts {
     pub lifecycle: Option<String>,
     /// The alias ILM rolls it under.
     pub rollover_alias: Option<String>,
+    /// The blocks that are set on it: `write`, `read_only`, `read_only_allow_delete`, `metadata`, `read`.
+    pub blocks: Vec<String>,
 }
 
 /// Conditions of a rollover; any one suffices.
@@ -146,6 +148,10 @@ impl Search {
                 rolled,
                 lifecycle: text("/lifecycle/name"),
                 rollover_alias: text("/lifecycle/rollover_alias"),
+                blocks: entries(&settings["blocks"])
+                    .filter(|(_, set)| **set == "true" || **set == true)
+                    .map(|(name, _)| name.clone())
+                    .collect(),
             });
         }
         facts.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
@@ -199,6 +205,18 @@ impl Search {
             });
         }
         body["count"].as_u64().ok_or_else(|| SearchError::Malformed { call: what, cause: "no count".into() })
+    }
+
+    /// How many documents behind the name have each value of a keyword field; at most `size` values, the most
+    /// frequent ones.
+    ///
+    /// # Errors
+    /// Any [`SearchError`].
+    pub async fn terms(&self, name: &str, field: &str, size: usize) -> Result<BTreeMap<String, u64>, SearchError> {
+        let body = json!({"size": 0, "aggs": {"by": {"terms": {"field": field, "size": size}}}});
+        let answer = self.call(Call::post(format!("/{}/_search", segment(name)), Some(body)).repeatable()).await?;
+        let buckets = answer["aggregations"]["by"]["buckets"].as_array().into_iter().flatten();
+        Ok(buckets.filter_map(|b| Some((b["key"].as_str()?.to_owned(), b["doc_count"].as_u64()?))).collect())
     }
 
     /// Makes every acknowledged write visible to searches.

@@ -131,16 +131,16 @@ impl Search {
             Err(SearchError::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let Some(entry) = body.get(name) else { return Ok(None) };
-        let patterns = entry["index_patterns"].as_array().into_iter().flatten();
-        let settings = entries(&entry["settings"])
-            .map(|(key, value)| (key.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
-        Ok(Some(Template {
-            order: entry["order"].as_i64().unwrap_or(0),
-            index_patterns: patterns.filter_map(Value::as_str).map(str::to_owned).collect(),
-            settings: settings.collect(),
-            mappings: entry["mappings"].clone(),
-        }))
+        Ok(body.get(name).map(read_template))
+    }
+
+    /// The names and mappings of the legacy templates, by their patterns; composable templates are not among them.
+    ///
+    /// # Errors
+    /// Any [`SearchError`].
+    pub async fn templates(&self) -> Result<Vec<(String, Template)>, SearchError> {
+        let body = self.call(self.typeless(Call::get("/_template").query("flat_settings", "true"))).await?;
+        Ok(entries(&body).map(|(name, entry)| (name.clone(), read_template(entry))).collect())
     }
 
     /// Creates or replaces a legacy template.
@@ -150,5 +150,58 @@ impl Search {
     pub async fn put_template(&self, name: &str, template: &Template) -> Result<(), SearchError> {
         let call = Call::put(format!("/_template/{}", segment(name)), json!(template));
         self.call(self.typeless(call)).await.map(drop)
+    }
+}
+
+fn read_template(entry: &Value) -> Template {
+    let patterns = entry["index_patterns"].as_array().into_iter().flatten();
+    let settings = entries(&entry["settings"])
+        .map(|(key, value)| (key.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+    Template {
+        order: entry["order"].as_i64().unwrap_or(0),
+        index_patterns: patterns.filter_map(Value::as_str).map(str::to_owned).collect(),
+        settings: settings.collect(),
+        mappings: entry["mappings"].clone(),
+    }
+}
+
+impl Template {
+    /// Whether an index of this name gets the template: patterns know `*` alone.
+    #[must_use]
+    pub fn applies_to(&self, index: &str) -> bool {
+        self.index_patterns.iter().any(|pattern| matches(pattern, index))
+    }
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, between)) = parts.split_last() else { return rest.is_empty() };
+    let mut rest = rest;
+    for part in between {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.len() >= last.len() && rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_the_engines_do() {
+        let check =
+            |pattern: &str, name: &str, expect: bool| assert_eq!(matches(pattern, name), expect, "{pattern} {name}");
+        check("temporal_visibility_v1*", "temporal_visibility_v1-000001", true);
+        check("temporal_visibility_v1*", "temporal_visibility_v1", true);
+        check("temporal_visibility_v1*", "temporal_visibility_v", false);
+        check("a", "a", true);
+        check("a", "ab", false);
+        check("*b*d", "abcd", true);
+        check("*b*d", "abc", false);
+        check("ab*ba", "aba", false);
+        check("*", "anything", true);
     }
 }

@@ -1,11 +1,10 @@
 use async_trait::async_trait;
 
 use super::visibility::longest_retention;
-use super::{Site, no_connection, no_policy};
-use crate::clients::persistence::Persistence;
+use super::{Site, no_policy};
 use crate::clients::search::{Resolved, Search};
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::job::{Applied, Job, JobName, Planned};
 use crate::plan::Plan;
 use crate::units::counted;
@@ -42,21 +41,18 @@ impl Job for AdoptJob {
     async fn plan(&self, _: &Context) -> Result<Box<dyn Planned>, Failure> {
         let site = &self.site;
         let policy = site.policies.visibility.as_ref().ok_or_else(|| no_policy(site, JobName::Visibility))?;
-        let settings = site.config.search.as_ref().ok_or_else(|| no_connection("search", JobName::Visibility))?;
-        let search = Search::connect(settings).await?;
-        let index = policy.index.as_str();
+        let ground = site.ground(JobName::Visibility).await?;
+        let (search, index) = (&ground.search, policy.index.as_str());
         let cleanup = match search.resolve(index).await? {
             // A closed or red index cannot be looked into; that it is one is refused further on.
-            Resolved::Concrete => {
-                let persistence = Persistence::new(site.postgres(), site.config.databases.main.as_str());
-                adopt::look(&search, index, &persistence)
-                    .await
-                    .unwrap_or_else(|error| Cleanup::Unknown { reason: crate::failure::chain(&error) })
-            }
+            Resolved::Concrete => adopt::look(search, index, &ground.persistence)
+                .await
+                .unwrap_or_else(|error| Cleanup::Unknown { reason: chain(&error) }),
             _ => Cleanup::NotSeen { looked: 0 },
         };
-        let around = Surroundings { longest_retention: longest_retention(site).await, cleanup };
-        let plan = adopt::plan(&search, policy, self.wanted, &around).await?;
+        let around = Surroundings { longest_retention: longest_retention(&ground).await, cleanup };
+        let plan = adopt::plan(search, policy, self.wanted, &around).await?;
+        let search = search.clone();
         Ok(Box::new(PlannedAdoption { search, plan, guard: self.guard.clone() }))
     }
 }

@@ -3,12 +3,15 @@
 mod adopt;
 mod backup;
 mod migrate;
+mod rebuild;
+mod reconcile;
 mod retention;
 mod site;
 mod visibility;
 
 pub use adopt::AdoptJob;
 pub use migrate::MigrateJob;
+pub use rebuild::RebuildJob;
 pub use site::Site;
 
 use crate::failure::{Explain, Failure, Kind};

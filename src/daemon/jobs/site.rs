@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::backup::BackupJob;
 use super::migrate::MigrateJob;
+use super::reconcile::ReconcileJob;
 use super::retention::RetentionJob;
 use super::visibility::VisibilityJob;
 use crate::clients::postgres::Postgres;
@@ -55,6 +56,7 @@ impl Site {
         match name {
             JobName::Retention => Arc::new(RetentionJob(self.clone())),
             JobName::Visibility => Arc::new(VisibilityJob(self.clone())),
+            JobName::Reconcile => Arc::new(ReconcileJob(self.clone())),
             JobName::Backup => Arc::new(BackupJob(self.clone())),
             JobName::Migrate => Arc::new(MigrateJob::configured(self.clone())),
         }
@@ -79,6 +81,7 @@ impl Site {
         match job {
             JobName::Retention => self.config.temporal.is_some() && self.policies.retention.is_some(),
             JobName::Visibility => self.policies.visibility.is_some(),
+            JobName::Reconcile => self.policies.visibility.is_some() && self.config.search.is_some(),
             JobName::Backup => self.config.store.is_some() && self.policies.backup.is_some(),
             JobName::Migrate => true,
         }

@@ -2,26 +2,72 @@ use async_trait::async_trait;
 use tracing::warn;
 
 use super::{Site, no_policy, partly};
-use crate::clients::search::Search;
+use crate::clients::persistence::Persistence;
 use crate::clients::temporal::Temporal;
 use crate::context::Context;
 use crate::failure::{Failure, chain};
 use crate::job::{Applied, Job, JobName, Planned};
 use crate::plan::Plan;
 use crate::units::Span;
-use crate::visibility::{self, VisibilityPlan};
+use crate::visibility::reconcile::Ground;
+use crate::visibility::{self, Explanation, VisibilityPlan, sql};
 
 /// The visibility index as `policies/visibility.yaml` says.
 #[derive(Debug)]
 pub(super) struct VisibilityJob(pub(super) Site);
 
 struct PlannedVisibility {
-    search: Search,
+    ground: Ground,
     plan: VisibilityPlan,
 }
 
 /// The plan of a cluster whose visibility is in PostgreSQL: Temporal's own deletion keeps it in order.
-struct SqlVisibility;
+struct SqlVisibility {
+    notes: Vec<String>,
+}
+
+impl Site {
+    /// What there is of the visibility index, in words.
+    ///
+    /// # Errors
+    /// Without a policy or a search engine, and when that cannot be asked.
+    pub async fn explain_visibility(&self, ctx: &Context) -> Result<Explanation, Failure> {
+        let policy = self.policies.visibility.as_ref().ok_or_else(|| no_policy(self, JobName::Visibility))?;
+        let ground = self.ground(JobName::Visibility).await?;
+        let (_, bookmarks) = self.bookmarks(policy.index.as_str()).await?;
+        let longest = longest_retention(&ground).await;
+        Ok(visibility::explain(&ground, policy, &bookmarks, longest, ctx).await?)
+    }
+
+    /// What can be said where there is no search engine.
+    ///
+    /// # Errors
+    /// When Temporal is configured and it or its database cannot be asked.
+    pub async fn explain_sql_visibility(&self, ctx: &Context) -> Result<Vec<String>, Failure> {
+        let said = "no search engine is configured: visibility is in PostgreSQL, where Temporal deletes it itself";
+        let mut notes = vec![said.to_owned()];
+        let Some(settings) = &self.config.temporal else {
+            notes.push("whether it keeps up is not known: `temporal:` is not configured".into());
+            return Ok(notes);
+        };
+        let temporal = Temporal::connect(settings).await?;
+        let databases = &self.config.databases;
+        let database = databases.visibility.as_ref().unwrap_or(&databases.main);
+        let rows = Persistence::new(self.postgres(), database);
+        let overdue = sql::overdue(&temporal, &rows, ctx).await?;
+        notes.extend(overdue.iter().map(|overdue| {
+            format!(
+                "namespace {}: {} rows are listed a day and more after their retention of {} has ended; see whether the \
+                 history service's timer queue is stuck",
+                overdue.namespace, overdue.rows, overdue.retention
+            )
+        }));
+        if overdue.is_empty() {
+            notes.push("it keeps up: no row is a day older than its namespace's retention".into());
+        }
+        Ok(notes)
+    }
+}
 
 #[async_trait]
 impl Job for VisibilityJob {
@@ -31,20 +77,18 @@ impl Job for VisibilityJob {
 
     async fn plan(&self, ctx: &Context) -> Result<Box<dyn Planned>, Failure> {
         let policy = self.0.policies.visibility.as_ref().ok_or_else(|| no_policy(&self.0, JobName::Visibility))?;
-        let Some(settings) = &self.0.config.search else {
-            return Ok(Box::new(SqlVisibility));
-        };
-        let search = Search::connect(settings).await?;
-        let plan = visibility::plan(&search, policy, longest_retention(&self.0).await, ctx).await?;
-        Ok(Box::new(PlannedVisibility { search, plan }))
+        if self.0.config.search.is_none() {
+            return Ok(Box::new(SqlVisibility { notes: self.0.explain_sql_visibility(ctx).await? }));
+        }
+        let ground = self.0.ground(JobName::Visibility).await?;
+        let plan = visibility::plan(&ground.search, policy, longest_retention(&ground).await, ctx).await?;
+        Ok(Box::new(PlannedVisibility { ground, plan }))
     }
 }
 
 /// The longest retention of any namespace; `None` while Temporal cannot be asked, and then nothing is deleted.
-pub(super) async fn longest_retention(site: &Site) -> Option<Span> {
-    let settings = site.config.temporal.as_ref()?;
-    let namespaces = async { Temporal::connect(settings).await?.list_namespaces().await };
-    match namespaces.await {
+pub(super) async fn longest_retention(ground: &Ground) -> Option<Span> {
+    match ground.temporal.as_ref()?.list_namespaces().await {
         Ok(namespaces) => namespaces.iter().map(|n| Span::from(n.retention)).max(),
         Err(error) => {
             warn!(error = %chain(&error), "the namespaces' retentions are not known; no index is deleted");
@@ -60,7 +104,7 @@ impl Planned for PlannedVisibility {
     }
 
     async fn apply(&self, ctx: &Context) -> Result<Applied, Failure> {
-        let result = visibility::apply(&self.plan, &self.search, ctx).await;
+        let result = visibility::apply(&self.plan, &self.ground, ctx).await;
         let (report, failure) = partly(result, |error| error.report().cloned())?;
         let mut parts = report.set.clone();
         parts.extend(report.rolled.iter().map(|r| format!("rolled over to {}", r.to)));
@@ -73,8 +117,7 @@ impl Planned for PlannedVisibility {
 #[async_trait]
 impl Planned for SqlVisibility {
     fn plan(&self) -> Plan {
-        let note = "no search engine is configured: visibility is in PostgreSQL, where Temporal deletes it itself";
-        Plan { changes: Vec::new(), notes: vec![note.to_owned()] }
+        Plan { changes: Vec::new(), notes: self.notes.clone() }
     }
 
     async fn apply(&self, _: &Context) -> Result<Applied, Failure> {

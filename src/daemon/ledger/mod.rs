@@ -1,5 +1,6 @@
 //! The ledger: sexton's own PostgreSQL database, with every run and the schedules served.
 
+mod bookmarks;
 mod lock;
 mod runs;
 mod schedules;

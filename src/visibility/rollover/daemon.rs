@@ -27,7 +27,7 @@ impl Driver for Daemon {
     ) -> Result<DriverState, SearchError> {
         // The engine cannot name the next index unless this one ends in a number; the decision refuses that.
         let named =
-            alias.write_index().is_some_and(|write| super::super::decide::rolls_by_name(&alias.name, &write.name));
+            alias.write_index().is_some_and(|write| super::super::sound::rolls_by_name(&alias.name, &write.name));
         let dry_run = if named { Some(search.rollover_dry_run(&alias.name, &conditions(policy)).await?) } else { None };
         let template = search.template(&own_name(&alias.name)).await?;
         Ok(DriverState { template, policy: None, lifecycle_running: false, dry_run })

@@ -1,6 +1,7 @@
 //! What the integration tests share: where the engines are, and hands on them that are not sexton's own.
 
 pub mod cluster;
+pub mod executions;
 pub mod judge;
 pub mod load;
 pub mod postgres;

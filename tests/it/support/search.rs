@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sexton::clients::search::{Auth, Search, Settings};
 
+use super::executions::{NAMESPACE, SHARD, document_of, run_of};
 use super::stack;
 
 /// One of the stack's search engines.
@@ -168,8 +169,8 @@ impl Scratch {
     /// Writes a document as Temporal does: full, with an external version, under `workflow~run`.
     pub fn document(&self, target: &str, workflow: &str, version: u64, open: bool, extra: Value) {
         let mut doc = json!({
-            "VisibilityTaskKey": format!("1~{version}"), "NamespaceId": "n", "WorkflowId": workflow,
-            "RunId": format!("{workflow}-run"), "WorkflowType": "T", "TaskQueue": "q",
+            "VisibilityTaskKey": format!("{SHARD}~{version}"), "NamespaceId": NAMESPACE, "WorkflowId": workflow,
+            "RunId": run_of(workflow), "WorkflowType": "T", "TaskQueue": "q",
             "ExecutionStatus": if open { "Running" } else { "Completed" }, "StartTime": "2026-01-01T00:00:00Z",
         });
         if !open {
@@ -179,7 +180,13 @@ impl Scratch {
             doc[key] = value.clone();
         }
         let query = format!("version={version}&version_type=external&refresh=true");
-        self.engine.ok("PUT", &format!("/{target}/_doc/{workflow}~{workflow}-run?{query}"), Some(doc));
+        self.engine.ok("PUT", &format!("/{target}/_doc/{}?{query}", document_of(workflow)), Some(doc));
+    }
+
+    /// The version of a workflow's document in one index, whether searches see it yet or not.
+    pub fn version(&self, index: &str, workflow: &str) -> Option<u64> {
+        let (status, body) = self.engine.http("GET", &format!("/{index}/_doc/{}", document_of(workflow)), None);
+        (status == 200).then(|| body["_version"].as_u64().unwrap())
     }
 
     /// Writes documents (target, id, version, source) in bulks; every one of them must be taken.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::cluster::Cluster;
 use super::postgres::Scratch;
 use super::stack;
 
@@ -117,6 +118,21 @@ impl Site {
         let file = std::fs::File::create(&path).unwrap();
         let child = self.command(args).stdout(Stdio::null()).stderr(file).spawn().unwrap();
         Running { child, log: path }
+    }
+}
+
+impl Site {
+    /// A site for a cluster of a test's own, with an initialised ledger.
+    pub fn of_cluster(cluster: &Cluster, ledger: &Scratch) -> Self {
+        let config = format!(
+            "{}temporal: {{address: {}}}\nsearch: {{url: {}}}\n",
+            postgres_sections(ledger, &cluster.database.name),
+            cluster.server.address,
+            cluster.engine.url
+        );
+        let site = Self::new(&config);
+        site.run(&["ledger", "init"]).expect(0);
+        site
     }
 }
 

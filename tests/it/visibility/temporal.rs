@@ -2,11 +2,14 @@
 
 use std::process::Command;
 
+use sexton::clients::persistence::Persistence;
 use sexton::context::Context;
 use sexton::policy::visibility::{Rollover, VisibilityPolicy};
 use sexton::units::Span;
 use sexton::visibility;
+use sexton::visibility::reconcile::Ground;
 
+use crate::support::postgres::postgres15;
 use crate::support::search::{Engine, eventually};
 use crate::support::stack;
 
@@ -45,9 +48,11 @@ async fn temporal_lists_workflows_from_before_and_after_a_rollover() {
     let policy = VisibilityPolicy { rollover, ..VisibilityPolicy::default() };
     assert_eq!(policy.index.as_str(), alias);
     let search = engine.client().await;
+    let persistence = Persistence::new(postgres15(), stack().get("TEMPORAL_DATABASE"));
+    let ground = Ground { search: search.clone(), persistence, temporal: None };
     let rolled = eventually("rolled", async || {
         let plan = visibility::plan(&search, &policy, Some(Span::days(30)), &Context::plain()).await.unwrap();
-        visibility::apply(&plan, &search, &Context::plain()).await.unwrap().rolled
+        visibility::apply(&plan, &ground, &Context::plain()).await.unwrap().rolled
     })
     .await;
     started_and_listed(&namespace, "after").await;

@@ -1,0 +1,161 @@
+//! Runs that Temporal has and no index lists as they are, and having Temporal write their documents again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+
+use super::Ground;
+use super::bookmarks::Bookmarks;
+use super::document::{CLOSE_TIME, document_id};
+use super::look::{BATCH, Look};
+use super::report::ReconcileReport;
+use super::verdict::{Copy, winner};
+use crate::clients::persistence::{Execution, ExecutionState, RunKey};
+use crate::clients::search::Hit;
+use crate::clients::temporal::TemporalError;
+use crate::context::Context;
+use crate::progress::Unit;
+use crate::visibility::VisibilityError;
+
+/// How long Temporal is given to write a document before it counts as missing: its queue is worked off in parts of a
+/// second, and after a failure again within seconds.
+pub(super) const SETTLE: SignedDuration = SignedDuration::from_secs(60);
+
+/// Refreshes under way at one time.
+const AT_ONCE: usize = 8;
+
+/// Looks at up to `budget` runs, from where the last look stopped, each once.
+pub(super) async fn look(look: &mut Look<'_>, budget: usize, marks: &mut Bookmarks) -> Result<(), VisibilityError> {
+    let settled = look.ctx.now.saturating_sub(SETTLE).unwrap_or(Timestamp::MIN);
+    let (mut left, start) = (budget, marks.executions.clone());
+    let mut around = false;
+    while left > 0 && !look.is_full() {
+        look.go_on()?;
+        let page = look.session.executions(marks.executions.as_ref(), BATCH.min(left)).await?;
+        match page.last() {
+            Some(last) => marks.executions = Some(last.key.clone()),
+            // Through. When this look did not begin at the beginning, the first part is still to come.
+            None => {
+                marks.executions = None;
+                if around || start.is_none() {
+                    return Ok(());
+                }
+                around = true;
+                continue;
+            }
+        }
+        left -= page.len();
+        look.found.executions += page.len() as u64;
+        look.ctx.progress.advance(page.len() as u64);
+        judge(look, page, settled).await?;
+        if around && marks.executions >= start {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Compares runs with their documents. Only what started, or ended, before `settled` is missed: later documents may
+/// still be on their way.
+pub(in crate::visibility) async fn judge(
+    look: &mut Look<'_>,
+    page: Vec<Execution>,
+    settled: Timestamp,
+) -> Result<(), VisibilityError> {
+    let page: Vec<Execution> = page
+        .into_iter()
+        .filter(|run| run.state != ExecutionState::Hidden && run.started.is_some_and(|started| started < settled))
+        .collect();
+    let ids: Vec<String> = page.iter().map(|run| document_id(&run.key)).collect();
+    let text: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let hits = look.find(&look.survey.names(), &text, &[CLOSE_TIME]).await?;
+    let listed = newest(look, hits);
+    let wrong = |(run, id): &(Execution, String)| match listed.get(id) {
+        None => true,
+        Some(open) => *open && run.state == ExecutionState::Closed,
+    };
+    let suspects: Vec<(Execution, String)> = page.into_iter().zip(ids).filter(wrong).collect();
+    if suspects.is_empty() {
+        return Ok(());
+    }
+    confirm(look, suspects, settled).await
+}
+
+/// A suspect may have been written a moment ago, have been deleted, have closed a moment ago, or be no workflow.
+async fn confirm(
+    look: &mut Look<'_>,
+    suspects: Vec<(Execution, String)>,
+    settled: Timestamp,
+) -> Result<(), VisibilityError> {
+    let keys: Vec<RunKey> = suspects.iter().map(|(run, _)| run.key.clone()).collect();
+    let details = look.session.details(&keys).await?;
+    let details: BTreeMap<RunKey, _> = details.into_iter().map(|detail| (detail.key.clone(), detail)).collect();
+    look.search().refresh(&look.survey.alias).await?;
+    let ids: Vec<&str> = suspects.iter().map(|(_, id)| id.as_str()).collect();
+    let hits = look.find(&look.survey.names(), &ids, &[CLOSE_TIME]).await?;
+    let listed = newest(look, hits);
+    for (run, id) in suspects {
+        let Some(detail) = details.get(&run.key) else { continue };
+        if !detail.has_history {
+            look.found.other_archetypes += 1;
+            continue;
+        }
+        match (listed.get(&id), detail.closed) {
+            (None, _) => look.found.missing.push(run.key),
+            (Some(true), Some(closed)) if closed < settled => look.found.outdated.push(run.key),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// By id, whether the newest document says that its run is open.
+fn newest(look: &Look<'_>, hits: Vec<Hit>) -> BTreeMap<String, bool> {
+    let mut groups: BTreeMap<String, Vec<(Copy, bool)>> = BTreeMap::new();
+    for hit in hits {
+        let Some(rank) = look.survey.rank(&hit.index) else { continue };
+        let open = !hit.fields.contains_key(CLOSE_TIME);
+        groups.entry(hit.id).or_default().push((Copy { rank, version: hit.version }, open));
+    }
+    let newest = |group: Vec<(Copy, bool)>| {
+        let copies: Vec<Copy> = group.iter().map(|(copy, _)| *copy).collect();
+        winner(&copies).and_then(|place| group.get(place)).is_some_and(|(_, open)| *open)
+    };
+    groups.into_iter().map(|(id, group)| (id, newest(group))).collect()
+}
+
+/// Has Temporal write the documents of these runs again. A run that is gone meanwhile is no failure.
+///
+/// # Errors
+/// When there is no connection to Temporal, or it refuses.
+pub(in crate::visibility) async fn refresh(
+    ground: &Ground,
+    runs: &[RunKey],
+    pause: Duration,
+    ctx: &Context,
+    report: &mut ReconcileReport,
+) -> Result<(), VisibilityError> {
+    let Some(temporal) = &ground.temporal else { return Ok(()) };
+    ctx.progress.stage("documents written again by Temporal", Some(runs.len() as u64), Unit::Items);
+    let asked: BTreeSet<RunKey> = runs.iter().cloned().collect();
+    let mut answers = futures::stream::iter(asked)
+        .map(|key: RunKey| async move {
+            if ctx.is_cancelled() {
+                return Err(VisibilityError::Cancelled { done: 0, total: 0 });
+            }
+            tokio::time::sleep(pause).await;
+            match temporal.refresh_workflow_tasks(key.namespace, &key.workflow, key.run).await {
+                Ok(()) => Ok(true),
+                Err(TemporalError::RunNotFound { .. }) => Ok(false),
+                Err(error) => Err(error.into()),
+            }
+        })
+        .buffer_unordered(AT_ONCE);
+    while let Some(answer) = answers.next().await {
+        report.refreshed += u64::from(answer?);
+        ctx.progress.advance(1);
+    }
+    Ok(())
+}

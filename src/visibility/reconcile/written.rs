@@ -1,0 +1,105 @@
+//! Documents written since the last look of which another index holds one too.
+//!
+//! A run has documents in two indices only if it was there before the newer of them was created, so that in a newer
+//! index only runs that started before it are looked up elsewhere. An old index takes no writes but those that were
+//! under way during its rollover: whatever is written there later is looked up, whenever its run started.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+
+use super::bookmarks::Bookmarks;
+use super::document::CLOSE_TIME;
+use super::look::{BATCH, Look};
+use super::plan::Item;
+use super::survey::Member;
+use super::verdict::{Copy, winner};
+use crate::clients::search::{Hit, Scan};
+use crate::visibility::VisibilityError;
+
+/// By how much the clocks of Temporal's hosts and the engine's may differ.
+const CLOCKS: SignedDuration = SignedDuration::from_mins(10);
+
+/// Sequence numbers looked at with one search, so that it need not sort a whole index.
+const WINDOW: u64 = 50_000;
+
+pub(super) async fn look(look: &mut Look<'_>, marks: &mut Bookmarks) -> Result<(), VisibilityError> {
+    let survey = look.survey;
+    for (place, member) in survey.members.iter().enumerate() {
+        let marks = marks.indices.entry(member.uuid.clone()).or_default();
+        marks.written.resize(member.next.len(), 0);
+        for (shard, next) in member.next.iter().enumerate() {
+            let Some(mark) = marks.written.get_mut(shard) else { continue };
+            let first_time = *mark == 0;
+            if first_time && place == 0 {
+                // What it has in common with newer indices is found there.
+                *mark = *next;
+                continue;
+            }
+            let filter = if first_time || place == survey.write() { early(member) } else { json!({"match_all": {}}) };
+            *mark = one_shard(look, place, shard, &filter, *mark, *next).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Runs that started before the index was created.
+fn early(member: &Member) -> Value {
+    let latest = member.created.saturating_add(CLOCKS).unwrap_or(jiff::Timestamp::MAX);
+    json!({"range": {"StartTime": {"lt": latest.to_string()}}})
+}
+
+/// Looks from the mark on; the new mark.
+async fn one_shard(
+    look: &mut Look<'_>,
+    place: usize,
+    shard: usize,
+    filter: &Value,
+    mark: u64,
+    next: u64,
+) -> Result<u64, VisibilityError> {
+    let survey = look.survey;
+    let Some(member) = survey.members.get(place) else { return Ok(next) };
+    let others = survey.others(place);
+    let mut from = mark;
+    while from < next && !look.is_full() && !others.is_empty() {
+        look.go_on()?;
+        let below = next.min(from.saturating_add(WINDOW));
+        let filter = filter.clone();
+        let scan = Scan { shard, filter, from, below: Some(below), size: BATCH, fields: &[CLOSE_TIME], source: false };
+        let hits = look.search().scan(&member.name, &scan).await?;
+        from = match hits.last() {
+            Some(last) if hits.len() == BATCH => last.seq_no + 1,
+            _ => below,
+        };
+        look.found.documents += hits.len() as u64;
+        look.ctx.progress.advance(hits.len() as u64);
+        let ids: Vec<&str> = hits.iter().map(|hit| hit.id.as_str()).collect();
+        let copies = look.find(&others, &ids, &[CLOSE_TIME]).await?;
+        losers(look, hits, copies);
+    }
+    Ok(if others.is_empty() { next } else { from })
+}
+
+fn losers(look: &mut Look<'_>, hits: Vec<Hit>, copies: Vec<Hit>) {
+    let mut groups: BTreeMap<String, Vec<Hit>> = BTreeMap::new();
+    for copy in copies {
+        groups.entry(copy.id.clone()).or_default().push(copy);
+    }
+    for hit in hits {
+        let Some(mut group) = groups.remove(&hit.id) else { continue };
+        group.push(hit);
+        let found = group.into_iter().filter_map(|hit| Some((look.survey.rank(&hit.index)?, hit)));
+        let found: Vec<(usize, Hit)> = found.collect();
+        let copies: Vec<Copy> = found.iter().map(|(rank, hit)| Copy { rank: *rank, version: hit.version }).collect();
+        let Some(stays) = winner(&copies) else { continue };
+        for (place, (member, hit)) in found.into_iter().enumerate() {
+            // Open documents of old indices have been judged already.
+            let judged = member != look.survey.write() && !hit.fields.contains_key(CLOSE_TIME);
+            if place != stays && !judged {
+                look.found.stale.push(Item { member, id: hit.id, version: hit.version });
+            }
+        }
+    }
+}
