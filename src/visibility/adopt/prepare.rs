@@ -50,6 +50,8 @@ pub(super) struct Prepared {
     pub read_mark: String,
     /// Whether the swap can be made to fail when the next index lost its mark.
     pub must_exist: bool,
+    /// The settings that give a clone the live index's replicas.
+    pub replicas: Map<String, Value>,
     /// Where the last pass of a copy begins.
     pub position: Position,
     /// Documents copied.
@@ -79,7 +81,9 @@ pub(super) async fn prepare(
         Way::Copy => Mark::Copy { of },
     };
     let read_mark = read_mark.alias(index);
-    let mut prepared = Prepared { next_mark, read_mark, must_exist, position: Position::new(), copied: 0, compared: 0 };
+    let replicas = replicas(&live);
+    let position = Position::new();
+    let mut prepared = Prepared { next_mark, read_mark, must_exist, replicas, position, copied: 0, compared: 0 };
     if adoption.way == Way::Copy {
         if !adoption.resumes {
             search.create_index(&adoption.read, body(&live, &prepared.read_mark)).await?;
@@ -103,15 +107,17 @@ pub(super) async fn live(search: &Search, index: &str) -> Result<IndexDescriptio
 /// Fields that came into the live index's mapping since go into the successors' as well.
 pub(super) async fn carry_mapping(search: &Search, live: &IndexDescription, to: &str) -> Result<(), AdoptError> {
     let there = search.mappings(to).await?.remove(to).unwrap_or_default();
-    let missing = missing_fields(&live.mapping, &there);
-    if !missing.is_empty() {
-        search.add_fields(to, &missing).await?;
-    }
-    Ok(())
+    carry_fields(search, &live.mapping, to, &there).await
+}
+
+/// The same between two mappings that were read already.
+pub(super) async fn carry_fields(search: &Search, from: &Value, to: &str, there: &Value) -> Result<(), AdoptError> {
+    let missing = missing_fields(from, there);
+    if missing.is_empty() { Ok(()) } else { Ok(search.add_fields(to, &missing).await?) }
 }
 
 /// The replicas of a clone, which a clone does not take over.
-pub(super) fn replicas(live: &IndexDescription) -> Map<String, Value> {
+fn replicas(live: &IndexDescription) -> Map<String, Value> {
     let name = match live.setting("index.auto_expand_replicas").filter(|expand| expand != "false") {
         Some(_) => "index.auto_expand_replicas",
         None => "index.number_of_replicas",

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::error::AdoptError;
 use super::plan::{Adoption, Way};
-use super::prepare::{Prepared, cancelled, carry_mapping, live, replicas};
+use super::prepare::{Prepared, cancelled, carry_fields, carry_mapping, live};
 use crate::clients::search::Search;
 use crate::context::Context;
 use crate::progress::Unit;
@@ -82,8 +82,8 @@ impl Swap<'_> {
             tokio::time::sleep(PAUSE).await;
         }
         search.refresh(index).await?;
-        let written = search.highest_seq_nos(index).await?;
-        let docs = search.count(index, json!({"match_all": {}})).await?;
+        let everything = json!({"match_all": {}});
+        let (written, docs) = tokio::try_join!(search.highest_seq_nos(index), search.count(index, everything))?;
         let (copied, compared) = match adoption.way {
             Way::Clone => {
                 self.clone().await?;
@@ -93,13 +93,12 @@ impl Swap<'_> {
         };
         self.compare(docs, &written).await?;
         self.stage("swapping");
-        let swapped = Instant::now();
         search.update_aliases(self.actions()).await?;
-        tracing::debug!(index, milliseconds = swapped.elapsed().as_millis(), "swapped");
         Ok(Swapped { docs, pause: self.clock.pause().unwrap_or_default(), copied, compared })
     }
 
     fn stage(&self, what: &str) {
+        tracing::debug!(index = self.index, blocked_ms = self.clock.pause().map(|pause| pause.as_millis()), "{what}");
         self.clock.doing(what);
         self.ctx.progress.stage(what, None, Unit::Items);
     }
@@ -107,7 +106,7 @@ impl Swap<'_> {
     async fn clone(&self) -> Result<(), AdoptError> {
         let Self { search, index, adoption, prepared, .. } = *self;
         self.stage("cloning");
-        let mut settings = replicas(&live(search, index).await?);
+        let mut settings = prepared.replicas.clone();
         // A clone takes the block over, unless it is told not to.
         settings.insert("index.blocks.write".into(), Value::Null);
         search.clone_index(index, &adoption.read, settings, &prepared.read_mark).await?;
@@ -150,21 +149,30 @@ impl Swap<'_> {
     async fn compare(&self, docs: u64, written: &BTreeMap<String, i64>) -> Result<(), AdoptError> {
         let Self { search, index, adoption, .. } = *self;
         self.stage("comparing");
-        let found = search.count(&adoption.read, json!({"match_all": {}})).await?;
+        let everything = json!({"match_all": {}});
+        let (found, family, now_written) = tokio::try_join!(
+            search.count(&adoption.read, everything),
+            search.describe_family(index),
+            search.highest_seq_nos(index),
+        )?;
         if found != docs {
             let (index, copy) = (index.to_owned(), adoption.read.clone());
             return Err(AdoptError::Counts { index, copy, expected: docs, found });
         }
-        let now = live(search, index).await?;
-        carry_mapping(search, &now, &adoption.write).await?;
-        carry_mapping(search, &now, &adoption.read).await?;
-        let same = now.setting("index.uuid").as_deref() == Some(&adoption.uuid);
-        if !same || !now.blocks("write") || !now.aliases.contains(self.mark) {
+        let ours = family.get(index).filter(|now| {
+            let same = now.setting("index.uuid").as_deref() == Some(&adoption.uuid);
+            same && now.blocks("write") && now.aliases.contains(self.mark)
+        });
+        let (Some(now), Some(read), Some(write)) = (ours, family.get(&adoption.read), family.get(&adoption.write))
+        else {
             return Err(AdoptError::Stale(format!("{index} is not blocked by this adoption any more")));
-        }
-        if search.highest_seq_nos(index).await? != *written {
+        };
+        if now_written != *written {
             return Err(AdoptError::Written(index.to_owned()));
         }
+        // A search attribute may have been added since the new indices were made.
+        carry_fields(search, &now.mapping, &adoption.write, &write.mapping).await?;
+        carry_fields(search, &now.mapping, &adoption.read, &read.mapping).await?;
         Ok(())
     }
 
