@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::DriverKind;
 use super::error::VisibilityError;
 use super::reconcile::{self, Ground, ReconcileReport};
+use super::refile;
 use super::rollover::missing_fields;
 use super::step::{HeldBack, Step, VisibilityPlan};
 use crate::clients::search::{Resolved, RolloverConditions, Search};
@@ -122,8 +123,8 @@ async fn execute(
             report.set.push(format!("template {name}"));
         }
         Step::AddFields { index, properties } => {
-            search.add_fields(index, properties).await?;
-            report.set.push(format!("{} fields of index {index}", properties.len()));
+            let refiled = refile::add_fields(search, index, properties, ctx).await?;
+            report.set.push(format!("{} fields of index {index}, {refiled} documents filed under them", properties.len()));
         }
         Step::AttachPolicy { index, policy, alias, .. } => {
             still_writes(search, alias, index).await?;
@@ -137,7 +138,7 @@ async fn execute(
                     let to = rolled.to.clone();
                     // Noted before anything else can fail: what happened stands in the report.
                     report.rolled = Some(rolled);
-                    carry_over(search, &to, &mapping).await?;
+                    carry_over(search, &to, &mapping, ctx).await?;
                     let carried = reconcile::carry_forward(ground, alias, ctx).await?;
                     report.reconciled.get_or_insert_default().add(carried);
                 }
@@ -202,11 +203,11 @@ async fn roll(
 }
 
 /// A template of the composable kind hides sexton's; the fields are added then, late but before they are missed.
-async fn carry_over(search: &Search, index: &str, mapping: &Value) -> Result<(), VisibilityError> {
+async fn carry_over(search: &Search, index: &str, mapping: &Value, ctx: &Context) -> Result<(), VisibilityError> {
     let fresh = search.mappings(index).await?.remove(index).unwrap_or_default();
     let missing = missing_fields(mapping, &fresh);
     if !missing.is_empty() {
-        search.add_fields(index, &missing).await?;
+        refile::add_fields(search, index, &missing, ctx).await?;
     }
     Ok(())
 }

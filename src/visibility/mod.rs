@@ -14,6 +14,7 @@ mod explain;
 mod observe;
 pub mod rebuild;
 pub mod reconcile;
+mod refile;
 pub mod rollover;
 mod sound;
 pub mod sql;

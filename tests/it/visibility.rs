@@ -2,6 +2,7 @@
 
 mod errors;
 mod load;
+mod rebuild;
 mod soak;
 mod temporal;
 
