@@ -124,7 +124,9 @@ async fn execute(
         }
         Step::AddFields { index, properties } => {
             let refiled = refile::add_fields(search, index, properties, ctx).await?;
-            report.set.push(format!("{} fields of index {index}, {refiled} documents filed under them", properties.len()));
+            report
+                .set
+                .push(format!("{} fields of index {index}, {refiled} documents filed under them", properties.len()));
         }
         Step::AttachPolicy { index, policy, alias, .. } => {
             still_writes(search, alias, index).await?;

@@ -56,7 +56,8 @@ async fn a_lost_index_is_rebuilt_from_postgresql_while_workflows_go_on() {
 async fn an_index_that_nobody_wrote_to_is_made_as_temporal_needs_it() {
     let (cluster, ledger) = (Cluster::start("remade", Index::Alias).await, Scratch::new("ledger"));
     let site = site(&cluster, &ledger);
-    let options = LoadOptions { per_second: 100, operations: 150, within: Duration::from_secs(30), ..LoadOptions::default() };
+    let options =
+        LoadOptions { per_second: 100, operations: 150, within: Duration::from_secs(30), ..LoadOptions::default() };
     let load = Load::start(&cluster, options);
     load.until("some workflows", |tally| tally.started >= 30).await;
     load.stop().await;
