@@ -10,6 +10,7 @@
 mod apply;
 mod decide;
 mod error;
+mod lifecycle;
 mod observe;
 pub mod rollover;
 mod step;
@@ -20,7 +21,7 @@ pub use apply::{Deleted, Rolled, VisibilityReport, apply};
 pub use decide::{DELETIONS_PER_RUN, decide};
 pub use error::{Refusal, VisibilityError};
 pub use observe::{AliasState, Documents, IndexState, Observed, observe};
-pub use step::{HeldBack, Step, VisibilityPlan};
+pub use step::{FieldChange, Found, HeldBack, Step, VisibilityPlan};
 
 use crate::clients::search::Search;
 use crate::context::Context;
@@ -33,8 +34,22 @@ use crate::units::Span;
 pub enum DriverKind {
     /// Elasticsearch's index lifecycle management.
     Ilm,
+    /// OpenSearch's index state management.
+    Ism,
     /// sexton itself.
     Daemon,
+}
+
+impl DriverKind {
+    /// The name its users know: `ILM`.
+    #[must_use]
+    pub const fn short(self) -> &'static str {
+        match self {
+            Self::Ilm => "ILM",
+            Self::Ism => "ISM",
+            Self::Daemon => "sexton",
+        }
+    }
 }
 
 /// Observes the index and computes what there is to do. Writes nothing.

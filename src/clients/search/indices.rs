@@ -64,7 +64,7 @@ pub struct IndexFacts {
     pub rolled: BTreeMap<String, Timestamp>,
     /// The ILM policy it names.
     pub lifecycle: Option<String>,
-    /// The alias ILM rolls it under.
+    /// The alias ILM or ISM rolls it under.
     pub rollover_alias: Option<String>,
 }
 
@@ -145,7 +145,8 @@ impl Search {
                 open: entry["state"] != "close",
                 rolled,
                 lifecycle: text("/lifecycle/name"),
-                rollover_alias: text("/lifecycle/rollover_alias"),
+                rollover_alias: text("/lifecycle/rollover_alias")
+                    .or_else(|| text("/plugins/index_state_management/rollover_alias")),
             });
         }
         facts.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
