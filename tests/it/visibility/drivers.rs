@@ -1,0 +1,238 @@
+//! One set of checks for every way of rolling: ILM on a real Elasticsearch, the daemon on a real Elasticsearch and a
+//! real OpenSearch, and ISM on a real OpenSearch behind a stand-in for the plugin (`support::ism`), since none with
+//! the plugin can be had here. The judge is the engine's own answer, and for ISM's policies the stand-in's.
+
+mod checks;
+mod deletion;
+mod policies;
+
+use serde_json::{Value, json};
+use sexton::clients::search::Search;
+use sexton::context::Context;
+use sexton::policy::visibility::{Deletion, DriverChoice, VisibilityPolicy};
+use sexton::units::Span;
+use sexton::visibility::{self, DriverKind, VisibilityError, VisibilityPlan, VisibilityReport};
+
+use crate::support::ism::Ism;
+use crate::support::search::{Engine, Scratch, eventually};
+
+/// An engine, an alias on it, and who is to roll it.
+#[derive(Debug)]
+struct Bench {
+    // First, so that nothing rolls any more while the indices are removed.
+    ism: Option<Ism>,
+    scratch: Scratch,
+    driver: DriverKind,
+}
+
+impl Bench {
+    fn ilm_on_elasticsearch() -> Self {
+        Self { ism: None, scratch: super::begun(Engine::elasticsearch6()), driver: DriverKind::Ilm }
+    }
+
+    fn daemon_on_elasticsearch() -> Self {
+        Self { ism: None, scratch: super::begun(Engine::elasticsearch6()), driver: DriverKind::Daemon }
+    }
+
+    fn daemon_on_opensearch() -> Self {
+        Self { ism: None, scratch: super::begun(Engine::opensearch()), driver: DriverKind::Daemon }
+    }
+
+    fn ism_on_opensearch() -> Self {
+        let ism = Some(Ism::start(Engine::opensearch()));
+        Self { ism, scratch: super::begun(Engine::opensearch()), driver: DriverKind::Ism }
+    }
+
+    /// The daemon on an engine that has ISM.
+    fn daemon_beside_ism() -> Self {
+        Self { driver: DriverKind::Daemon, ..Self::ism_on_opensearch() }
+    }
+
+    /// Rolls at one age, deletes at another.
+    fn policy(&self, max_age: Span, after: Span) -> VisibilityPolicy {
+        let driver = match self.driver {
+            DriverKind::Ilm => DriverChoice::Ilm,
+            DriverKind::Ism => DriverChoice::Ism,
+            DriverKind::Daemon => DriverChoice::Daemon,
+        };
+        VisibilityPolicy { driver, ..super::policy(&self.scratch.alias, max_age, after) }
+    }
+
+    /// Far from rolling and from deleting.
+    fn calm(&self) -> VisibilityPolicy {
+        self.policy(Span::days(30), Span::days(90))
+    }
+
+    /// The engine as sexton sees it.
+    fn engine(&self) -> Engine {
+        self.ism.as_ref().map_or_else(|| self.scratch.engine.clone(), Ism::engine)
+    }
+
+    async fn client(&self) -> Search {
+        self.engine().client().await
+    }
+
+    async fn try_plan(&self, policy: &VisibilityPolicy) -> Result<VisibilityPlan, VisibilityError> {
+        policy.validate().unwrap();
+        visibility::plan(&self.client().await, policy, Some(Span::seconds(1)), &Context::plain()).await
+    }
+
+    async fn plan(&self, policy: &VisibilityPolicy) -> VisibilityPlan {
+        self.try_plan(policy).await.unwrap()
+    }
+
+    async fn apply(&self, plan: &VisibilityPlan) -> VisibilityReport {
+        visibility::apply(plan, &self.client().await, &Context::plain()).await.unwrap()
+    }
+
+    async fn run(&self, policy: &VisibilityPolicy) -> VisibilityReport {
+        let plan = self.plan(policy).await;
+        self.apply(&plan).await
+    }
+
+    /// Nothing to do, at the latest when the engine has taken over what it was told.
+    async fn settles(&self, policy: &VisibilityPolicy) {
+        eventually("an empty plan", async || self.plan(policy).await.plan().is_empty().then_some(())).await;
+    }
+
+    /// Runs until another index than the first one is written to, whoever rolls, and names it.
+    async fn rolled(&self, policy: &VisibilityPolicy) -> String {
+        eventually("a rollover", async || {
+            self.run(policy).await;
+            Some(self.scratch.write_index()).filter(|write| *write != self.scratch.index(1))
+        })
+        .await
+    }
+
+    fn own(&self) -> String {
+        format!("sexton-{}", self.scratch.alias)
+    }
+
+    fn deletes_by_engine(policy: VisibilityPolicy) -> VisibilityPolicy {
+        VisibilityPolicy { deletion: Deletion::Engine, ..policy }
+    }
+
+    /// The lifecycle policy in the engine and its version; `None` where there is none.
+    fn stored(&self, name: &str) -> Option<(Value, u64)> {
+        let (path, body) = match self.driver {
+            DriverKind::Ilm => ("/_ilm/policy", format!("/{name}/policy")),
+            DriverKind::Ism => ("/_plugins/_ism/policies", "/policy".to_owned()),
+            DriverKind::Daemon => return None,
+        };
+        let (status, answer) = self.engine().http("GET", &format!("{path}/{name}"), None);
+        let version = answer.get(name).unwrap_or(&answer);
+        let version = version["version"].as_u64().or_else(|| version["_version"].as_u64());
+        (status == 200).then(|| (answer.pointer(&body).unwrap().clone(), version.unwrap()))
+    }
+
+    /// What somebody else does to a lifecycle policy.
+    fn put(&self, name: &str, body: &Value) {
+        let engine = self.engine();
+        if self.driver == DriverKind::Ilm {
+            engine.ok("PUT", &format!("/_ilm/policy/{name}"), Some(json!({"policy": body})));
+            return;
+        }
+        let path = format!("/_plugins/_ism/policies/{name}");
+        let (status, there) = engine.http("GET", &path, None);
+        let guard = format!("?if_seq_no={}&if_primary_term={}", there["_seq_no"], there["_primary_term"]);
+        engine.ok("PUT", &format!("{path}{}", if status == 200 { &guard } else { "" }), Some(json!({"policy": body})));
+    }
+
+    fn template(&self) -> Option<Value> {
+        let path = self.scratch.engine.typeless(&format!("/_template/{}", self.own()));
+        let (status, body) = self.scratch.engine.http("GET", &path, None);
+        (status == 200).then(|| body[self.own()].clone())
+    }
+
+    /// The template like Temporal's, as the engine sends it.
+    fn temporals_template(&self) -> String {
+        let path = self.scratch.engine.typeless(&format!("/_template/{}", self.scratch.template()));
+        self.scratch.engine.send("GET", &path, None).1
+    }
+
+    /// The fields an index has in its mapping.
+    fn mapped(&self, index: &str) -> Vec<String> {
+        let path = self.scratch.engine.typeless(&format!("/{index}/_mapping"));
+        let body = self.scratch.engine.ok("GET", &path, None);
+        body[index]["mappings"]["properties"].as_object().unwrap().keys().cloned().collect()
+    }
+
+    /// Nothing that sexton asked of the plugin had another shape than the documentation's.
+    fn well_formed(&self) {
+        let refused = self.ism.as_ref().map(Ism::refused).unwrap_or_default();
+        assert_eq!(refused, Vec::<String>::new());
+    }
+}
+
+/// Lines of a plan as `field from -> to`, destructive ones with an exclamation mark.
+fn lines(plan: &VisibilityPlan, subject: &str) -> Vec<String> {
+    let changes = plan.plan().changes.into_iter().filter(|change| change.subject == subject);
+    let line = |change: sexton::plan::Change| {
+        let mark = if change.destructive { "!" } else { "" };
+        let text = |value: Option<String>| value.unwrap_or_else(|| "-".into());
+        format!("{} {} -> {}{mark}", text(change.field), text(change.from), text(change.to))
+    };
+    changes.map(line).collect()
+}
+
+/// A test of each check on each bench.
+macro_rules! conformance {
+    ($($check:ident in $module:ident),+ $(,)?) => {
+        $(mod $check {
+            use super::{$module, Bench};
+
+            #[tokio::test]
+            async fn ilm_on_elasticsearch() {
+                $module::$check(Bench::ilm_on_elasticsearch()).await;
+            }
+
+            #[tokio::test]
+            async fn daemon_on_elasticsearch() {
+                $module::$check(Bench::daemon_on_elasticsearch()).await;
+            }
+
+            #[tokio::test]
+            async fn daemon_on_opensearch() {
+                $module::$check(Bench::daemon_on_opensearch()).await;
+            }
+
+            #[tokio::test]
+            async fn ism_on_opensearch() {
+                $module::$check(Bench::ism_on_opensearch()).await;
+            }
+        })+
+    };
+}
+
+conformance! {
+    it_is_set_up_once_and_then_left_alone in checks,
+    search_attributes_are_there_before_the_first_write in checks,
+    temporals_template_stays_as_it_is in checks,
+    an_index_outside_the_alias_gets_nothing in checks,
+    an_edited_template_is_shown_and_put_right in policies,
+    an_edited_policy_is_shown_and_put_right in policies,
+    a_policy_edited_after_the_plan_is_not_overwritten in policies,
+    gated_deletion_leaves_the_engine_none in deletion,
+    engine_deletion_is_destructive_and_happens in deletion,
+    a_deletion_taken_back_spares_the_index in deletion,
+}
+
+#[tokio::test]
+async fn a_foreign_policy_is_refused_by_ilm() {
+    policies::a_foreign_policy_is_refused(Bench::ilm_on_elasticsearch()).await;
+}
+
+#[tokio::test]
+async fn a_foreign_policy_is_refused_by_the_daemon_on_elasticsearch() {
+    policies::a_foreign_policy_is_refused(Bench::daemon_on_elasticsearch()).await;
+}
+
+#[tokio::test]
+async fn a_foreign_policy_is_refused_by_ism() {
+    policies::a_foreign_policy_is_refused(Bench::ism_on_opensearch()).await;
+}
+
+#[tokio::test]
+async fn a_foreign_policy_is_refused_by_the_daemon_beside_ism() {
+    policies::a_foreign_policy_is_refused(Bench::daemon_beside_ism()).await;
+}

@@ -1,0 +1,86 @@
+//! Who deletes, and what must stay.
+
+use serde_json::json;
+use sexton::units::Span;
+use sexton::visibility::{DriverKind, Refusal, VisibilityError};
+
+use super::Bench;
+use crate::support::search::eventually;
+
+/// sexton deletes the old index once nothing is open in it; the engine's policy deletes nothing.
+pub(super) async fn gated_deletion_leaves_the_engine_none(bench: Bench) {
+    let write = bench.rolled(&bench.policy(Span::seconds(2), Span::days(90))).await;
+    if let Some((body, _)) = bench.stored(&bench.own()) {
+        assert!(!body.to_string().contains("delete"), "{body}");
+    }
+    // From here on nothing rolls.
+    bench.run(&bench.calm()).await;
+    let due = bench.policy(Span::days(30), Span::seconds(1));
+    let first = bench.scratch.index(1);
+    let held = eventually("old enough", async || bench.plan(&due).await.held_back.first().cloned()).await;
+    assert_eq!((held.index.as_str(), held.open), (first.as_str(), 1));
+    assert_eq!(bench.run(&due).await.deleted, []);
+    assert!(bench.scratch.exists(&first), "an open workflow is in it");
+
+    bench.scratch.document(&first, "first", 11, false, json!({"OrderId": "a"}));
+    let plan = bench.plan(&due).await;
+    assert!(plan.plan().changes.iter().any(|change| change.destructive), "{plan:?}");
+    let report = bench.apply(&plan).await;
+    assert!(report.deleted.iter().any(|deleted| deleted.index == first), "{report:?}");
+    assert!(!bench.scratch.exists(&first));
+    assert!(bench.scratch.exists(&bench.scratch.write_index()), "{write} or a later one");
+    bench.well_formed();
+}
+
+/// The engine deletes on age alone, an open workflow or not, and the plan says so beforehand.
+pub(super) async fn engine_deletion_is_destructive_and_happens(bench: Bench) {
+    let policy = Bench::deletes_by_engine(bench.policy(Span::seconds(2), Span::seconds(3)));
+    if bench.driver == DriverKind::Daemon {
+        assert!(policy.validate().is_err(), "no policy can ask the daemon for it");
+        let auto = sexton::policy::visibility::DriverChoice::Auto;
+        let policy = sexton::policy::visibility::VisibilityPolicy { driver: auto, ..policy };
+        if !bench.client().await.has_lifecycle().await.unwrap() {
+            let refused = bench.try_plan(&policy).await.unwrap_err();
+            assert!(matches!(refused, VisibilityError::Refused(Refusal::NoEngineDeletion { .. })), "{refused:?}");
+        }
+        return;
+    }
+    let plan = bench.plan(&policy).await;
+    let destructive: Vec<_> = plan.plan().changes.into_iter().filter(|change| change.destructive).collect();
+    let own = bench.own();
+    let subjects: Vec<_> = destructive.iter().map(|change| change.subject.as_str()).collect();
+    let (of_policy, of_index) =
+        (format!("{} policy {own}", bench.driver.short().to_lowercase()), format!("index {}", bench.scratch.index(1)));
+    assert_eq!(subjects, [&of_policy, &of_index]);
+    assert_eq!(destructive[0].to.as_deref(), Some("rollover at 2s, deletion 3s after it"));
+    bench.apply(&plan).await;
+    let first = bench.scratch.index(1);
+    eventually("the engine's deletion", async || (!bench.scratch.exists(&first)).then_some(())).await;
+    assert!(bench.scratch.exists(&bench.scratch.write_index()));
+    bench.well_formed();
+}
+
+/// Back to gated before the engine has deleted: it must not delete then, on any index behind the alias.
+pub(super) async fn a_deletion_taken_back_spares_the_index(bench: Bench) {
+    if bench.driver == DriverKind::Daemon {
+        return;
+    }
+    let after = Span::seconds(12);
+    let policy = Bench::deletes_by_engine(bench.policy(Span::seconds(2), after));
+    bench.rolled(&policy).await;
+    let first = bench.scratch.index(1);
+    assert!(bench.scratch.exists(&first));
+    let plan = bench.plan(&bench.calm()).await;
+    assert!(plan.plan().changes.iter().all(|change| !change.destructive), "{plan:?}");
+    bench.apply(&plan).await;
+    bench.settles(&bench.calm()).await;
+    tokio::time::sleep(after.into()).await;
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    assert!(bench.scratch.exists(&first), "its deletion was taken back");
+    assert_eq!(bench.scratch.count(&first), 1);
+    if let Some(ism) = &bench.ism {
+        let changed = format!("POST change_policy/{first}");
+        assert!(ism.calls().contains(&changed), "{:?}", ism.calls());
+    }
+    bench.well_formed();
+}
