@@ -175,64 +175,41 @@ fn lines(plan: &VisibilityPlan, subject: &str) -> Vec<String> {
     changes.map(line).collect()
 }
 
-/// A test of each check on each bench.
+/// A test of each check on each of its benches.
 macro_rules! conformance {
-    ($($check:ident in $module:ident),+ $(,)?) => {
+    ($($check:ident in $module:ident on [$($bench:ident),+]),+ $(,)?) => {
         $(mod $check {
             use super::{$module, Bench};
 
-            #[tokio::test]
-            async fn ilm_on_elasticsearch() {
-                $module::$check(Bench::ilm_on_elasticsearch()).await;
-            }
-
-            #[tokio::test]
-            async fn daemon_on_elasticsearch() {
-                $module::$check(Bench::daemon_on_elasticsearch()).await;
-            }
-
-            #[tokio::test]
-            async fn daemon_on_opensearch() {
-                $module::$check(Bench::daemon_on_opensearch()).await;
-            }
-
-            #[tokio::test]
-            async fn ism_on_opensearch() {
-                $module::$check(Bench::ism_on_opensearch()).await;
-            }
+            $(#[tokio::test]
+            async fn $bench() {
+                $module::$check(Bench::$bench()).await;
+            })+
         })+
     };
 }
 
 conformance! {
-    it_is_set_up_once_and_then_left_alone in checks,
-    search_attributes_are_there_before_the_first_write in checks,
-    temporals_template_stays_as_it_is in checks,
-    an_index_outside_the_alias_gets_nothing in checks,
-    an_edited_template_is_shown_and_put_right in policies,
-    an_edited_policy_is_shown_and_put_right in policies,
-    a_policy_edited_after_the_plan_is_not_overwritten in policies,
-    gated_deletion_leaves_the_engine_none in deletion,
-    engine_deletion_is_destructive_and_happens in deletion,
-    a_deletion_taken_back_spares_the_index in deletion,
-}
-
-#[tokio::test]
-async fn a_foreign_policy_is_refused_by_ilm() {
-    policies::a_foreign_policy_is_refused(Bench::ilm_on_elasticsearch()).await;
-}
-
-#[tokio::test]
-async fn a_foreign_policy_is_refused_by_the_daemon_on_elasticsearch() {
-    policies::a_foreign_policy_is_refused(Bench::daemon_on_elasticsearch()).await;
-}
-
-#[tokio::test]
-async fn a_foreign_policy_is_refused_by_ism() {
-    policies::a_foreign_policy_is_refused(Bench::ism_on_opensearch()).await;
-}
-
-#[tokio::test]
-async fn a_foreign_policy_is_refused_by_the_daemon_beside_ism() {
-    policies::a_foreign_policy_is_refused(Bench::daemon_beside_ism()).await;
+    it_is_set_up_once_and_then_left_alone in checks
+        on [ilm_on_elasticsearch, daemon_on_elasticsearch, daemon_on_opensearch, ism_on_opensearch],
+    search_attributes_are_there_before_the_first_write in checks
+        on [ilm_on_elasticsearch, daemon_on_elasticsearch, daemon_on_opensearch, ism_on_opensearch],
+    temporals_template_stays_as_it_is in checks
+        on [ilm_on_elasticsearch, daemon_on_elasticsearch, daemon_on_opensearch, ism_on_opensearch],
+    an_index_outside_the_alias_gets_nothing in checks
+        on [ilm_on_elasticsearch, daemon_on_elasticsearch, daemon_on_opensearch, ism_on_opensearch],
+    an_edited_template_is_shown_and_put_right in policies
+        on [ilm_on_elasticsearch, daemon_on_elasticsearch, daemon_on_opensearch, ism_on_opensearch],
+    // An OpenSearch without ISM has nobody else who could manage an index.
+    a_foreign_policy_is_refused in policies
+        on [ilm_on_elasticsearch, daemon_on_elasticsearch, daemon_beside_ism, ism_on_opensearch],
+    gated_deletion_leaves_the_engine_none in deletion
+        on [ilm_on_elasticsearch, daemon_on_elasticsearch, daemon_on_opensearch, ism_on_opensearch],
+    // The daemon keeps no policy in the engine.
+    an_edited_policy_is_shown_and_put_right in policies on [ilm_on_elasticsearch, ism_on_opensearch],
+    a_policy_edited_after_the_plan_is_not_overwritten in policies on [ilm_on_elasticsearch, ism_on_opensearch],
+    engine_deletion_is_destructive_and_happens in deletion on [ilm_on_elasticsearch, ism_on_opensearch],
+    a_deletion_taken_back_spares_the_index in deletion on [ilm_on_elasticsearch, ism_on_opensearch],
+    the_daemon_stands_back_from_a_policy_of_sextons in policies on [ilm_on_elasticsearch, ism_on_opensearch],
+    the_engine_is_not_asked_to_delete_without_a_lifecycle in deletion on [daemon_on_opensearch, daemon_beside_ism],
 }

@@ -1,8 +1,11 @@
 //! Who deletes, and what must stay.
 
+use std::time::{Duration, Instant};
+
 use serde_json::json;
+use sexton::policy::visibility::{DriverChoice, VisibilityPolicy};
 use sexton::units::Span;
-use sexton::visibility::{DriverKind, Refusal, VisibilityError};
+use sexton::visibility::{Refusal, VisibilityError};
 
 use super::Bench;
 use crate::support::search::eventually;
@@ -35,16 +38,6 @@ pub(super) async fn gated_deletion_leaves_the_engine_none(bench: Bench) {
 /// The engine deletes on age alone, an open workflow or not, and the plan says so beforehand.
 pub(super) async fn engine_deletion_is_destructive_and_happens(bench: Bench) {
     let policy = Bench::deletes_by_engine(bench.policy(Span::seconds(2), Span::seconds(3)));
-    if bench.driver == DriverKind::Daemon {
-        assert!(policy.validate().is_err(), "no policy can ask the daemon for it");
-        let auto = sexton::policy::visibility::DriverChoice::Auto;
-        let policy = sexton::policy::visibility::VisibilityPolicy { driver: auto, ..policy };
-        if !bench.client().await.has_lifecycle().await.unwrap() {
-            let refused = bench.try_plan(&policy).await.unwrap_err();
-            assert!(matches!(refused, VisibilityError::Refused(Refusal::NoEngineDeletion { .. })), "{refused:?}");
-        }
-        return;
-    }
     let plan = bench.plan(&policy).await;
     let destructive: Vec<_> = plan.plan().changes.into_iter().filter(|change| change.destructive).collect();
     let own = bench.own();
@@ -62,25 +55,35 @@ pub(super) async fn engine_deletion_is_destructive_and_happens(bench: Bench) {
 
 /// Back to gated before the engine has deleted: it must not delete then, on any index behind the alias.
 pub(super) async fn a_deletion_taken_back_spares_the_index(bench: Bench) {
-    if bench.driver == DriverKind::Daemon {
-        return;
-    }
     let after = Span::seconds(12);
     let policy = Bench::deletes_by_engine(bench.policy(Span::seconds(2), after));
     bench.rolled(&policy).await;
+    let rolled = Instant::now();
     let first = bench.scratch.index(1);
     assert!(bench.scratch.exists(&first));
     let plan = bench.plan(&bench.calm()).await;
     assert!(plan.plan().changes.iter().all(|change| !change.destructive), "{plan:?}");
     bench.apply(&plan).await;
     bench.settles(&bench.calm()).await;
-    tokio::time::sleep(after.into()).await;
-    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    // Long enough for either engine to delete what is due.
+    let due = Duration::from(after) + Duration::from_secs(4);
+    tokio::time::sleep(due.saturating_sub(rolled.elapsed())).await;
     assert!(bench.scratch.exists(&first), "its deletion was taken back");
     assert_eq!(bench.scratch.count(&first), 1);
     if let Some(ism) = &bench.ism {
         let changed = format!("POST change_policy/{first}");
         assert!(ism.calls().contains(&changed), "{:?}", ism.calls());
     }
+    bench.well_formed();
+}
+
+/// `auto` leads to the daemon on OpenSearch, with ISM or without; the daemon has no lifecycle that could delete.
+pub(super) async fn the_engine_is_not_asked_to_delete_without_a_lifecycle(bench: Bench) {
+    let policy = Bench::deletes_by_engine(bench.calm());
+    assert!(policy.validate().is_err(), "no policy can ask the daemon for it");
+    let auto = VisibilityPolicy { driver: DriverChoice::Auto, ..policy };
+    let refused = bench.try_plan(&auto).await.unwrap_err();
+    assert!(matches!(refused, VisibilityError::Refused(Refusal::NoEngineDeletion { .. })), "{refused:?}");
+    assert_eq!(bench.template(), None);
     bench.well_formed();
 }

@@ -38,9 +38,8 @@ pub(super) async fn an_edited_template_is_shown_and_put_right(bench: Bench) {
 }
 
 /// sexton's own policy, rolling later, deleting soon, and with something in it that sexton would not say.
-fn edited(bench: &Bench) -> Option<(Value, Vec<&'static str>)> {
+fn edited(bench: &Bench) -> (Value, Vec<&'static str>) {
     match bench.driver {
-        DriverKind::Daemon => None,
         DriverKind::Ilm => {
             let hot = json!({"actions": {"rollover": {"max_age": "40d"}}});
             let warm = json!({"min_age": "7d", "actions": {"readonly": {}}});
@@ -52,9 +51,9 @@ fn edited(bench: &Bench) -> Option<(Value, Vec<&'static str>)> {
                 "warm.min_age 7d -> none",
                 "warm.readonly set -> none",
             ];
-            Some((json!({"phases": {"hot": hot, "warm": warm, "delete": delete}}), lines))
+            (json!({"phases": {"hot": hot, "warm": warm, "delete": delete}}), lines)
         }
-        DriverKind::Ism => {
+        _ => {
             let to = |state: &str, age: &str| json!({"state_name": state, "conditions": {"min_rollover_age": age}});
             let hot = json!({"name": "hot", "actions": [{"rollover": {"min_index_age": "40d"}}],
                 "transitions": [to("warm", "7d")]});
@@ -72,7 +71,7 @@ fn edited(bench: &Bench) -> Option<(Value, Vec<&'static str>)> {
                 "warm.read_only set -> none",
                 "warm.to delete.min_rollover_age 10d -> none",
             ];
-            Some((body, lines))
+            (body, lines)
         }
     }
 }
@@ -80,7 +79,7 @@ fn edited(bench: &Bench) -> Option<(Value, Vec<&'static str>)> {
 pub(super) async fn an_edited_policy_is_shown_and_put_right(bench: Bench) {
     let policy = bench.calm();
     bench.run(&policy).await;
-    let Some((body, expect)) = edited(&bench) else { return };
+    let (body, expect) = edited(&bench);
     let own = bench.own();
     let wanted = bench.stored(&own).unwrap().0;
     bench.put(&own, &body);
@@ -113,7 +112,7 @@ fn without_dates(mut policy: Value) -> Value {
 
 pub(super) async fn a_policy_edited_after_the_plan_is_not_overwritten(bench: Bench) {
     bench.run(&bench.calm()).await;
-    let Some((body, _)) = edited(&bench) else { return };
+    let (body, _) = edited(&bench);
     let due = bench.plan(&bench.policy(Span::days(7), Span::days(90))).await;
     assert!(due.steps.iter().any(|step| matches!(step, Step::PutLifecyclePolicy { .. })), "{due:?}");
     bench.put(&bench.own(), &body);
@@ -144,5 +143,17 @@ pub(super) async fn a_foreign_policy_is_refused(bench: Bench) {
     }
     assert_eq!(refused, VisibilityError::Refused(Refusal::ForeignPolicy { index, policy: theirs }));
     assert_eq!(bench.template(), None);
+    bench.well_formed();
+}
+
+/// The policy goes on rolling and may delete: who wants the daemon has to end it first.
+pub(super) async fn the_daemon_stands_back_from_a_policy_of_sextons(bench: Bench) {
+    let write = bench.rolled(&bench.policy(Span::seconds(2), Span::days(90))).await;
+    let bench = Bench { driver: DriverKind::Daemon, ..bench };
+    let refused = bench.try_plan(&bench.calm()).await.unwrap_err();
+    let manager = if bench.ism.is_some() { DriverKind::Ism } else { DriverKind::Ilm };
+    let index = bench.scratch.index(1);
+    let expect = Refusal::TwoDrivers { index, policy: bench.own(), manager };
+    assert_eq!(refused, VisibilityError::Refused(expect), "also for an index older than {write}");
     bench.well_formed();
 }
