@@ -6,7 +6,7 @@ use super::DriverKind;
 use super::apply::still_writes;
 use super::error::VisibilityError;
 use super::rollover::ism::ROLLOVER_ALIAS;
-use super::step::{Found, Step};
+use super::step::{Found, Step, key};
 use crate::clients::search::{Resolved, Search, SearchError};
 
 /// Executes one of those steps and says what was set; `None` when there was nothing left to set.
@@ -30,7 +30,7 @@ pub(super) async fn execute(step: &Step, search: &Search) -> Result<Option<Strin
                     search.put_lifecycle_policy(name, policy).await?;
                 }
             }
-            Ok(Some(format!("{} policy {name}: {to}", driver.short())))
+            Ok(Some(format!("{} policy {name}: {to}", key(*driver))))
         }
         Step::AttachPolicy { driver: DriverKind::Ism, index, policy, alias, .. } => {
             still_member(search, alias, index).await?;
@@ -41,7 +41,7 @@ pub(super) async fn execute(step: &Step, search: &Search) -> Result<Option<Strin
                 Some(other) if other == *policy => {}
                 Some(other) => return Err(stale(format!("{index} has come under the policy {other}"))),
             }
-            Ok(Some(format!("index {index}: ISM policy {policy}")))
+            Ok(Some(format!("index {index}: ism policy {policy}")))
         }
         Step::AttachPolicy { index, policy, alias, from, .. } => {
             still_writes(search, alias, index).await?;
@@ -54,7 +54,7 @@ pub(super) async fn execute(step: &Step, search: &Search) -> Result<Option<Strin
             }
             let settings = json!({ "index.lifecycle.name": policy, "index.lifecycle.rollover_alias": alias });
             search.set_settings(index, settings).await?;
-            Ok(Some(format!("index {index}: ILM policy {policy}")))
+            Ok(Some(format!("index {index}: ilm policy {policy}")))
         }
         Step::ChangePolicy { index, policy, alias, restart, .. } => {
             still_member(search, alias, index).await?;
@@ -69,7 +69,7 @@ pub(super) async fn execute(step: &Step, search: &Search) -> Result<Option<Strin
             } else {
                 search.change_state_policy(index, policy).await?;
             }
-            Ok(Some(format!("index {index}: ISM policy {policy} as it is now")))
+            Ok(Some(format!("index {index}: ism policy {policy} as it is now")))
         }
         _ => Ok(None),
     }

@@ -248,7 +248,7 @@ impl Step {
 const NEXT_INDEX: &str = "the next index gets the write index's mapping";
 
 /// `ilm` or `ism`, as the engine's calls name it.
-fn key(driver: DriverKind) -> &'static str {
+pub(super) fn key(driver: DriverKind) -> &'static str {
     match driver {
         DriverKind::Ilm => "ilm",
         DriverKind::Ism => "ism",

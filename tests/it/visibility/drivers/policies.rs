@@ -148,7 +148,7 @@ pub(super) async fn a_foreign_policy_is_refused(bench: Bench) {
 
 /// The policy goes on rolling and may delete: who wants the daemon has to end it first.
 pub(super) async fn the_daemon_stands_back_from_a_policy_of_sextons(bench: Bench) {
-    let write = bench.rolled(&bench.policy(Span::seconds(2), Span::days(90))).await;
+    let write = bench.rolled(&bench.rolling(Span::days(90))).await;
     let bench = Bench { driver: DriverKind::Daemon, ..bench };
     let refused = bench.try_plan(&bench.calm()).await.unwrap_err();
     let manager = if bench.ism.is_some() { DriverKind::Ism } else { DriverKind::Ilm };
