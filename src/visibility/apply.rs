@@ -2,10 +2,11 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::DriverKind;
 use super::error::VisibilityError;
+use super::lifecycle;
 use super::reconcile::{self, Ground, ReconcileReport};
 use super::refile;
 use super::rollover::missing_fields;
@@ -114,9 +115,8 @@ async fn execute(
 ) -> Result<(), VisibilityError> {
     let search = &ground.search;
     match step {
-        Step::PutLifecyclePolicy { name, policy, to, .. } => {
-            search.put_lifecycle_policy(name, policy).await?;
-            report.set.push(format!("ilm policy {name}: {to}"));
+        Step::PutLifecyclePolicy { .. } | Step::AttachPolicy { .. } | Step::ChangePolicy { .. } => {
+            report.set.extend(lifecycle::execute(step, search).await?);
         }
         Step::PutTemplate { name, template, .. } => {
             search.put_template(name, template).await?;
@@ -127,12 +127,6 @@ async fn execute(
             report
                 .set
                 .push(format!("{} fields of index {index}, {refiled} documents filed under them", properties.len()));
-        }
-        Step::AttachPolicy { index, policy, alias, .. } => {
-            still_writes(search, alias, index).await?;
-            let settings = json!({ "index.lifecycle.name": policy, "index.lifecycle.rollover_alias": alias });
-            search.set_settings(index, settings).await?;
-            report.set.push(format!("index {index}: ilm policy {policy}"));
         }
         Step::Rollover { alias, from, conditions, template, .. } => {
             match roll(search, alias, from, conditions, template).await? {
@@ -173,7 +167,7 @@ async fn execute(
     Ok(())
 }
 
-async fn still_writes(search: &Search, alias: &str, index: &str) -> Result<(), VisibilityError> {
+pub(super) async fn still_writes(search: &Search, alias: &str, index: &str) -> Result<(), VisibilityError> {
     let writes = match search.resolve(alias).await? {
         Resolved::Alias(found) => found.members.get(index).is_some_and(|member| member.write == Some(true)),
         Resolved::Concrete | Resolved::Missing => false,
