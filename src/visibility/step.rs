@@ -94,7 +94,8 @@ pub enum Step {
         policy: String,
         /// The alias it is behind.
         alias: String,
-        /// True when it is taken out of ISM and put back, since an index that is through with its policy takes no other.
+        /// True when it is taken out of ISM and put back, since an index that is through with its policy or has failed at it
+        /// takes no other.
         restart: bool,
         /// True when the policy has the engine delete the index.
         deletes: bool,

@@ -92,7 +92,7 @@ impl Search {
     }
 
     /// Has an index that ISM manages follow the policy as it is now. ISM does so at its next run, minutes later, and
-    /// never for an index that is through with its policy.
+    /// never for an index that is through with its policy or has failed at it.
     ///
     /// # Errors
     /// Any [`SearchError`]; [`SearchError::Unexpected`] with ISM's reason when it refuses.

@@ -96,7 +96,8 @@ fn attach(index: String, policy: String, alias: String, from: Option<String>, de
 }
 
 /// Whether the index follows an older version of the policy: `Some(true)` when it has to be taken out of ISM and put
-/// back, because an index that is through with its policy takes no other.
+/// back, because an index that is through with its policy or has failed at it takes no other (the plugin's runner
+/// stops before it looks for a change).
 fn behind(managed: &ManagedIndex, wanted: &Value, is_put: bool, deletes: bool) -> Option<bool> {
     let behind = match &managed.applied {
         // The description and the template for new indices do nothing to this one.
@@ -105,12 +106,11 @@ fn behind(managed: &ManagedIndex, wanted: &Value, is_put: bool, deletes: bool) -
             .any(|change| change.field != "description" && !change.field.starts_with("ism_template")),
         None => is_put,
     };
-    match (behind, managed.completed) {
-        (false, _) => None,
-        (true, false) => Some(false),
-        // It deletes nothing any more; it has to only if it is to delete now.
-        (true, true) => deletes.then_some(true),
+    if !behind {
+        return None;
     }
+    // One that is through deletes nothing any more; it has to follow only if it is to delete now.
+    if managed.completed { deletes.then_some(true) } else { Some(managed.failure.is_some()) }
 }
 
 /// What the reader should know of an index. That ISM is through with a rolled index is as it should be.

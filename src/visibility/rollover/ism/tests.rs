@@ -226,6 +226,12 @@ fn indices_that_follow_an_older_version_are_changed_over() {
     let policy = VisibilityPolicy { rollover: longer, ..Default::default() };
     let (steps, _) = Ism.decide(&through, &through.indices[1], &policy).unwrap();
     assert_eq!(changed(&steps), [("000002", false)]);
+    // So does one that ISM has given up on.
+    let mut failed = state(&engine);
+    let managed = failed.driver.as_mut().unwrap().managed.as_mut().unwrap();
+    managed.get_mut(&format!("{NAME}-000001")).unwrap().failure = Some("rollover: x".into());
+    let (steps, _) = decided(&failed, Deletion::Gated);
+    assert_eq!(changed(&steps), [("000001", true), ("000002", false)]);
 }
 
 #[test]

@@ -152,7 +152,11 @@ impl Shared {
         if metadata["rollover_info"].get(&alias).is_some() {
             return Outcome::Done;
         }
-        let (_, aliases) = self.engine.http("GET", &format!("/{index}/_alias/{alias}"), None);
+        let (status, aliases) = self.engine.http("GET", &format!("/{index}/_alias/{alias}"), None);
+        // Refused for any index of the cluster whose metadata is blocked.
+        if status == 403 {
+            return Outcome::Wait;
+        }
         if aliases[index]["aliases"][&alias]["is_write_index"] != true {
             return Outcome::Failed(format!("Missing alias or not the write index when rollover [index={index}]"));
         }

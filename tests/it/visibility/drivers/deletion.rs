@@ -52,6 +52,30 @@ pub(super) async fn engine_deletion_is_destructive_and_happens(bench: Bench) {
     bench.well_formed();
 }
 
+/// An index that was rolled while sexton deleted, so that the engine is through with it, is deleted by the engine too.
+pub(super) async fn a_deletion_asked_for_later_reaches_the_old_index(bench: Bench) {
+    bench.rolled(&bench.rolling(Span::days(90))).await;
+    let first = bench.scratch.index(1);
+    if let Some(ism) = &bench.ism {
+        let explain = format!("/_plugins/_ism/explain/{first}");
+        eventually("through", async || {
+            let body = ism.engine().ok("GET", &explain, None);
+            (body[&first]["policy_completed"] == true).then_some(())
+        })
+        .await;
+    }
+    let plan = bench.plan(&Bench::deletes_by_engine(bench.policy(Span::days(30), Span::seconds(1)))).await;
+    assert!(plan.plan().changes.iter().any(|change| change.destructive), "{plan:?}");
+    bench.apply(&plan).await;
+    eventually("the engine's deletion", async || (!bench.scratch.exists(&first)).then_some(())).await;
+    assert!(bench.scratch.exists(&bench.scratch.write_index()));
+    if let Some(ism) = &bench.ism {
+        let (calls, again) = (ism.calls(), [format!("POST remove/{first}"), format!("POST add/{first}")]);
+        assert!(calls.windows(2).any(|pair| pair == again), "{calls:?}");
+    }
+    bench.well_formed();
+}
+
 /// It comes under the policy by the template, but its rollover fails, and the deletion comes after that only.
 pub(super) async fn an_index_that_matches_outside_the_alias_is_not_deleted(bench: Bench) {
     let policy = Bench::deletes_by_engine(bench.rolling(Span::seconds(2)));
