@@ -1,5 +1,6 @@
 //! What stops the visibility job.
 
+use super::DriverKind;
 use super::apply::VisibilityReport;
 use super::rebuild::RebuildReport;
 use super::reconcile::ReconcileReport;
@@ -210,17 +211,25 @@ pub enum Refusal {
         /// The policy it names.
         policy: String,
     },
-    /// sexton's own ILM policy would roll beside the daemon.
-    #[error("index `{index}` is managed by sexton's ILM policy `{policy}`, but the driver is `daemon`")]
+    /// sexton's own policy in the engine would roll or delete beside the daemon.
+    #[error("index `{index}` is managed by sexton's {} policy `{policy}`, but the driver is `daemon`", manager.short())]
     TwoDrivers {
         /// The index.
         index: String,
         /// The policy it names.
         policy: String,
+        /// What manages it.
+        manager: DriverKind,
     },
     /// The policy asks for ILM on an engine without it.
     #[error("`driver: ilm` needs index lifecycle management, which {engine} does not have")]
     NoLifecycle {
+        /// Product and version.
+        engine: String,
+    },
+    /// The policy asks for ISM on an engine without it.
+    #[error("`driver: ism` needs index state management, which {engine} does not have")]
+    NoStateManagement {
         /// Product and version.
         engine: String,
     },
@@ -313,11 +322,18 @@ impl Refusal {
             Self::ForeignPolicy { index, .. } => {
                 format!("take the policy off (`POST {index}/_ilm/remove` or `_plugins/_ism/remove/{index}`), or leave the index to it")
             }
+            // Its template would bring new indices under it again.
+            Self::TwoDrivers { index, policy, manager: DriverKind::Ism } => format!(
+                "use `driver: ism`, or end the policy with `DELETE _plugins/_ism/policies/{policy}` and \
+                 `POST _plugins/_ism/remove/{index}`"
+            ),
             Self::TwoDrivers { index, .. } => {
                 format!("use `driver: ilm`, or take the policy off with `POST {index}/_ilm/remove`")
             }
-            Self::NoLifecycle { .. } => "use `driver: auto` or `driver: daemon`".into(),
-            Self::NoEngineDeletion { .. } => "use `deletion: gated`".into(),
+            Self::NoLifecycle { .. } | Self::NoStateManagement { .. } => "use `driver: auto` or `driver: daemon`".into(),
+            Self::NoEngineDeletion { .. } => {
+                "use `deletion: gated`, or on an OpenSearch with its index management plugin `driver: ism`".into()
+            }
             Self::NoTemporal => "set `temporal:` in the configuration, and see whether the frontend answers".into(),
             Self::Occupied { alias, index } => format!(
                 "put it behind the alias if it is the right one (`POST _aliases`: add {index} to {alias} with \

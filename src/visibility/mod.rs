@@ -13,9 +13,11 @@ pub mod copy;
 mod decide;
 mod error;
 mod explain;
+mod lifecycle;
 mod observe;
 pub mod rebuild;
 pub mod reconcile;
+mod refile;
 pub mod rollover;
 mod sound;
 pub mod sql;
@@ -28,7 +30,7 @@ pub use decide::{DELETIONS_PER_RUN, decide};
 pub use error::{Refusal, VisibilityError};
 pub use explain::{Agreement, Event, Explanation, Line, explain};
 pub use observe::{AliasState, Documents, IndexState, Observed, observe};
-pub use step::{HeldBack, Step, VisibilityPlan};
+pub use step::{FieldChange, Found, HeldBack, Step, VisibilityPlan};
 
 use crate::clients::search::Search;
 use crate::context::Context;
@@ -41,8 +43,22 @@ use crate::units::Span;
 pub enum DriverKind {
     /// Elasticsearch's index lifecycle management.
     Ilm,
+    /// OpenSearch's index state management.
+    Ism,
     /// sexton itself.
     Daemon,
+}
+
+impl DriverKind {
+    /// The name its users know: `ILM`.
+    #[must_use]
+    pub const fn short(self) -> &'static str {
+        match self {
+            Self::Ilm => "ILM",
+            Self::Ism => "ISM",
+            Self::Daemon => "sexton",
+        }
+    }
 }
 
 /// Observes the index and computes what there is to do. Writes nothing.

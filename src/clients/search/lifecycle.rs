@@ -22,6 +22,28 @@ pub struct LifecycleState {
     pub failure: Option<String>,
 }
 
+/// A lifecycle policy as the engine keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPolicy {
+    /// Its body: `{"phases": …}` of ILM, `{"states": …}` and more of ISM.
+    pub body: Value,
+    /// Counted up by every change.
+    pub version: u64,
+    /// When it was last changed.
+    pub modified: Option<Timestamp>,
+    /// ISM: what an update has to name, so that it replaces this one and no other.
+    pub guard: Option<Guard>,
+}
+
+/// Sequence number and primary term of a stored policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Guard {
+    /// `_seq_no`.
+    pub seq_no: u64,
+    /// `_primary_term`.
+    pub primary_term: u64,
+}
+
 /// A legacy index template (`_template`), with flat settings.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Template {
@@ -57,16 +79,25 @@ impl Search {
         Ok(self.call(Call::get("/_ilm/status")).await?["operation_mode"] == "RUNNING")
     }
 
-    /// The body of an ILM policy (`{"phases": …}`), if there is one of this name.
+    /// An ILM policy, if there is one of this name.
     ///
     /// # Errors
     /// Any [`SearchError`] but not-found.
-    pub async fn lifecycle_policy(&self, name: &str) -> Result<Option<Value>, SearchError> {
-        match self.call(Call::get(format!("/_ilm/policy/{}", segment(name)))).await {
-            Ok(body) => Ok(body.get(name).and_then(|entry| entry.get("policy")).cloned()),
-            Err(SearchError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+    pub async fn lifecycle_policy(&self, name: &str) -> Result<Option<StoredPolicy>, SearchError> {
+        let body = match self.call(Call::get(format!("/_ilm/policy/{}", segment(name)))).await {
+            Ok(body) => body,
+            Err(SearchError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok(body.get(name).map(|entry| {
+            let date = &entry["modified_date"];
+            StoredPolicy {
+                body: entry["policy"].clone(),
+                version: entry["version"].as_u64().unwrap_or(0),
+                modified: millis(date).or_else(|| date.as_str()?.parse().ok()),
+                guard: None,
+            }
+        }))
     }
 
     /// Creates or replaces an ILM policy.
@@ -95,29 +126,6 @@ impl Search {
             (index.clone(), LifecycleState { policy: text("policy"), counted_from, step: text("step"), failure })
         });
         Ok(states.collect())
-    }
-
-    /// The ISM policies (OpenSearch's index state management) that manage indices behind the name; empty where the
-    /// plugin is not installed. The shape is the documentation's ("ISM API: explain index"), not seen on a real one.
-    ///
-    /// # Errors
-    /// Any [`SearchError`] but the one that says there is no such call.
-    pub async fn state_management(&self, name: &str) -> Result<BTreeMap<String, String>, SearchError> {
-        match self.call(Call::get(format!("/_plugins/_ism/explain/{}", segment(name)))).await {
-            Ok(body) => {
-                let managed = entries(&body).filter_map(|(index, entry)| {
-                    let policy = entry
-                        .get("policy_id")
-                        .or_else(|| entry.get("index.plugins.index_state_management.policy_id"))?;
-                    Some((index.clone(), policy.as_str()?.to_owned()))
-                });
-                Ok(managed.collect())
-            }
-            Err(SearchError::Unexpected { status: 400 | 405, .. } | SearchError::NotFound { .. }) => {
-                Ok(BTreeMap::new())
-            }
-            Err(error) => Err(error),
-        }
     }
 
     /// A legacy template, if there is one of this name.

@@ -12,6 +12,7 @@ mod indices;
 mod lifecycle;
 mod resize;
 mod settings;
+mod state_management;
 mod transport;
 
 pub use cluster::NodeDisk;
@@ -19,7 +20,8 @@ pub use documents::{Bulk, Done, Hit, Op, PAGE, Scan};
 pub use engine::{Engine, Product, Version};
 pub use error::SearchError;
 pub use indices::{Alias, AliasMember, Health, IndexFacts, Resolved, RolloverAnswer, RolloverConditions};
-pub use lifecycle::{LifecycleState, Template};
+pub use lifecycle::{Guard, LifecycleState, StoredPolicy, Template};
 pub use resize::{IndexDescription, ShardCopies};
 pub use settings::{Auth, Settings};
+pub use state_management::ManagedIndex;
 pub use transport::Search;

@@ -27,8 +27,18 @@ pub enum AttributeType {
     Datetime,
 }
 
+impl AttributeType {
+    /// Whether the name is the type's own with two digits.
+    fn registers(self, name: &str) -> bool {
+        let digits = name.strip_prefix(&format!("{self:?}"));
+        digits.is_some_and(|digits| digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit()))
+    }
+}
+
 impl Temporal {
-    /// The custom search attributes of the cluster by name. One of a type this version does not know is left out.
+    /// The custom search attributes that somebody added to the cluster, by name. Left out are those of a type this
+    /// version does not know, and those that Temporal registers by itself for visibility in SQL (`Keyword01`; see
+    /// `GetDBIndexSearchAttributes` in the server's source): no search index has them.
     ///
     /// # Errors
     /// See [`TemporalError`].
@@ -51,8 +61,24 @@ impl Temporal {
                 IndexedValueType::Datetime => AttributeType::Datetime,
                 IndexedValueType::Unspecified => return None,
             };
-            Some((name, kind))
+            (!kind.registers(&name)).then_some((name, kind))
         });
         Ok(known.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_temporal_registers_by_itself_is_told_apart() {
+        let check = |kind: AttributeType, name: &str, own: bool| assert_eq!(kind.registers(name), own, "{name}");
+        check(AttributeType::Keyword, "Keyword01", true);
+        check(AttributeType::KeywordList, "KeywordList03", true);
+        check(AttributeType::Keyword, "KeywordList03", false);
+        check(AttributeType::Keyword, "CustomerTier", false);
+        check(AttributeType::Int, "Int1", false);
+        check(AttributeType::Int, "Int001", false);
     }
 }

@@ -94,7 +94,7 @@ impl Adoption {
         }
         let left = self.leftovers.indices.iter();
         changes.extend(left.map(|name| Change::new(Action::Delete, format!("index {name}"), LEFT).destructive()));
-        changes.extend(self.template.as_ref().map(Step::change));
+        changes.extend(self.template.iter().flat_map(Step::changes));
         let next = "empty, with the mapping of the live index";
         changes.push(Change::new(Action::Create, format!("index {}", self.write), next));
         let size = format!(

@@ -7,9 +7,10 @@ use serde_json::{Map, Value, json};
 use super::RebuildPlan;
 use crate::clients::search::{Resolved, Search, SearchError};
 use crate::clients::temporal::AttributeType;
+use crate::context::Context;
 use crate::visibility::reconcile::survey::survey_any;
 use crate::visibility::rollover::missing_fields;
-use crate::visibility::{Refusal, VisibilityError};
+use crate::visibility::{Refusal, VisibilityError, refile};
 
 /// What there is at the start.
 #[derive(Debug, Clone)]
@@ -102,11 +103,12 @@ pub(super) async fn create(search: &Search, plan: &RebuildPlan) -> Result<Option
     }
 }
 
-/// Adds the fields; their names.
+/// Adds the fields, also to documents that Temporal wrote into the index before they were there; their names.
 pub(super) async fn add(
     search: &Search,
     name: &str,
     fields: &Map<String, Value>,
+    ctx: &Context,
 ) -> Result<Vec<String>, VisibilityError> {
     if fields.is_empty() {
         return Ok(Vec::new());
@@ -115,7 +117,7 @@ pub(super) async fn add(
     let Some(write) = survey.members.last() else { return Ok(Vec::new()) };
     let lacking = missing_fields(&json!({ "properties": fields }), &write.mapping);
     if !lacking.is_empty() {
-        search.add_fields(&write.name, &lacking).await?;
+        refile::add_fields(search, &write.name, &lacking, ctx).await?;
     }
     Ok(lacking.into_iter().map(|(name, _)| name).collect())
 }

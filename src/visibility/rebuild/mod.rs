@@ -123,7 +123,7 @@ async fn run(
     report: &mut RebuildReport,
 ) -> Result<(), VisibilityError> {
     report.created = ground::create(&ground.search, plan).await?;
-    report.fields = ground::add(&ground.search, &plan.index, &plan.fields).await?;
+    report.fields = ground::add(&ground.search, &plan.index, &plan.fields, ctx).await?;
     // Documents of runs that start or end from here on are written into the index by themselves.
     let since = Timestamp::now();
     let first = pass(ground, &plan.index, since, Some(pause), ctx).await?;

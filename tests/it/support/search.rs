@@ -51,10 +51,12 @@ impl Engine {
 
     /// What curl gets: status and body.
     pub fn http(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-        self.send(method, path, body.map(|body| body.to_string()))
+        let (status, text) = self.send(method, path, body.map(|body| body.to_string()).as_deref());
+        (status, serde_json::from_str(&text).unwrap_or(Value::String(text)))
     }
 
-    fn send(&self, method: &str, path: &str, body: Option<String>) -> (u16, Value) {
+    /// The same with the bodies as they are on the wire.
+    pub fn send(&self, method: &str, path: &str, body: Option<&str>) -> (u16, String) {
         // Curl takes its options from stdin, so that no password is in its arguments.
         let mut config = format!("request = {method}\nsilent\nmax-time = 60\nwrite-out = \"\\n%{{http_code}}\"\n");
         config += &format!("url = {}\n", quoted(&format!("{}{path}", self.url.trim_end_matches('/'))));
@@ -65,7 +67,7 @@ impl Engine {
             config += &format!("cacert = {}\n", quoted(&ca.display().to_string()));
         }
         if let Some(body) = body {
-            config += &format!("header = \"content-type: application/json\"\ndata-binary = {}\n", quoted(&body));
+            config += &format!("header = \"content-type: application/json\"\ndata-binary = {}\n", quoted(body));
         }
         let mut curl = Command::new("curl")
             .args(["-K", "-"])
@@ -78,7 +80,7 @@ impl Engine {
         let output = curl.wait_with_output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         let (body, status) = text.rsplit_once('\n').unwrap();
-        (status.parse().unwrap(), serde_json::from_str(body).unwrap_or_else(|_| Value::String(body.into())))
+        (status.parse().unwrap(), body.to_owned())
     }
 
     /// The body of an answer that must be 2xx.
@@ -99,13 +101,13 @@ impl Engine {
     }
 
     /// A path for a call whose body holds a mapping.
-    fn typeless(&self, path: &str) -> String {
+    pub fn typeless(&self, path: &str) -> String {
         if self.old { format!("{path}?include_type_name=false") } else { path.to_owned() }
     }
 }
 
 fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").replace('\r', "\\r"))
 }
 
 /// An alias name of its own, with a template like Temporal's; all of it goes away with the value.
@@ -143,7 +145,8 @@ impl Scratch {
         scratch
     }
 
-    fn template(&self) -> String {
+    /// The name of the template like Temporal's.
+    pub fn template(&self) -> String {
         format!("{}_temporal", self.alias)
     }
 
@@ -201,8 +204,8 @@ impl Scratch {
         });
         // Curl takes no line of its options that is much longer than this.
         for lines in lines.collect::<Vec<String>>().chunks(100) {
-            let (status, answer) = self.engine.send("POST", "/_bulk", Some(lines.concat()));
-            assert!(status == 200 && answer["errors"] == false, "{status} {answer}");
+            let (status, answer) = self.engine.send("POST", "/_bulk", Some(&lines.concat()));
+            assert!(status == 200 && answer.contains("\"errors\":false"), "{status} {answer}");
         }
     }
 
@@ -210,8 +213,14 @@ impl Scratch {
         self.engine.http("GET", &format!("/{index}"), None).0 == 200
     }
 
+    /// A new index may take a moment until its shard answers.
     pub fn count(&self, target: &str) -> u64 {
-        self.engine.ok("GET", &format!("/{target}/_count"), None)["count"].as_u64().unwrap()
+        let path = format!("/{target}/_count");
+        let start = Instant::now();
+        while self.engine.http("GET", &path, None).0 == 503 && start.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        self.engine.ok("GET", &path, None)["count"].as_u64().unwrap()
     }
 
     /// The documents of one index that a search for a field's value finds.
