@@ -7,7 +7,9 @@
 //! keeps the documents in agreement with Temporal's runs, [`rebuild`] brings a lost index back, and [`explain()`] says
 //! what there is.
 
+pub mod adopt;
 mod apply;
+pub mod copy;
 mod decide;
 mod error;
 mod explain;

@@ -11,10 +11,10 @@ use crate::support::site::{Said, Site, eventually, postgres_sections};
 use crate::support::stack;
 
 /// Random numbers from a seed (Marsaglia's xorshift64).
-struct Seed(u64);
+pub struct Seed(u64);
 
 impl Seed {
-    fn new(what: &str) -> Self {
+    pub fn new(what: &str) -> Self {
         let given = std::env::var("SEXTON_SEED").ok().and_then(|text| text.parse().ok());
         let seed = given.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0 | 1);
         println!("{what}: SEXTON_SEED={seed}");
@@ -29,13 +29,14 @@ impl Seed {
     }
 
     /// Up to a little more than the whole.
-    fn part_of(&mut self, whole: Duration) -> Duration {
+    pub fn part_of(&mut self, whole: Duration) -> Duration {
         let thousandths = u32::try_from(self.next() % 1_100).unwrap();
         whole * thousandths / 1_000
     }
 }
 
-fn kills() -> u32 {
+/// How often each verb is killed.
+pub fn kills() -> u32 {
     std::env::var("SEXTON_SOAK").map_or(2, |text| text.parse().expect("SEXTON_SOAK is a number of kills"))
 }
 

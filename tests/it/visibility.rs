@@ -1,6 +1,8 @@
 //! The visibility job on Elasticsearch 6.8 and OpenSearch, judged by curl and by Temporal's list. What every way of
 //! rolling has to do is in [`drivers`].
 
+mod adopt;
+mod copy;
 mod drivers;
 mod errors;
 mod load;

@@ -1,5 +1,6 @@
 //! The jobs: each file ties one domain to the [`crate::job::Job`] the runner knows.
 
+mod adopt;
 mod backup;
 mod migrate;
 mod rebuild;
@@ -8,6 +9,7 @@ mod retention;
 mod site;
 mod visibility;
 
+pub use adopt::AdoptJob;
 pub use migrate::MigrateJob;
 pub use rebuild::RebuildJob;
 pub use site::Site;

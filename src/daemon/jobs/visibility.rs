@@ -87,7 +87,7 @@ impl Job for VisibilityJob {
 }
 
 /// The longest retention of any namespace; `None` while Temporal cannot be asked, and then nothing is deleted.
-async fn longest_retention(ground: &Ground) -> Option<Span> {
+pub(super) async fn longest_retention(ground: &Ground) -> Option<Span> {
     match ground.temporal.as_ref()?.list_namespaces().await {
         Ok(namespaces) => namespaces.iter().map(|n| Span::from(n.retention)).max(),
         Err(error) => {
