@@ -22,7 +22,12 @@ pub(super) fn pattern(alias: &str, write: &str) -> String {
 /// The template carries the write index's mapping, custom search attributes included, to the next index. Temporal's
 /// template has order 0, so that this one wins where both speak; it is a legacy one like Temporal's, since a
 /// composable template would hide Temporal's settings and index sort altogether.
-pub(super) fn own_template(alias: &str, write: &str, settings: &[(&str, String)], mapping: &Value) -> Template {
+pub(in crate::visibility) fn own_template(
+    alias: &str,
+    write: &str,
+    settings: &[(&str, String)],
+    mapping: &Value,
+) -> Template {
     Template {
         order: 10,
         index_patterns: vec![pattern(alias, write)],
@@ -32,7 +37,7 @@ pub(super) fn own_template(alias: &str, write: &str, settings: &[(&str, String)]
 }
 
 /// The step that brings the template there, when it is not there as wanted.
-pub(super) fn template_step(alias: &str, existing: Option<&Template>, wanted: Template) -> Option<Step> {
+pub(in crate::visibility) fn template_step(alias: &str, existing: Option<&Template>, wanted: Template) -> Option<Step> {
     if existing == Some(&wanted) {
         return None;
     }
