@@ -13,9 +13,8 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use self::phases::Phases;
-pub(super) use self::template::missing_fields;
 use self::template::pattern;
-pub(super) use self::template::{own_template, template_step};
+pub(super) use self::template::{missing_fields, own_template, template_step};
 use super::observe::{AliasState, IndexState};
 use super::step::{FieldChange, Found, Step};
 use super::{DriverKind, Refusal};
