@@ -109,7 +109,16 @@ impl VisibilityError {
 
 impl From<PostgresError> for VisibilityError {
     fn from(error: PostgresError) -> Self {
-        Self::Persistence(error.into())
+        // No such table.
+        let elsewhere = error.sqlstate().as_deref() == Some("42P01");
+        let failure = Failure::from(error);
+        Self::Persistence(if elsewhere {
+            failure.with_hint(
+                "check `postgres.databases.main`: it has to be the main database of the cluster that writes this index",
+            )
+        } else {
+            failure
+        })
     }
 }
 
