@@ -24,7 +24,7 @@ test: lint up ## Every check and test, on the real engines (they keep running; s
 soak: up ## Kills at random instants, thirty for each verb that writes; ten minutes of rollovers under load
 	environment=$$($(STACK)/env) && eval "$$environment" && export SEXTON_SOAK=$${SEXTON_SOAK:-30} && \
 	  $(CARGO) test --locked --test it kills -- --nocapture && \
-	  $(CARGO) test --locked --test it visibility -- --nocapture --test-threads 1 $(SOAKS)
+	  $(CARGO) test --locked --test it -- --nocapture --test-threads 1 $(SOAKS)
 
 lint: ## Formatting, clippy, licences, shell scripts
 	tests/lint
