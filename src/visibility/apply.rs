@@ -243,6 +243,7 @@ async fn reason_to_stay(
         return Ok(Some(held));
     }
     let reason = "it was written to while it was looked at".to_owned();
-    let same = search.checkpoints(index).await?.get(index).is_some_and(|next| next == looked_at);
+    // Not the checkpoints: with an asynchronous translog they come after the writes.
+    let same = search.numbers_given(index).await?.get(index).is_some_and(|next| next == looked_at);
     Ok((!same).then(|| HeldBack { index: index.to_owned(), reason }))
 }

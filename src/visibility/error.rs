@@ -37,7 +37,7 @@ pub enum VisibilityError {
         total: usize,
     },
     /// The engine refused writes of single documents.
-    #[error("the engine refused to write {count} documents: {reason}")]
+    #[error("the engine refused {count} of the writes: {reason}")]
     Documents {
         /// How many.
         count: u64,
@@ -109,7 +109,16 @@ impl VisibilityError {
 
 impl From<PostgresError> for VisibilityError {
     fn from(error: PostgresError) -> Self {
-        Self::Persistence(error.into())
+        // No such table.
+        let elsewhere = error.sqlstate().as_deref() == Some("42P01");
+        let failure = Failure::from(error);
+        Self::Persistence(if elsewhere {
+            failure.with_hint(
+                "check `postgres.databases.main`: it has to be the main database of the cluster that writes this index",
+            )
+        } else {
+            failure
+        })
     }
 }
 
@@ -136,6 +145,10 @@ impl Explain for VisibilityError {
             Self::Refused(refusal) => Some(refusal.hint()),
             Self::Stale(_) => Some("run again: a new plan is made".into()),
             Self::Cancelled { .. } => Some("run again: what was done is not done twice".into()),
+            Self::Documents { reason, .. } if reason.starts_with("403 ") => Some(
+                "grant the user the index privilege `write` on the alias and its indices, or lift the index's block"
+                    .into(),
+            ),
             Self::Documents { .. } => {
                 Some("look at the reason; a mapping that does not fit is put right in the write index".into())
             }

@@ -35,7 +35,7 @@ pub struct AliasState {
     pub has_lifecycle: bool,
     /// Its indices, oldest first.
     pub indices: Vec<IndexState>,
-    /// What the driver alone reads; not read while an index is red or closed.
+    /// What the driver alone reads; not read while an index is red, closed or blocked.
     pub driver: Option<DriverState>,
 }
 
@@ -98,8 +98,9 @@ pub async fn observe(search: &Search, policy: &VisibilityPolicy) -> Result<Obser
     if readable {
         read_documents(search, name, &mut state.indices).await?;
     }
-    // Without one write index there is nothing a driver could ask about.
-    if readable && state.write_index().is_some() {
+    // Without one write index there is nothing a driver could ask about, and a blocked one answers no dry run.
+    let writable = state.indices.iter().all(|index| index.blocks.is_empty());
+    if readable && writable && state.write_index().is_some() {
         let driver = rollover::choose(policy, state.has_lifecycle);
         state.driver = Some(driver.observe(search, policy, &state).await?);
     }

@@ -7,6 +7,7 @@ mod drivers;
 mod errors;
 mod load;
 mod rebuild;
+mod reconcile;
 mod soak;
 mod temporal;
 

@@ -143,8 +143,8 @@ impl Explain for SearchError {
             Self::Settings(_) => "correct the search connection in sexton.yaml".into(),
             Self::Unauthorized { .. } => "set or correct `basic` or `api_key` of the search connection".into(),
             Self::Forbidden { .. } => {
-                "grant the user the index privileges `manage`, `read` and `view_index_metadata` on the visibility index, \
-                 and the cluster privileges `monitor`, `manage_index_templates` and, for ILM, `manage_ilm`"
+                "grant the user the index privileges `manage`, `read`, `write` and `view_index_metadata` on the alias and its \
+                 indices, and the cluster privileges `monitor`, `manage_index_templates` and, for ILM, `manage_ilm`"
                     .into()
             }
             Self::Blocked { .. } => "free disk space or lift the index's write block".into(),

@@ -24,6 +24,8 @@ pub struct Bookmarks {
 pub struct Marks {
     /// For documents of which another index holds one too.
     pub written: Vec<u64>,
+    /// Where the first look ended: what was written to an old index later came to it in spite of its rollover.
+    pub late: Vec<u64>,
     /// For ghosts.
     pub swept: Vec<u64>,
 }

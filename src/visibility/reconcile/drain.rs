@@ -43,6 +43,10 @@ pub async fn carry_forward(ground: &Ground, alias: &str, ctx: &Context) -> Resul
         remove::stale(&mut act, &found.stale, &mut report).await?;
         remove::ghosts(&mut act, &found.ghosts, &mut report).await?;
         if !more || before == report {
+            // So that nothing is listed twice when this has ended.
+            if report.changed() {
+                ground.search.refresh(alias).await?;
+            }
             return Ok(report);
         }
     }

@@ -33,6 +33,8 @@ pub(in crate::visibility) struct Look<'a> {
     pub most: usize,
     /// False where ghosts go with their index.
     pub ghosts: bool,
+    /// The stale documents found beside open ones, by index and id.
+    pub stale: BTreeSet<(usize, String)>,
     bounds: BTreeMap<i32, u64>,
 }
 
@@ -48,16 +50,22 @@ impl<'a> Look<'a> {
         if session.is_standby().await? {
             return Err(Refusal::Standby { database: ground.persistence.database().to_owned() }.into());
         }
-        Ok(Self { ground, session, survey, ctx, found: Found::default(), most, ghosts: true, bounds: BTreeMap::new() })
+        let (found, stale, bounds) = (Found::default(), BTreeSet::new(), BTreeMap::new());
+        Ok(Self { ground, session, survey, ctx, found, most, ghosts: true, stale, bounds })
     }
 
     pub(super) fn search(&self) -> &'a Search {
         &self.ground.search
     }
 
+    /// How many more changes one run may make.
+    pub(super) fn room(&self) -> usize {
+        self.most.saturating_sub(self.found.changes())
+    }
+
     /// True when there is enough to do for one run.
     pub(super) fn is_full(&self) -> bool {
-        self.found.changes() >= self.most
+        self.room() == 0
     }
 
     /// Between two requests: whether to go on.
@@ -118,14 +126,14 @@ impl<'a> Look<'a> {
         Err(Refusal::Behind { index: hit.index.clone(), id: hit.id.clone(), shard: key.shard }.into())
     }
 
-    /// The index and the database have to know a namespace in common.
+    /// The index and the database have to know a namespace in common. A database that knows none was set up anew.
     async fn not_strangers(&mut self) -> Result<(), VisibilityError> {
         let known: BTreeSet<Uuid> = self.session.namespaces().await?.into_keys().filter(|id| *id != SYSTEM).collect();
         let alias = &self.survey.alias;
         let named = self.search().terms(alias, "NamespaceId", 1_000).await?;
         let named: BTreeSet<Uuid> =
             named.keys().filter_map(|id| Uuid::parse_str(id).ok()).filter(|id| *id != SYSTEM).collect();
-        if named.is_empty() || known.is_empty() || !named.is_disjoint(&known) {
+        if named.is_empty() || !named.is_disjoint(&known) {
             return Ok(());
         }
         let database = self.ground.persistence.database().to_owned();

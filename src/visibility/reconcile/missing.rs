@@ -33,7 +33,7 @@ pub(super) async fn look(look: &mut Look<'_>, budget: usize, marks: &mut Bookmar
     let mut around = false;
     while left > 0 && !look.is_full() {
         look.go_on()?;
-        let page = look.session.executions(marks.executions.as_ref(), BATCH.min(left)).await?;
+        let page = look.session.executions(marks.executions.as_ref(), BATCH.min(left).min(look.room())).await?;
         match page.last() {
             Some(last) => marks.executions = Some(last.key.clone()),
             // Through. When this look did not begin at the beginning, the first part is still to come.

@@ -31,8 +31,8 @@ pub(super) async fn one_index(look: &mut Look<'_>, member: usize, filter: Value)
         let mut from = 0;
         while from < *next && !look.is_full() {
             look.go_on()?;
-            let filter = filter.clone();
-            let scan = Scan { shard, filter, from, below: Some(*next), size: BATCH, fields: &KEY, source: false };
+            let (filter, size) = (filter.clone(), BATCH.min(look.room()));
+            let scan = Scan { shard, filter, from, below: Some(*next), size, fields: &KEY, source: false };
             let hits = look.search().scan(&index.name, &scan).await?;
             let Some(last) = hits.last() else { break };
             from = last.seq_no + 1;

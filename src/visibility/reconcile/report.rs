@@ -44,7 +44,7 @@ impl ReconcileReport {
         ];
         let said: Vec<String> =
             parts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-        if said.is_empty() { "nothing to do".into() } else { said.join(", ") }
+        if said.is_empty() { "nothing was changed".into() } else { said.join(", ") }
     }
 
     /// Notes a write the engine refused.

@@ -39,7 +39,7 @@ pub(super) async fn look(
                 }
                 look.go_on()?;
                 let below = next.saturating_sub(*mark).min(WINDOW) + *mark;
-                let (filter, size) = (filter.clone(), BATCH.min(left));
+                let (filter, size) = (filter.clone(), BATCH.min(left).min(look.room()));
                 let scan = Scan { shard, filter, from: *mark, below: Some(below), size, fields: &KEY, source: false };
                 let hits = look.search().scan(&member.name, &scan).await?;
                 *mark = match hits.last() {

@@ -28,17 +28,21 @@ pub(super) async fn look(look: &mut Look<'_>, marks: &mut Bookmarks) -> Result<(
     let survey = look.survey;
     for (place, member) in survey.members.iter().enumerate() {
         let marks = marks.indices.entry(member.uuid.clone()).or_default();
-        marks.written.resize(member.next.len(), 0);
-        for (shard, next) in member.next.iter().enumerate() {
-            let Some(mark) = marks.written.get_mut(shard) else { continue };
-            let first_time = *mark == 0;
-            if first_time && place == 0 {
-                // What it has in common with newer indices is found there.
-                *mark = *next;
-                continue;
+        // Nothing was ever looked at in these: not the same as a shard in which there was nothing.
+        for next in member.next.iter().skip(marks.late.len()) {
+            marks.late.push(*next);
+            // What the oldest has in common with newer indices is found there.
+            marks.written.push(if place == 0 { *next } else { 0 });
+        }
+        let shards = member.next.iter().zip(&mut marks.written).zip(&marks.late);
+        for (shard, ((next, mark), late)) in shards.enumerate() {
+            let late = if place == survey.write() { *next } else { *late.min(next) };
+            if *mark < late {
+                *mark = one_shard(look, place, shard, &early(member), *mark, late).await?;
             }
-            let filter = if first_time || place == survey.write() { early(member) } else { json!({"match_all": {}}) };
-            *mark = one_shard(look, place, shard, &filter, *mark, *next).await?;
+            if *mark >= late {
+                *mark = one_shard(look, place, shard, &json!({"match_all": {}}), *mark, *next).await?;
+            }
         }
     }
     Ok(())
@@ -77,18 +81,22 @@ async fn one_shard(
         look.ctx.progress.advance(hits.len() as u64);
         let ids: Vec<&str> = hits.iter().map(|hit| hit.id.as_str()).collect();
         let copies = look.find(&others, &ids, &[CLOSE_TIME]).await?;
-        losers(look, hits, copies);
+        if let Some(first_left) = losers(look, hits, copies) {
+            return Ok(first_left);
+        }
     }
     Ok(if others.is_empty() { next } else { from })
 }
 
-fn losers(look: &mut Look<'_>, hits: Vec<Hit>, copies: Vec<Hit>) {
+/// Notes the documents that lose; the sequence number of the first that there was no more room for.
+fn losers(look: &mut Look<'_>, hits: Vec<Hit>, copies: Vec<Hit>) -> Option<u64> {
     let mut groups: BTreeMap<String, Vec<Hit>> = BTreeMap::new();
     for copy in copies {
         groups.entry(copy.id.clone()).or_default().push(copy);
     }
     for hit in hits {
         let Some(mut group) = groups.remove(&hit.id) else { continue };
+        let seq_no = hit.seq_no;
         group.push(hit);
         let found = group.into_iter().filter_map(|hit| Some((look.survey.rank(&hit.index)?, hit)));
         let found: Vec<(usize, Hit)> = found.collect();
@@ -97,9 +105,16 @@ fn losers(look: &mut Look<'_>, hits: Vec<Hit>, copies: Vec<Hit>) {
         for (place, (member, hit)) in found.into_iter().enumerate() {
             // Open documents of old indices have been judged already.
             let judged = member != look.survey.write() && !hit.fields.contains_key(CLOSE_TIME);
-            if place != stays && !judged {
-                look.found.stale.push(Item { member, id: hit.id, version: hit.version });
+            // Of three documents the same one loses in the sight of both others.
+            if place == stays || judged || look.stale.contains(&(member, hit.id.clone())) {
+                continue;
             }
+            if look.is_full() {
+                return Some(seq_no);
+            }
+            look.stale.insert((member, hit.id.clone()));
+            look.found.stale.push(Item { member, id: hit.id, version: hit.version });
         }
     }
+    None
 }

@@ -8,6 +8,7 @@
 mod command_line;
 mod config;
 mod doctor;
+mod index;
 mod ledger;
 mod policies;
 mod postgres;

@@ -17,6 +17,9 @@ pub const NAMESPACE: Uuid = Uuid::from_u128(0x5e47_0000_0000_4000_8000_0000_0000
 /// The shard of every run.
 pub const SHARD: i32 = 1;
 
+/// When every run started: the beginning of 2026, in seconds since 1970.
+const STARTED: i64 = 1_767_225_600;
+
 /// The same run for the same workflow, always.
 pub fn run_of(workflow: &str) -> Uuid {
     let mut hasher = DefaultHasher::new();
@@ -24,9 +27,13 @@ pub fn run_of(workflow: &str) -> Uuid {
     Uuid::from_u64_pair(hasher.finish(), 0x8000_0000_0000_0000)
 }
 
-/// The id of its document.
+/// The id of its document: at most 512 bytes, of which a tilde and the run take 37.
 pub fn document_of(workflow: &str) -> String {
-    format!("{workflow}~{}", run_of(workflow))
+    let mut end = workflow.len().min(475);
+    while !workflow.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}~{}", &workflow[..end], run_of(workflow))
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -37,6 +44,26 @@ struct State {
     status: i32,
     #[prost(message, optional, tag = "6")]
     started: Option<Instant>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Info {
+    #[prost(message, optional, tag = "54")]
+    histories: Option<Histories>,
+    #[prost(message, optional, tag = "66")]
+    closed: Option<Instant>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Histories {
+    #[prost(message, repeated, tag = "2")]
+    all: Vec<History>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct History {
+    #[prost(bytes = "vec", tag = "1")]
+    branch: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -71,19 +98,34 @@ impl Executions {
 
     /// A run that Temporal has, started at the beginning of 2026.
     pub fn run(&self, workflow: &str, open: bool) {
-        let started = Some(Instant { seconds: 1_767_225_600 });
+        self.runs([workflow], open);
+    }
+
+    /// Several of them.
+    pub fn runs<W: AsRef<str>>(&self, workflows: impl IntoIterator<Item = W>, open: bool) {
+        let started = Some(Instant { seconds: STARTED });
         let state = if open { State { state: 2, status: 1, started } } else { State { state: 3, status: 2, started } };
-        self.database.psql(&format!(
-            "INSERT INTO executions VALUES ({SHARD}, '\\x{}', '{workflow}', '\\x{}', '', 'Proto3', '\\x{}', 'Proto3')",
-            hex::encode(NAMESPACE.as_bytes()),
-            hex::encode(run_of(workflow).as_bytes()),
-            hex::encode(state.encode_to_vec())
-        ));
+        let histories = Some(Histories { all: vec![History { branch: vec![1] }] });
+        let closed = (!open).then_some(Instant { seconds: STARTED + 60 });
+        let (state, info) = (state.encode_to_vec(), Info { histories, closed }.encode_to_vec());
+        let row = |workflow: W| {
+            let workflow = workflow.as_ref();
+            format!(
+                "({SHARD}, '\\x{}', '{}', '\\x{}', '\\x{}', 'Proto3', '\\x{}', 'Proto3')",
+                hex::encode(NAMESPACE.as_bytes()),
+                workflow.replace('\'', "''"),
+                hex::encode(run_of(workflow).as_bytes()),
+                hex::encode(&info),
+                hex::encode(&state)
+            )
+        };
+        let rows: Vec<String> = workflows.into_iter().map(row).collect();
+        self.database.psql(&format!("INSERT INTO executions VALUES {}", rows.join(", ")));
     }
 
     /// Temporal deletes the run.
     pub fn remove(&self, workflow: &str) {
-        self.database.psql(&format!("DELETE FROM executions WHERE workflow_id = '{workflow}'"));
+        self.database.psql(&format!("DELETE FROM executions WHERE workflow_id = '{}'", workflow.replace('\'', "''")));
     }
 
     pub fn persistence(&self) -> Persistence {

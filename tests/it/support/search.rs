@@ -110,6 +110,31 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n").replace('\r', "\\r"))
 }
 
+/// What Temporal writes of a run.
+pub fn document_body(workflow: &str, version: u64, open: bool, extra: Value) -> Value {
+    let mut doc = json!({
+        "VisibilityTaskKey": format!("{SHARD}~{version}"), "NamespaceId": NAMESPACE, "WorkflowId": workflow,
+        "RunId": run_of(workflow), "WorkflowType": "T", "TaskQueue": "q",
+        "ExecutionStatus": if open { "Running" } else { "Completed" }, "StartTime": "2026-01-01T00:00:00Z",
+    });
+    if !open {
+        doc["CloseTime"] = json!("2026-01-01T00:01:00Z");
+    }
+    for (key, value) in extra.as_object().into_iter().flatten() {
+        doc[key] = value.clone();
+    }
+    doc
+}
+
+/// The path of a workflow's document.
+fn document(index: &str, workflow: &str) -> String {
+    let id = document_of(workflow).into_bytes().into_iter();
+    let id: String = id
+        .map(|byte| if byte.is_ascii_alphanumeric() { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect();
+    format!("/{index}/_doc/{id}")
+}
+
 /// An alias name of its own, with a template like Temporal's; all of it goes away with the value.
 #[derive(Debug)]
 pub struct Scratch {
@@ -171,24 +196,60 @@ impl Scratch {
 
     /// Writes a document as Temporal does: full, with an external version, under `workflow~run`.
     pub fn document(&self, target: &str, workflow: &str, version: u64, open: bool, extra: Value) {
-        let mut doc = json!({
-            "VisibilityTaskKey": format!("{SHARD}~{version}"), "NamespaceId": NAMESPACE, "WorkflowId": workflow,
-            "RunId": run_of(workflow), "WorkflowType": "T", "TaskQueue": "q",
-            "ExecutionStatus": if open { "Running" } else { "Completed" }, "StartTime": "2026-01-01T00:00:00Z",
-        });
-        if !open {
-            doc["CloseTime"] = json!("2026-01-01T00:01:00Z");
-        }
-        for (key, value) in extra.as_object().into_iter().flatten() {
-            doc[key] = value.clone();
-        }
+        self.write(target, workflow, version, &document_body(workflow, version, open, extra).to_string(), true);
+    }
+
+    /// Writes these bytes as the document of a workflow; searches see it at once, or whenever the engine likes.
+    pub fn write(&self, target: &str, workflow: &str, version: u64, body: &str, refresh: bool) {
+        let path = document(target, workflow);
+        let query = format!("version={version}&version_type=external&refresh={refresh}");
+        let (status, answer) = self.engine.send("PUT", &format!("{path}?{query}"), Some(body));
+        assert!((200..300).contains(&status), "{path}: {status} {answer}");
+    }
+
+    /// Removes a document as Temporal does, whether it is there or not.
+    pub fn remove(&self, target: &str, workflow: &str, version: u64) {
+        let path = document(target, workflow);
         let query = format!("version={version}&version_type=external&refresh=true");
-        self.engine.ok("PUT", &format!("/{target}/_doc/{}?{query}", document_of(workflow)), Some(doc));
+        let (status, answer) = self.engine.http("DELETE", &format!("{path}?{query}"), None);
+        assert!(matches!(status, 200 | 404), "{path}: {status} {answer}");
+    }
+
+    /// The bytes of a document.
+    pub fn source(&self, index: &str, workflow: &str) -> Option<String> {
+        let path = document(index, workflow);
+        let path = if self.engine.old { format!("{path}/_source") } else { path.replacen("/_doc/", "/_source/", 1) };
+        let (status, body) = self.engine.send("GET", &path, None);
+        (status == 200).then_some(body)
+    }
+
+    /// Writes many documents as Temporal does: workflow, version and whether it is open.
+    pub fn documents<W: AsRef<str>>(&self, index: &str, all: impl IntoIterator<Item = (W, u64, bool)>) {
+        let mut bulks = vec![String::new()];
+        for (workflow, version, open) in all {
+            let workflow = workflow.as_ref();
+            let mut head = json!({
+                "_index": index, "_id": document_of(workflow), "version": version, "version_type": "external",
+            });
+            if self.engine.old {
+                head["_type"] = json!("_doc");
+            }
+            // Curl reads no longer lines than 100 kB.
+            if bulks.last().is_some_and(|lines| lines.len() > 40_000) {
+                bulks.push(String::new());
+            }
+            let body = document_body(workflow, version, open, json!({}));
+            bulks.last_mut().unwrap().push_str(&format!("{}\n{body}\n", json!({"index": head})));
+        }
+        for lines in bulks {
+            let (status, answer) = self.engine.send("POST", "/_bulk?refresh=true", Some(&lines));
+            assert!(status == 200 && answer.contains("\"errors\":false"), "{status} {answer:.500}");
+        }
     }
 
     /// The version of a workflow's document in one index, whether searches see it yet or not.
     pub fn version(&self, index: &str, workflow: &str) -> Option<u64> {
-        let (status, body) = self.engine.http("GET", &format!("/{index}/_doc/{}", document_of(workflow)), None);
+        let (status, body) = self.engine.http("GET", &document(index, workflow), None);
         (status == 200).then(|| body["_version"].as_u64().unwrap())
     }
 
@@ -205,7 +266,8 @@ impl Scratch {
         // Curl takes no line of its options that is much longer than this.
         for lines in lines.collect::<Vec<String>>().chunks(100) {
             let (status, answer) = self.engine.send("POST", "/_bulk", Some(&lines.concat()));
-            assert!(status == 200 && answer.contains("\"errors\":false"), "{status} {answer}");
+            let errors = serde_json::from_str::<Value>(&answer).unwrap()["errors"].clone();
+            assert!(status == 200 && errors == false, "{status} {answer}");
         }
     }
 
