@@ -3,7 +3,11 @@
 use serde_json::{Value, json};
 
 use super::Ground;
+use crate::support::cluster::{Cluster, Index};
+use crate::support::load::{Load, LoadOptions};
+use crate::support::postgres;
 use crate::support::search::Engine;
+use crate::support::site::Site;
 
 /// Refused with this text, both when it is asked and when it is done; afterwards the index is as before.
 #[track_caller]
@@ -152,4 +156,36 @@ fn a_missing_privilege_is_named() {
     engine.ok("DELETE", &format!("/_security/role/{user}"), None);
     said.expect(0);
     ground.is_adopted(&before);
+}
+
+/// A real cluster, whose effects on its table are what is looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn close_workflow_cleanup_and_a_long_retention_are_seen_in_a_real_cluster() {
+    let cleanup = "history.visibilityProcessorEnableCloseWorkflowCleanup: [{value: true}]";
+    let cluster = Cluster::start_with("cleanup", Index::Concrete, &[cleanup]).await;
+    let ledger = postgres::Scratch::new("ledger");
+    let policy = |more: &str| format!("index: {}\n{more}", cluster.index);
+    let site = Site::of_cluster(&cluster, &ledger);
+    let adopt = |more: &str| {
+        std::fs::write(site.path().join("policies/visibility.yaml"), policy(more)).unwrap();
+        site.run(&["adopt", "--dry-run"])
+    };
+    // The namespace keeps three days, and Temporal itself a week.
+    let said = adopt("delete: {after: 2d}\n").expect(1);
+    assert!(said.err.contains("a namespace keeps closed workflows for"), "{}", said.err);
+    adopt("").expect(2);
+
+    let load = Load::start(&cluster, LoadOptions::default());
+    load.until("runs that ended", |tally| tally.completed > 5 && tally.terminated > 0).await;
+    load.stop().await;
+    let said = adopt("").expect(1);
+    assert!(said.err.contains("Temporal moves memos and search attributes"), "{}", said.err);
+    assert!(said.err.contains("visibilityProcessorEnableCloseWorkflowCleanup"), "{}", said.err);
+
+    // A database that is not Temporal's: what cannot be seen is said, and no reason to refuse.
+    let config = std::fs::read_to_string(site.path().join("sexton.yaml")).unwrap();
+    let config = config.replace(&cluster.database.name, "postgres");
+    std::fs::write(site.path().join("sexton.yaml"), config).unwrap();
+    let said = adopt("").expect(2);
+    assert!(said.out.contains("whether close-workflow cleanup is on is not known"), "{}", said.out);
 }
