@@ -40,7 +40,7 @@ pub fn decide(
         Observed::Missing => return Err(Refusal::Missing(name.to_owned())),
         Observed::Concrete => {
             plan.notes.push(format!(
-                "{name} is a plain index, not an alias: it is neither rolled over nor deleted until it has been adopted"
+                "{name} is a plain index, not an alias: it is neither rolled over nor deleted until `sexton adopt` has adopted it"
             ));
             return Ok(plan);
         }

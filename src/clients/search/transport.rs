@@ -78,16 +78,13 @@ impl Search {
     /// The same, read as a type of its own: what is not in the type is not kept, which counts with answers of many
     /// documents.
     pub(super) async fn call_as<T: DeserializeOwned>(&self, call: Call) -> Result<T, SearchError> {
-        let text = if call.idempotent {
-            let backoff = ExponentialBuilder::default()
-                .with_min_delay(Duration::from_millis(200))
-                .with_max_delay(Duration::from_secs(3))
-                .with_max_times(3)
-                .with_jitter();
-            (|| self.once(&call)).retry(backoff).when(passing).await?
-        } else {
-            self.once(&call).await?
-        };
+        let backoff = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(200))
+            .with_max_delay(Duration::from_secs(3))
+            .with_max_times(3)
+            .with_jitter();
+        let again = |error: &SearchError| turned_away(error) || (call.idempotent && passing(error));
+        let text = (|| self.once(&call)).retry(backoff).when(again).await?;
         serde_json::from_str(if text.is_empty() { "null" } else { &text })
             .map_err(|error| SearchError::Malformed { call: call.to_string(), cause: error.to_string() })
     }
@@ -152,6 +149,12 @@ impl Search {
 /// A time-out is not one: the call may still be at work in the engine.
 fn passing(error: &SearchError) -> bool {
     matches!(error, SearchError::Unreachable { .. } | SearchError::Unexpected { status: 429 | 502 | 503 | 504, .. })
+}
+
+/// True when the engine was short of memory and did not take the request at all, so that even one that must not be made
+/// twice may be sent again.
+fn turned_away(error: &SearchError) -> bool {
+    matches!(error, SearchError::Unexpected { status: 429, kind, .. } if kind == "circuit_breaking_exception")
 }
 
 /// One request, before it is sent.

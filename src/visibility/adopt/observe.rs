@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::error::AdoptError;
+use super::error::{AdoptError, AdoptRefusal};
 use super::marks::{Mark, number, tag};
 use crate::clients::search::{Engine, Health, IndexDescription, NodeDisk, Resolved, Search, SearchError, Template};
 use crate::visibility::rollover::own_name;
@@ -126,12 +126,21 @@ pub(super) fn part(name: &str, uuid: &str, index: &IndexDescription) -> Part {
 /// Reads everything. Writes nothing.
 ///
 /// # Errors
-/// Any [`SearchError`].
+/// Any [`SearchError`]; [`AdoptRefusal::Privileges`] when the login may not read what has to be read.
 pub async fn observe(search: &Search, name: &str) -> Result<World, AdoptError> {
     match search.resolve(name).await? {
         Resolved::Missing => return Ok(World::Missing),
         Resolved::Alias(alias) => return Ok(World::Alias { members: alias.members.into_keys().collect() }),
         Resolved::Concrete => {}
+    }
+    // First, since without some of them the rest cannot even be read. Only a copy writes documents.
+    let (cluster, family) = (["monitor", "manage_index_templates"], format!("{name}-*"));
+    let privileges = ["read", "write", "manage", "create_index", "delete_index", "view_index_metadata"];
+    let missing_privileges = search.missing_privileges(&cluster, &[name, &family], &privileges).await?;
+    let missing: Vec<String> =
+        missing_privileges.iter().flatten().filter(|missing| !missing.starts_with("`write`")).cloned().collect();
+    if !missing.is_empty() {
+        return Err(AdoptRefusal::Privileges { missing }.into());
     }
     let mut family = search.describe_family(name).await?;
     let Some(index) = family.remove(name) else {
@@ -162,9 +171,6 @@ pub async fn observe(search: &Search, name: &str) -> Result<World, AdoptError> {
     let wanted = [AUTO_CREATE, DISK_THRESHOLD, LOW_WATERMARK];
     let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let cluster = wanted.iter().filter_map(|key| Some(((*key).to_owned(), text(settings.get(*key)?)))).collect();
-    let family = format!("{name}-*");
-    let cluster_privileges = ["monitor", "manage_index_templates"];
-    let privileges = ["read", "write", "manage", "create_index", "delete_index", "view_index_metadata"];
     Ok(World::Concrete(Box::new(Live {
         name: name.to_owned(),
         engine: search.engine().clone(),
@@ -180,7 +186,7 @@ pub async fn observe(search: &Search, name: &str) -> Result<World, AdoptError> {
         template: search.template(&own_name(name)).await?,
         cluster,
         disks: search.disks().await?,
-        missing_privileges: search.missing_privileges(&cluster_privileges, &[name, &family], &privileges).await?,
+        missing_privileges,
     })))
 }
 

@@ -132,7 +132,7 @@ fn document(number: u64) -> (String, u64, Value) {
         "RunId": format!("r{number}"), "WorkflowType": "T", "TaskQueue": "q", "OrderId": format!("o{}", number % 7),
         "ExecutionStatus": "Running", "StartTime": "2026-01-01T00:00:00.123456789Z",
     });
-    if number % 3 != 0 {
+    if !number.is_multiple_of(3) {
         source["ExecutionStatus"] = json!("Completed");
         source["CloseTime"] = json!("2026-01-01T00:01:00.5Z");
     }
