@@ -9,6 +9,7 @@ mod engine;
 mod error;
 mod indices;
 mod lifecycle;
+mod sequence;
 mod settings;
 mod transport;
 
