@@ -6,6 +6,7 @@
 
 mod executions;
 mod messages;
+mod visibility;
 
 pub use executions::{Execution, ExecutionDetail, ExecutionState, RunKey};
 

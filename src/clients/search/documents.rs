@@ -68,6 +68,18 @@ pub enum Op<'a> {
         /// The document.
         body: &'a RawValue,
     },
+    /// Write the document once more with the version it has, so that it is filed by the mapping as it is now; unless
+    /// there is one of a higher version.
+    Again {
+        /// The index, by its own name.
+        index: &'a str,
+        /// The document's id.
+        id: &'a str,
+        /// Its version.
+        version: u64,
+        /// The document.
+        body: &'a RawValue,
+    },
     /// Remove the document, unless it has a higher version than this.
     Delete {
         /// The index, by its own name.
@@ -271,7 +283,10 @@ impl Search {
         match op {
             Op::Index { index, id, version, body } => {
                 bulk.line(&Action::Index(head(index, id, *version, "external")));
-                // A document is one line, whatever line breaks its writer put between its fields.
+                bulk.document(body.get());
+            }
+            Op::Again { index, id, version, body } => {
+                bulk.line(&Action::Index(head(index, id, *version, "external_gte")));
                 bulk.document(body.get());
             }
             Op::Delete { index, id, version } => {
@@ -323,6 +338,7 @@ impl Bulk {
         self.lines.put_u8(b'\n');
     }
 
+    /// A document is one line, whatever line breaks its writer put between its fields.
     fn document(&mut self, json: &str) {
         if json.contains(['\n', '\r']) {
             let one_line: String = json.chars().map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }).collect();

@@ -64,7 +64,7 @@ pub struct IndexFacts {
     pub rolled: BTreeMap<String, Timestamp>,
     /// The ILM policy it names.
     pub lifecycle: Option<String>,
-    /// The alias ILM rolls it under.
+    /// The alias ILM or ISM rolls it under.
     pub rollover_alias: Option<String>,
     /// The blocks that are set on it: `write`, `read_only`, `read_only_allow_delete`, `metadata`, `read`.
     pub blocks: Vec<String>,
@@ -147,7 +147,8 @@ impl Search {
                 open: entry["state"] != "close",
                 rolled,
                 lifecycle: text("/lifecycle/name"),
-                rollover_alias: text("/lifecycle/rollover_alias"),
+                rollover_alias: text("/lifecycle/rollover_alias")
+                    .or_else(|| text("/plugins/index_state_management/rollover_alias")),
                 blocks: entries(&settings["blocks"])
                     .filter(|(_, set)| **set == "true" || **set == true)
                     .map(|(name, _)| name.clone())

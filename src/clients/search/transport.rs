@@ -184,6 +184,11 @@ impl Call {
         Self { method: Method::Put, path: path.into(), query: vec![], body: Body::Json(body), idempotent: true }
     }
 
+    /// A write without a body that leaves the same state when it is made twice.
+    pub(super) fn put_empty(path: impl Into<String>) -> Self {
+        Self { method: Method::Put, ..Self::get(path) }
+    }
+
     /// A call that must not be made twice, unless [`Self::repeatable`] is said.
     pub(super) fn post(path: impl Into<String>, body: Option<Value>) -> Self {
         let body = body.map_or(Body::None, Body::Json);

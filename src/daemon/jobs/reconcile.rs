@@ -47,6 +47,15 @@ impl Site {
     }
 }
 
+impl Site {
+    /// How far earlier runs of the job have looked. A plan needs no ledger: it then looks from the beginning.
+    pub(super) async fn bookmarks(&self, index: &str) -> Result<(Option<Ledger>, Bookmarks), Failure> {
+        let Ok(ledger) = self.ledger().await else { return Ok((None, Bookmarks::default())) };
+        let bookmarks = ledger.bookmark(&bookmark(index)).await?;
+        Ok((Some(ledger), bookmarks))
+    }
+}
+
 #[async_trait]
 impl Job for ReconcileJob {
     fn name(&self) -> JobName {
@@ -57,12 +66,7 @@ impl Job for ReconcileJob {
         let site = &self.0;
         let policy = site.policies.visibility.as_ref().ok_or_else(|| no_policy(site, JobName::Visibility))?;
         let ground = site.ground(JobName::Reconcile).await?;
-        // A plan needs no ledger: it then looks from the beginning.
-        let ledger = site.ledger().await.ok();
-        let bookmarks: Bookmarks = match &ledger {
-            Some(ledger) => ledger.bookmark(&bookmark(policy.index.as_str())).await?,
-            None => Bookmarks::default(),
-        };
+        let (ledger, bookmarks) = site.bookmarks(policy.index.as_str()).await?;
         let plan = reconcile::plan(&ground, policy, &bookmarks, ctx).await?;
         Ok(Box::new(PlannedReconcile { ground, ledger, plan }))
     }

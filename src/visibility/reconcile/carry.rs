@@ -9,8 +9,8 @@ use super::report::ReconcileReport;
 use crate::clients::persistence::RunKey;
 use crate::clients::search::{Bulk, Done, Hit, Op};
 use crate::progress::Unit;
-use crate::visibility::VisibilityError;
 use crate::visibility::rollover::missing_fields;
+use crate::visibility::{VisibilityError, refile};
 
 /// A bulk is sent once it has so many bytes, however few documents they are.
 const BULK_BYTES: usize = 8 << 20;
@@ -52,7 +52,7 @@ async fn same_fields(act: &Act<'_>, from: usize, to: &str) -> Result<(), Visibil
     let mapping = act.search().mappings(to).await?.remove(to).unwrap_or_default();
     let missing = missing_fields(&from.mapping, &mapping);
     if !missing.is_empty() {
-        act.search().add_fields(to, &missing).await?;
+        refile::add_fields(act.search(), to, &missing, act.ctx).await?;
     }
     Ok(())
 }

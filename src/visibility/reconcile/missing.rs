@@ -28,6 +28,7 @@ const AT_ONCE: usize = 8;
 
 /// Looks at up to `budget` runs, from where the last look stopped, each once.
 pub(super) async fn look(look: &mut Look<'_>, budget: usize, marks: &mut Bookmarks) -> Result<(), VisibilityError> {
+    let settled = look.ctx.now.saturating_sub(SETTLE).unwrap_or(Timestamp::MIN);
     let (mut left, start) = (budget, marks.executions.clone());
     let mut around = false;
     while left > 0 && !look.is_full() {
@@ -48,7 +49,7 @@ pub(super) async fn look(look: &mut Look<'_>, budget: usize, marks: &mut Bookmar
         left -= page.len();
         look.found.executions += page.len() as u64;
         look.ctx.progress.advance(page.len() as u64);
-        judge(look, page).await?;
+        judge(look, page, settled).await?;
         if around && marks.executions >= start {
             return Ok(());
         }
@@ -56,8 +57,13 @@ pub(super) async fn look(look: &mut Look<'_>, budget: usize, marks: &mut Bookmar
     Ok(())
 }
 
-async fn judge(look: &mut Look<'_>, page: Vec<Execution>) -> Result<(), VisibilityError> {
-    let settled = look.ctx.now.saturating_sub(SETTLE).unwrap_or(Timestamp::MIN);
+/// Compares runs with their documents. Only what started, or ended, before `settled` is missed: later documents may
+/// still be on their way.
+pub(in crate::visibility) async fn judge(
+    look: &mut Look<'_>,
+    page: Vec<Execution>,
+    settled: Timestamp,
+) -> Result<(), VisibilityError> {
     let page: Vec<Execution> = page
         .into_iter()
         .filter(|run| run.state != ExecutionState::Hidden && run.started.is_some_and(|started| started < settled))
@@ -91,7 +97,11 @@ async fn confirm(
     let hits = look.find(&look.survey.names(), &ids, &[CLOSE_TIME]).await?;
     let listed = newest(look, hits);
     for (run, id) in suspects {
-        let Some(detail) = details.get(&run.key).filter(|detail| detail.has_history) else { continue };
+        let Some(detail) = details.get(&run.key) else { continue };
+        if !detail.has_history {
+            look.found.other_archetypes += 1;
+            continue;
+        }
         match (listed.get(&id), detail.closed) {
             (None, _) => look.found.missing.push(run.key),
             (Some(true), Some(closed)) if closed < settled => look.found.outdated.push(run.key),
@@ -120,7 +130,7 @@ fn newest(look: &Look<'_>, hits: Vec<Hit>) -> BTreeMap<String, bool> {
 ///
 /// # Errors
 /// When there is no connection to Temporal, or it refuses.
-pub async fn refresh(
+pub(in crate::visibility) async fn refresh(
     ground: &Ground,
     runs: &[RunKey],
     pause: Duration,

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::clients::search::Search;
 use crate::visibility::VisibilityError;
-use crate::visibility::observe::members;
+use crate::visibility::observe::{AliasState, index_or_alias, members};
 use crate::visibility::sound::sound;
 
 /// The indices behind the alias at one moment. What was written later is the next run's.
@@ -55,8 +55,20 @@ impl Survey {
 /// # Errors
 /// [`VisibilityError::Refused`] when the name is no alias or one that cannot be worked with.
 pub(in crate::visibility) async fn survey(search: &Search, alias: &str) -> Result<Survey, VisibilityError> {
-    let state = members(search, alias).await?;
+    look_at(search, members(search, alias).await?).await
+}
+
+/// The same for a name that may be a plain index.
+///
+/// # Errors
+/// The same, but for a plain index.
+pub(in crate::visibility) async fn survey_any(search: &Search, name: &str) -> Result<Survey, VisibilityError> {
+    look_at(search, index_or_alias(search, name).await?).await
+}
+
+async fn look_at(search: &Search, state: AliasState) -> Result<Survey, VisibilityError> {
     let write = sound(&state)?.name.clone();
+    let alias = state.name.as_str();
     // In this order: what the checkpoints cover is visible after the refresh.
     let mut checkpoints = search.checkpoints(alias).await?;
     search.refresh(alias).await?;
@@ -73,5 +85,5 @@ pub(in crate::visibility) async fn survey(search: &Search, alias: &str) -> Resul
         })
         .collect();
     found.sort_by_key(|member| member.name == write);
-    Ok(Survey { alias: alias.to_owned(), members: found })
+    Ok(Survey { alias: state.name, members: found })
 }
