@@ -80,7 +80,7 @@ async fn rebuild(site: Site, args: &RebuildArgs, global: &Global) -> Result<Exit
 async fn explain(site: &Site, json: bool) -> Result<Exit, Shown> {
     let ctx = Context { cancel: signals::stop_token(), ..Context::plain() };
     if site.config.search.is_none() {
-        let notes = site.explain_sql_visibility(&ctx).await?;
+        let notes = site.explain_sql_visibility(&ctx).await;
         if json {
             output::json(&serde_json::json!({ "kind": "postgresql", "notes": notes }));
         } else {

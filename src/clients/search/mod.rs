@@ -11,6 +11,7 @@ mod error;
 mod indices;
 mod lifecycle;
 mod resize;
+mod sequence;
 mod settings;
 mod state_management;
 mod transport;

@@ -1,7 +1,7 @@
 use async_trait::async_trait;
 use tracing::warn;
 
-use super::{Site, no_policy, partly};
+use super::{Site, no_connection, no_policy, partly};
 use crate::clients::persistence::Persistence;
 use crate::clients::temporal::Temporal;
 use crate::context::Context;
@@ -39,22 +39,17 @@ impl Site {
         Ok(visibility::explain(&ground, policy, &bookmarks, longest, ctx).await?)
     }
 
-    /// What can be said where there is no search engine.
-    ///
-    /// # Errors
-    /// When Temporal is configured and it or its database cannot be asked.
-    pub async fn explain_sql_visibility(&self, ctx: &Context) -> Result<Vec<String>, Failure> {
+    /// What can be said where there is no search engine. Nothing is done there, so that nothing fails either.
+    pub async fn explain_sql_visibility(&self, ctx: &Context) -> Vec<String> {
         let said = "no search engine is configured: visibility is in PostgreSQL, where Temporal deletes it itself";
         let mut notes = vec![said.to_owned()];
-        let Some(settings) = &self.config.temporal else {
-            notes.push("whether it keeps up is not known: `temporal:` is not configured".into());
-            return Ok(notes);
+        let overdue = match self.overdue_rows(ctx).await {
+            Ok(overdue) => overdue,
+            Err(why) => {
+                notes.push(format!("whether it keeps up is not known: {why}"));
+                return notes;
+            }
         };
-        let temporal = Temporal::connect(settings).await?;
-        let databases = &self.config.databases;
-        let database = databases.visibility.as_ref().unwrap_or(&databases.main);
-        let rows = Persistence::new(self.postgres(), database);
-        let overdue = sql::overdue(&temporal, &rows, ctx).await?;
         notes.extend(overdue.iter().map(|overdue| {
             format!(
                 "namespace {}: {} rows are listed a day and more after their retention of {} has ended; see whether the \
@@ -65,7 +60,16 @@ impl Site {
         if overdue.is_empty() {
             notes.push("it keeps up: no row is a day older than its namespace's retention".into());
         }
-        Ok(notes)
+        notes
+    }
+
+    async fn overdue_rows(&self, ctx: &Context) -> Result<Vec<sql::Overdue>, Failure> {
+        let settings = self.config.temporal.as_ref().ok_or_else(|| no_connection("temporal", JobName::Visibility))?;
+        let temporal = Temporal::connect(settings).await?;
+        let databases = &self.config.databases;
+        let database = databases.visibility.as_ref().unwrap_or(&databases.main);
+        let rows = Persistence::new(self.postgres(), database);
+        Ok(sql::overdue(&temporal, &rows, ctx).await?)
     }
 }
 
@@ -78,7 +82,7 @@ impl Job for VisibilityJob {
     async fn plan(&self, ctx: &Context) -> Result<Box<dyn Planned>, Failure> {
         let policy = self.0.policies.visibility.as_ref().ok_or_else(|| no_policy(&self.0, JobName::Visibility))?;
         if self.0.config.search.is_none() {
-            return Ok(Box::new(SqlVisibility { notes: self.0.explain_sql_visibility(ctx).await? }));
+            return Ok(Box::new(SqlVisibility { notes: self.0.explain_sql_visibility(ctx).await }));
         }
         let ground = self.0.ground(JobName::Visibility).await?;
         let plan = visibility::plan(&ground.search, policy, longest_retention(&ground).await, ctx).await?;

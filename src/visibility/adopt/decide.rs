@@ -225,7 +225,7 @@ fn matches(glob: &str, name: &str) -> bool {
 fn template(live: &Live) -> Template {
     match &live.template {
         Some(existing) => Template { mappings: live.index.mapping.clone(), ..existing.clone() },
-        None => own_template(&live.name, &format!("{}-000001", live.name), &[], &live.index.mapping),
+        None => own_template(&live.name, &numbered(&live.name, 2), &[], &live.index.mapping),
     }
 }
 
