@@ -1,10 +1,13 @@
 //! Executes a plan, looking again right before each act that cannot be undone.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::DriverKind;
+use super::adopt;
 use super::error::VisibilityError;
 use super::lifecycle;
 use super::reconcile::{self, Ground, ReconcileReport};
@@ -117,6 +120,10 @@ async fn execute(
     match step {
         Step::PutLifecyclePolicy { .. } | Step::AttachPolicy { .. } | Step::ChangePolicy { .. } => {
             report.set.extend(lifecycle::execute(step, search).await?);
+        }
+        Step::UndoAdoption { index } => {
+            let undone = adopt::undo(search, index, &adopt::Which::All, false, Duration::ZERO).await?;
+            report.set.push(format!("adoption of {index} undone: {}", undone.told()));
         }
         Step::PutTemplate { name, template, .. } => {
             search.put_template(name, template).await?;

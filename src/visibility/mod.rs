@@ -75,5 +75,10 @@ pub async fn plan(
     ctx: &Context,
 ) -> Result<VisibilityPlan, VisibilityError> {
     let observed = observe(search, policy).await?;
-    Ok(decide(&observed, policy, longest_retention, ctx.now)?)
+    let mut plan = decide(&observed, policy, longest_retention, ctx.now)?;
+    let name = policy.index.as_str();
+    if observed == Observed::Concrete && adopt::left_blocked(search, name, ctx.now).await? {
+        plan.steps.push(Step::UndoAdoption { index: name.to_owned() });
+    }
+    Ok(plan)
 }

@@ -51,6 +51,11 @@ pub enum Step {
         /// True when it has the engine delete indices.
         deletes: bool,
     },
+    /// Lift the write block of an adoption that died, and remove what else it left.
+    UndoAdoption {
+        /// The plain index.
+        index: String,
+    },
     /// Create or correct sexton's legacy template, which carries the mapping to the next index.
     PutTemplate {
         /// Its name.
@@ -210,6 +215,12 @@ impl Step {
                 NEXT_INDEX,
             )
             .field("mapping", None, format!("{} fields", fields(&template.mappings))),
+            Self::UndoAdoption { index } => Change::new(
+                Action::Update,
+                format!("index {index}"),
+                "an adoption that died left it, past its deadline",
+            )
+            .field("index.blocks.write", Some("true".into()), "none"),
             Self::AddFields { index, properties } => {
                 let names: Vec<&str> = properties.keys().map(String::as_str).collect();
                 Change::new(Action::Update, format!("index {index}"), "older indices have these search attributes")

@@ -2,13 +2,16 @@ use async_trait::async_trait;
 
 use super::visibility::longest_retention;
 use super::{Site, no_policy};
-use crate::clients::search::{Resolved, Search};
+use crate::clients::search::Resolved;
 use crate::context::Context;
 use crate::failure::{Failure, chain};
 use crate::job::{Applied, Job, JobName, Planned};
 use crate::plan::Plan;
+use crate::policy::visibility::VisibilityPolicy;
 use crate::units::counted;
+use crate::visibility::VisibilityError;
 use crate::visibility::adopt::{self, AdoptPlan, Cleanup, GuardCommand, Surroundings, Wanted};
+use crate::visibility::reconcile::{self, Bookmarks, Ground, ReconcileReport};
 
 /// The adoption of a plain index: a run of the job `visibility`, so that nothing rolls or deletes beside it.
 #[derive(Debug)]
@@ -19,7 +22,8 @@ pub struct AdoptJob {
 }
 
 struct PlannedAdoption {
-    search: Search,
+    ground: Ground,
+    policy: VisibilityPolicy,
     plan: AdoptPlan,
     guard: GuardCommand,
 }
@@ -52,8 +56,15 @@ impl Job for AdoptJob {
         };
         let around = Surroundings { longest_retention: longest_retention(&ground).await, cleanup };
         let plan = adopt::plan(search, policy, self.wanted, &around).await?;
-        let search = search.clone();
-        Ok(Box::new(PlannedAdoption { search, plan, guard: self.guard.clone() }))
+        Ok(Box::new(PlannedAdoption { ground, policy: policy.clone(), plan, guard: self.guard.clone() }))
+    }
+}
+
+impl PlannedAdoption {
+    /// What was open at the swap goes on in the write index: lists are wrong until it has been carried there.
+    async fn reconcile(&self, ctx: &Context) -> Result<ReconcileReport, VisibilityError> {
+        let plan = reconcile::plan(&self.ground, &self.policy, &Bookmarks::default(), ctx).await?;
+        reconcile::apply(&plan, &self.ground, ctx).await
     }
 }
 
@@ -64,7 +75,14 @@ impl Planned for PlannedAdoption {
     }
 
     async fn apply(&self, ctx: &Context) -> Result<Applied, Failure> {
-        let report = adopt::apply(&self.plan, &self.search, &self.guard, ctx).await?;
+        let mut report = adopt::apply(&self.plan, &self.ground.search, &self.guard, ctx).await?;
+        if report.write.is_some() {
+            match self.reconcile(ctx).await {
+                Ok(reconciled) => report.reconciled = Some(reconciled),
+                // The adoption stands; the job `reconcile` makes up for it.
+                Err(error) => report.notes.push(format!("the documents were not reconciled: {}", chain(&error))),
+            }
+        }
         let docs = counted(usize::try_from(report.docs).unwrap_or(usize::MAX), "document", "documents");
         let pause = report.pause_ms.map_or_else(String::new, |pause| format!(", writes paused for {pause} ms"));
         let read = report.read.as_deref().unwrap_or_default();

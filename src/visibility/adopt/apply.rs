@@ -21,6 +21,7 @@ use crate::context::Context;
 use crate::failure::chain;
 use crate::progress::Unit;
 use crate::units::Span;
+use crate::visibility::reconcile::ReconcileReport;
 
 /// How long the guard of an adoption that died may take before its block is lifted without it.
 const GUARD_GRACE: Duration = Duration::from_secs(10);
@@ -55,6 +56,9 @@ pub struct AdoptReport {
     /// What an earlier adoption had left, in words.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub undone: Option<String>,
+    /// What was done to documents right after the swap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reconciled: Option<ReconcileReport>,
     /// What the reader should know.
     pub notes: Vec<String>,
 }

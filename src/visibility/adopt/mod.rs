@@ -44,6 +44,7 @@ mod prepare;
 mod swap;
 mod undo;
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use apply::{AdoptReport, apply};
@@ -56,7 +57,7 @@ pub use observe::{Live, Numbered, Part, World, observe};
 pub use plan::{AdoptPlan, Adoption, Leftovers, Way};
 pub use undo::{Undone, Which, undo};
 
-use crate::clients::search::Search;
+use crate::clients::search::{Search, SearchError};
 use crate::policy::visibility::VisibilityPolicy;
 
 /// How the documents are to get over.
@@ -70,6 +71,18 @@ pub enum Method {
     Clone,
     /// By a copy.
     Copy,
+}
+
+/// Whether an adoption that died has left its write block on the plain index, past its deadline: its guard died too, for
+/// example with their pod.
+///
+/// # Errors
+/// Any [`SearchError`].
+pub async fn left_blocked(search: &Search, index: &str, now: Timestamp) -> Result<bool, SearchError> {
+    let Some(live) = search.describe_family(index).await?.remove(index) else { return Ok(false) };
+    let past = |mark: &Mark| matches!(mark, Mark::Adopts { deadline, .. } if *deadline < now);
+    let marks = observe::adoptions(index, &live);
+    Ok(live.blocks("write") && !marks.is_empty() && marks.iter().all(|(_, mark)| past(mark)))
 }
 
 /// Observes the index and computes what there is to do. Writes nothing.

@@ -1,6 +1,6 @@
 //! A lost index: dropped under load, and brought back from PostgreSQL while workflows go on.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -31,9 +31,15 @@ fn site(cluster: &Cluster, ledger: &Scratch) -> Site {
 async fn a_lost_index_is_rebuilt_from_postgresql_while_workflows_go_on() {
     let (cluster, ledger) = (Cluster::start("lost", Index::Alias).await, Scratch::new("ledger"));
     let site = site(&cluster, &ledger);
-    let options = LoadOptions { clients: 6, pollers: 6, per_second: 250, operations: 50_000, ..LoadOptions::default() };
+    let options =
+        LoadOptions { clients: 6, pollers: 6, per_second: 250, operations: 100_000, ..LoadOptions::default() };
+    let options = LoadOptions { within: Duration::from_secs(1_800), ..options };
     let mut load = Load::start(&cluster, options);
-    load.until("enough workflows", |tally| tally.started >= workflows()).await;
+    let start = Instant::now();
+    while load.tally().started < workflows() {
+        assert!(start.elapsed() < Duration::from_secs(900), "too few workflows: {}", load.tally());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     let judge = Judge::of(&cluster);
     load.quiesce().await;
     let before = judge.agree().await;

@@ -128,6 +128,26 @@ fn the_next_adoption_lifts_the_block_when_the_guard_was_killed_too() {
     blocked.ground.is_adopted(&before);
 }
 
+/// The same where nobody starts an adoption again: the job that runs anyway does it, once the deadline has passed.
+#[test]
+fn the_job_visibility_lifts_a_block_past_its_deadline() {
+    let mut blocked = Blocked::new("6s");
+    let [guard] = blocked.guards()[..] else { panic!("not one guard") };
+    let killed = std::process::Command::new("kill").args(["-KILL", &guard.to_string()]).status().unwrap();
+    assert!(killed.success());
+    blocked.running.signal("KILL");
+    blocked.running.wait();
+    std::thread::sleep(Duration::from_secs(7));
+    assert!(blocked.ground.is_blocked(), "who lifted it?");
+    let before = blocked.ground.documents(&blocked.ground.name());
+    let planned = blocked.ground.site.run(&["plan", "visibility"]).expect(2);
+    assert!(planned.out.contains("index.blocks.write true -> none"), "{planned:?}");
+    blocked.ground.site.run(&["once", "visibility"]).expect(0);
+    blocked.ground.is_as_before(&before);
+    blocked.ground.site.run(&["plan", "visibility"]).expect(0);
+    blocked.goes_on();
+}
+
 /// A process that sleeps past its deadline and wakes again must not swap: what was written meanwhile would be lost.
 #[test]
 fn a_frozen_process_does_no_harm_when_it_wakes() {
