@@ -6,6 +6,7 @@ mod copy;
 mod drivers;
 mod errors;
 mod load;
+mod long_running;
 mod rebuild;
 mod reconcile;
 mod soak;
