@@ -94,7 +94,11 @@ async fn explain(site: &Site, json: bool) -> Result<Exit, Shown> {
     } else {
         show(&explanation, ctx.now);
     }
-    Ok(explanation.refusal.as_ref().map_or(Exit::Done, |refusal| Exit::of(refusal.kind)))
+    Ok(match (&explanation.refusal, &explanation.not_compared) {
+        (Some(refusal), _) => Exit::of(refusal.kind),
+        (None, Some(_)) => Exit::CouldNotVerify,
+        (None, None) => Exit::Done,
+    })
 }
 
 fn show(explanation: &Explanation, now: Timestamp) {

@@ -85,7 +85,9 @@ pub async fn apply(plan: &VisibilityPlan, ground: &Ground, ctx: &Context) -> Res
         ..VisibilityReport::default()
     };
     let outcome = run(plan, ground, ctx, &mut report).await;
-    report.changed = report.set.len() + usize::from(report.rolled.is_some()) + report.deleted.len();
+    let moved = report.reconciled.as_ref().is_some_and(ReconcileReport::changed);
+    report.changed =
+        report.set.len() + usize::from(report.rolled.is_some()) + report.deleted.len() + usize::from(moved);
     match outcome {
         Ok(()) => Ok(report),
         Err(error) if report.changed == 0 => Err(error),
@@ -143,7 +145,12 @@ async fn execute(
                     report.rolled = Some(rolled);
                     carry_over(search, &to, &mapping, ctx).await?;
                     let carried = reconcile::carry_forward(ground, alias, ctx).await?;
+                    let refused = carried.refused;
+                    let reason = carried.first_refusal.clone().unwrap_or_default();
                     report.reconciled.get_or_insert_default().add(carried);
+                    if refused > 0 {
+                        return Err(VisibilityError::Documents { count: refused, reason });
+                    }
                 }
                 None => report.notes.push(format!("{alias} is no longer due for a rollover")),
             }

@@ -61,10 +61,12 @@ pub enum VisibilityError {
         report: Box<RebuildReport>,
     },
     /// Temporal was asked to write documents, and they do not appear.
-    #[error("{count} documents have not been written by Temporal")]
+    #[error("{count} documents have not been written by Temporal: {reason}")]
     StillMissing {
         /// How many.
         count: u64,
+        /// What Temporal said of one of them.
+        reason: String,
     },
     /// A run ended early after it had changed something.
     #[error("{cause}, after {} changes", report.changed)]
@@ -88,6 +90,12 @@ impl VisibilityError {
 }
 
 impl VisibilityError {
+    /// True when a reconcile came to its end and the engine refused single documents.
+    #[must_use]
+    pub fn is_of_single_documents(&self) -> bool {
+        matches!(self, Self::Unfinished { cause, .. } if matches!(**cause, Self::Documents { .. }))
+    }
+
     /// What a rebuild did before it ended early.
     #[must_use]
     pub fn rebuilt(&self) -> Option<&RebuildReport> {

@@ -64,6 +64,8 @@ pub struct IndexState {
     pub rollover_alias: Option<String>,
     /// Where and why ILM or ISM is stuck.
     pub stuck: Option<String>,
+    /// Its shards.
+    pub shards: usize,
     /// The blocks set on it that keep documents from being written or removed.
     pub blocks: Vec<String>,
     /// Its mapping.
@@ -197,6 +199,7 @@ fn indices(
             policy: state_managed.map(|managed| managed.policy.clone()).or(fact.lifecycle),
             rollover_alias: fact.rollover_alias,
             stuck: state.and_then(|state| state.failure.clone()).or(state_managed.and_then(|m| m.failure.clone())),
+            shards: fact.shards,
             blocks: fact.blocks,
             mapping: Value::Null,
             uuid: fact.uuid,

@@ -66,6 +66,8 @@ pub struct IndexFacts {
     pub lifecycle: Option<String>,
     /// The alias ILM or ISM rolls it under.
     pub rollover_alias: Option<String>,
+    /// Its shards.
+    pub shards: usize,
     /// The blocks that are set on it: `write`, `read_only`, `read_only_allow_delete`, `metadata`, `read`.
     pub blocks: Vec<String>,
 }
@@ -149,6 +151,7 @@ impl Search {
                 lifecycle: text("/lifecycle/name"),
                 rollover_alias: text("/lifecycle/rollover_alias")
                     .or_else(|| text("/plugins/index_state_management/rollover_alias")),
+                shards: text("/number_of_shards").and_then(|shards| shards.parse().ok()).unwrap_or(1),
                 blocks: entries(&settings["blocks"])
                     .filter(|(_, set)| **set == "true" || **set == true)
                     .map(|(name, _)| name.clone())
@@ -225,7 +228,17 @@ impl Search {
     /// # Errors
     /// Any [`SearchError`].
     pub async fn refresh(&self, index: &str) -> Result<(), SearchError> {
-        self.call(Call::post(format!("/{}/_refresh", segment(index)), None).repeatable()).await.map(drop)
+        let body = self.call(Call::post(format!("/{}/_refresh", segment(index)), None).repeatable()).await?;
+        self.all_shards(&body, index)
+    }
+
+    /// That no shard failed to answer. Copies that are not allocated were not asked.
+    pub(super) fn all_shards(&self, body: &Value, name: &str) -> Result<(), SearchError> {
+        if body["_shards"]["failed"].as_u64() == Some(0) {
+            return Ok(());
+        }
+        let reason = format!("a shard of {name} did not answer");
+        Err(SearchError::Red { address: self.address().to_owned(), reason })
     }
 
     /// The mapping of every index behind the name, without type names.

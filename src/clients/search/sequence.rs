@@ -25,9 +25,10 @@ impl Search {
     }
 
     async fn sequence(&self, name: &str, field: &str) -> Result<BTreeMap<String, Vec<u64>>, SearchError> {
-        let path = format!("indices.*.shards.*.routing.primary,indices.*.shards.*.seq_no.{field}");
+        let path = format!("_shards.failed,indices.*.shards.*.routing.primary,indices.*.shards.*.seq_no.{field}");
         let call = Call::get(format!("/{}/_stats", segment(name))).query("level", "shards").query("filter_path", path);
         let body = self.call(call).await?;
+        self.all_shards(&body, name)?;
         let mut all = BTreeMap::new();
         for (index, entry) in entries(&body["indices"]) {
             let shards = entries(&entry["shards"]).filter_map(|(number, copies)| {

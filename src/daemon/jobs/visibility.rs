@@ -113,6 +113,8 @@ impl Planned for PlannedVisibility {
         let mut parts = report.set.clone();
         parts.extend(report.rolled.iter().map(|r| format!("rolled over to {}", r.to)));
         parts.extend(report.deleted.iter().map(|d| format!("deleted {}", d.index)));
+        parts.extend(report.reconciled.as_ref().map(|done| done.summary()));
+        parts.extend(report.held_back.iter().map(|held| format!("{} is held back: {}", held.index, held.reason)));
         let summary = parts.join(", ");
         Ok(Applied { failure, ..Applied::done(report.changed > 0, summary, &report) })
     }

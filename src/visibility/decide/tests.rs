@@ -37,6 +37,7 @@ fn index(number: u32, created: i64, rolled: Option<i64>, open: u64) -> IndexStat
         policy: None,
         rollover_alias: None,
         stuck: None,
+        shards: 1,
         blocks: vec![],
         mapping: mapping(""),
     }

@@ -49,17 +49,26 @@ pub(super) async fn start(search: &Search, name: &str) -> Result<Start, Visibili
             }
             let mapping = from_templates(search, &index).await?;
             // Without Temporal's template every field would be guessed from the first document.
-            if mapping["properties"]["NamespaceId"]["type"] != "keyword" {
+            if !is_temporals(&mapping) {
                 return Err(Refusal::NoTemplate(index).into());
             }
             Ok(Start::Create { name: index, mapping })
         }
         resolved => {
             let survey = survey_any(search, name).await?;
-            let mapping = survey.members.last().map(|write| write.mapping.clone()).unwrap_or_default();
+            let write = survey.members.last();
+            let mapping = write.map(|write| write.mapping.clone()).unwrap_or_default();
+            if !is_temporals(&mapping) {
+                return Err(Refusal::NoTemplate(write.map(|write| write.name.clone()).unwrap_or_default()).into());
+            }
             Ok(Start::There { mapping, plain: matches!(resolved, Resolved::Concrete) })
         }
     }
+}
+
+/// Whether the fields that every list asks for are there.
+fn is_temporals(mapping: &Value) -> bool {
+    mapping["properties"]["NamespaceId"]["type"] == "keyword"
 }
 
 /// What the legacy templates give an index of this name, those of a higher order on top.

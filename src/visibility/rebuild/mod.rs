@@ -9,7 +9,8 @@
 mod ground;
 mod pass;
 
-use std::time::Duration;
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -66,6 +67,8 @@ pub struct RebuildReport {
     pub missing: u64,
     /// Executions without a document that are no workflows.
     pub other_archetypes: u64,
+    /// Rows that Temporal itself does not know: of deleted namespaces, or of runs deleted meanwhile.
+    pub unknown: u64,
 }
 
 /// Looks at every run. Writes nothing.
@@ -80,7 +83,7 @@ pub async fn plan(ground: &Ground, index: &str, ctx: &Context) -> Result<Rebuild
     let fields = ground::lacking(&attributes, &start.mapping());
     let pass = match &start {
         Start::Create { .. } => pass::count(ground, ctx).await?,
-        Start::There { .. } => pass(ground, index, ctx.now, None, ctx).await?,
+        Start::There { .. } => pass(ground, index, ctx.now, None, &mut BTreeSet::new(), ctx).await?,
     };
     let (create, plain) = match start {
         Start::Create { name, .. } => (Some(name), false),
@@ -123,10 +126,13 @@ async fn run(
     report: &mut RebuildReport,
 ) -> Result<(), VisibilityError> {
     report.created = ground::create(&ground.search, plan).await?;
+    // Whoever made it: filled without Temporal's fields it would be of no use.
+    ground::start(&ground.search, &plan.index).await?;
     report.fields = ground::add(&ground.search, &plan.index, &plan.fields, ctx).await?;
     // Documents of runs that start or end from here on are written into the index by themselves.
     let since = Timestamp::now();
-    let first = pass(ground, &plan.index, since, Some(pause), ctx).await?;
+    let mut unknown = BTreeSet::new();
+    let first = pass(ground, &plan.index, since, Some(pause), &mut unknown, ctx).await?;
     let note = |report: &mut RebuildReport, pass: &Pass| {
         report.executions = pass.executions;
         report.missing = pass.missing;
@@ -134,21 +140,28 @@ async fn run(
     };
     note(report, &first);
     report.refreshed = first.refreshed;
-    let mut idle = 0;
+    let (mut idle, mut refusal) = (0, first.refusal);
+    let mut took = Duration::ZERO;
     while report.missing > 0 {
-        tokio::time::sleep(ASK_EVERY).await;
+        // A look at a large cluster takes minutes; half of the time is left to Temporal.
+        tokio::time::sleep(ASK_EVERY.max(took)).await;
+        let clock = Instant::now();
         if ctx.is_cancelled() {
             return Err(VisibilityError::Cancelled { done: 0, total: 0 });
         }
         // A task that got lost on its way is asked for once more, half way.
         let again = (idle == PATIENCE / 2).then_some(pause);
-        let look = pass(ground, &plan.index, since, again, ctx).await?;
+        let look = pass(ground, &plan.index, since, again, &mut unknown, ctx).await?;
+        took = clock.elapsed();
+        refusal = refusal.or_else(|| look.refusal.clone());
         idle = if look.missing < report.missing { 0 } else { idle + 1 };
         note(report, &look);
         if idle > PATIENCE {
-            return Err(VisibilityError::StillMissing { count: report.missing });
+            let reason = refusal.unwrap_or_else(|| "it gave no reason".into());
+            return Err(VisibilityError::StillMissing { count: report.missing, reason });
         }
     }
+    report.unknown = unknown.len() as u64;
     Ok(())
 }
 
@@ -198,6 +211,9 @@ impl RebuildReport {
         }
         if self.other_archetypes > 0 {
             parts.push(format!("{} are no workflows and have no document", self.other_archetypes));
+        }
+        if self.unknown > 0 {
+            parts.push(format!("{} are not known to Temporal", self.unknown));
         }
         parts.join(", ")
     }

@@ -1,10 +1,11 @@
 //! One pass over all of Temporal's runs.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::clients::persistence::ExecutionState;
+use crate::clients::persistence::{ExecutionState, RunKey};
 use crate::context::Context;
 use crate::progress::Unit;
 use crate::visibility::VisibilityError;
@@ -21,15 +22,19 @@ pub(super) struct Pass {
     pub refreshed: u64,
     pub other_archetypes: u64,
     pub example: Option<String>,
+    /// Why Temporal refused to write one.
+    pub refusal: Option<String>,
 }
 
 /// Looks for runs that started before `since` and are not listed as they are; with a pause between two, Temporal is
-/// asked to write them again, page by page, so that memory does not grow with the cluster.
+/// asked to write them again, page by page, so that memory does not grow with the cluster. Runs it does not know are
+/// collected, and not looked for again.
 pub(super) async fn pass(
     ground: &Ground,
     index: &str,
     since: Timestamp,
     write: Option<Duration>,
+    unknown: &mut BTreeSet<RunKey>,
     ctx: &Context,
 ) -> Result<Pass, VisibilityError> {
     let survey = survey_any(&ground.search, index).await?;
@@ -47,14 +52,20 @@ pub(super) async fn pass(
         judge(&mut look, page, since).await?;
         let mut wrong = std::mem::take(&mut look.found.missing);
         wrong.append(&mut look.found.outdated);
+        wrong.retain(|run| !unknown.contains(run));
         pass.missing += wrong.len() as u64;
         if pass.example.is_none() {
             pass.example = wrong.first().map(|run| format!("{}~{}", run.workflow, run.run));
         }
         if let Some(pause) = write {
             let mut report = ReconcileReport::default();
-            refresh(ground, &wrong, pause, ctx, &mut report).await?;
+            let not_found = refresh(ground, &wrong, pause, ctx, &mut report).await?;
             pass.refreshed += report.refreshed;
+            pass.missing -= not_found.len() as u64;
+            unknown.extend(not_found);
+            if pass.refusal.is_none() {
+                pass.refusal = report.first_refusal;
+            }
         }
     }
     pass.other_archetypes = look.found.other_archetypes;

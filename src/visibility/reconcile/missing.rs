@@ -46,7 +46,8 @@ pub(super) async fn look(look: &mut Look<'_>, budget: usize, marks: &mut Bookmar
                 continue;
             }
         }
-        left -= page.len();
+        // A short page costs a search as well.
+        left = left.saturating_sub(page.len().max(BATCH / 10));
         look.found.executions += page.len() as u64;
         look.ctx.progress.advance(page.len() as u64);
         judge(look, page, settled).await?;
@@ -66,7 +67,7 @@ pub(in crate::visibility) async fn judge(
 ) -> Result<(), VisibilityError> {
     let page: Vec<Execution> = page
         .into_iter()
-        .filter(|run| run.state != ExecutionState::Hidden && run.started.is_some_and(|started| started < settled))
+        .filter(|run| run.state != ExecutionState::Hidden && run.started.is_none_or(|started| started < settled))
         .collect();
     let ids: Vec<String> = page.iter().map(|run| document_id(&run.key)).collect();
     let text: Vec<&str> = ids.iter().map(String::as_str).collect();
@@ -90,8 +91,12 @@ async fn confirm(
     settled: Timestamp,
 ) -> Result<(), VisibilityError> {
     let keys: Vec<RunKey> = suspects.iter().map(|(run, _)| run.key.clone()).collect();
-    let details = look.session.details(&keys).await?;
-    let details: BTreeMap<RunKey, _> = details.into_iter().map(|detail| (detail.key.clone(), detail)).collect();
+    let mut details = BTreeMap::new();
+    // A run's state may be large, and is dropped once these few fields are read.
+    for keys in keys.chunks(200) {
+        let found = look.session.details(keys).await?;
+        details.extend(found.into_iter().map(|detail| (detail.key.clone(), detail)));
+    }
     look.search().refresh(&look.survey.alias).await?;
     let ids: Vec<&str> = suspects.iter().map(|(_, id)| id.as_str()).collect();
     let hits = look.find(&look.survey.names(), &ids, &[CLOSE_TIME]).await?;
@@ -126,18 +131,19 @@ fn newest(look: &Look<'_>, hits: Vec<Hit>) -> BTreeMap<String, bool> {
     groups.into_iter().map(|(id, group)| (id, newest(group))).collect()
 }
 
-/// Has Temporal write the documents of these runs again. A run that is gone meanwhile is no failure.
+/// Has Temporal write the documents of these runs again. A run that Temporal refuses to refresh does not keep the others
+/// from it. Returns those that it does not know: they are gone meanwhile, or rows that were left behind.
 ///
 /// # Errors
-/// When there is no connection to Temporal, or it refuses.
+/// When Temporal cannot be reached, is too busy, or permits none of this.
 pub(in crate::visibility) async fn refresh(
     ground: &Ground,
     runs: &[RunKey],
     pause: Duration,
     ctx: &Context,
     report: &mut ReconcileReport,
-) -> Result<(), VisibilityError> {
-    let Some(temporal) = &ground.temporal else { return Ok(()) };
+) -> Result<Vec<RunKey>, VisibilityError> {
+    let Some(temporal) = &ground.temporal else { return Ok(Vec::new()) };
     ctx.progress.stage("documents written again by Temporal", Some(runs.len() as u64), Unit::Items);
     let asked: BTreeSet<RunKey> = runs.iter().cloned().collect();
     let mut answers = futures::stream::iter(asked)
@@ -147,15 +153,33 @@ pub(in crate::visibility) async fn refresh(
             }
             tokio::time::sleep(pause).await;
             match temporal.refresh_workflow_tasks(key.namespace, &key.workflow, key.run).await {
-                Ok(()) => Ok(true),
-                Err(TemporalError::RunNotFound { .. }) => Ok(false),
-                Err(error) => Err(error.into()),
+                Ok(()) => Ok(Asked::Written),
+                Err(TemporalError::RunNotFound { .. }) => Ok(Asked::Unknown(key)),
+                Err(error @ (TemporalError::Call { .. } | TemporalError::Answer { .. })) => {
+                    Ok(Asked::Refused(format!("{}~{}: {error}", key.workflow, key.run)))
+                }
+                Err(error) => Err(VisibilityError::from(error)),
             }
         })
         .buffer_unordered(AT_ONCE);
+    let mut unknown = Vec::new();
     while let Some(answer) = answers.next().await {
-        report.refreshed += u64::from(answer?);
+        match answer? {
+            Asked::Written => report.refreshed += 1,
+            Asked::Unknown(key) => unknown.push(key),
+            Asked::Refused(reason) => {
+                report.refused += 1;
+                report.first_refusal.get_or_insert(reason);
+            }
+        }
         ctx.progress.advance(1);
     }
-    Ok(())
+    Ok(unknown)
+}
+
+/// What came of asking for one run.
+enum Asked {
+    Written,
+    Unknown(RunKey),
+    Refused(String),
 }

@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::clients::search::Search;
-use crate::visibility::VisibilityError;
 use crate::visibility::observe::{AliasState, index_or_alias, members};
 use crate::visibility::sound::sound;
+use crate::visibility::{Refusal, VisibilityError};
 
 /// The indices behind the alias at one moment. What was written later is the next run's.
 #[derive(Debug, Clone)]
@@ -22,6 +22,7 @@ pub(in crate::visibility) struct Member {
     pub name: String,
     pub uuid: String,
     pub created: Timestamp,
+    pub shards: usize,
     /// Per shard, the first sequence number that is not seen by searches for sure.
     pub next: Vec<u64>,
     pub mapping: Value,
@@ -79,11 +80,16 @@ async fn look_at(search: &Search, state: AliasState) -> Result<Survey, Visibilit
         .map(|index| Member {
             next: checkpoints.remove(&index.name).unwrap_or_default(),
             mapping: mappings.remove(&index.name).unwrap_or_default(),
+            shards: index.shards,
             name: index.name,
             uuid: index.uuid,
             created: index.created,
         })
         .collect();
+    // A shard that is not in the answer would look like one without documents.
+    if let Some(hole) = found.iter().find(|member| member.next.len() != member.shards) {
+        return Err(Refusal::Red { alias: state.name, index: hole.name.clone() }.into());
+    }
     found.sort_by_key(|member| member.name == write);
     Ok(Survey { alias: state.name, members: found })
 }

@@ -137,6 +137,7 @@ fn index(number: u32, write: bool) -> IndexState {
         policy: Some(own_name(NAME)),
         rollover_alias: Some(NAME.into()),
         stuck: None,
+        shards: 1,
         blocks: vec![],
         mapping: json!({"properties": {}}),
     }
