@@ -136,13 +136,16 @@ fn by_engine(
     longest_retention: Option<Span>,
     driver: DriverKind,
 ) {
-    if longest_retention.is_none() && plan.steps.iter().any(|step| matches!(step, Step::PutLifecyclePolicy { .. })) {
-        // Attaching a policy that is not there would be an error in the engine.
-        plan.steps.retain(|step| !matches!(step, Step::PutLifecyclePolicy { .. } | Step::AttachPolicy { .. }));
-        plan.steps.retain(|step| !matches!(step, Step::PutTemplate { .. } | Step::ChangePolicy { .. }));
+    let of_policy = |step: &Step| {
+        matches!(step, Step::PutLifecyclePolicy { .. } | Step::AttachPolicy { .. } | Step::ChangePolicy { .. })
+    };
+    if longest_retention.is_none() && plan.steps.iter().any(of_policy) {
+        // Neither written, nor anything put under one that was written before.
+        plan.steps.retain(|step| !of_policy(step) && !matches!(step, Step::PutTemplate { .. }));
         let engine = driver.short();
-        plan.notes
-            .push(format!("the namespaces' retentions are not known, so no {engine} policy that deletes is written"));
+        plan.notes.push(format!(
+            "the namespaces' retentions are not known, so no index is put under an {engine} policy that deletes"
+        ));
     }
     for index in alias.indices.iter().filter(|index| !index.write) {
         let open = index.documents.map_or(0, |documents| documents.open);

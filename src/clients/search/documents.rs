@@ -128,6 +128,8 @@ struct Answer {
 
 #[derive(Deserialize)]
 struct Shards {
+    total: u64,
+    successful: u64,
     failed: u64,
 }
 
@@ -299,7 +301,9 @@ impl Search {
     async fn hits(&self, call: Call, fields: &[&str], source: bool) -> Result<Vec<Hit>, SearchError> {
         let what = call.to_string();
         let answer: Answer = self.call_as(call).await?;
-        if answer.shards.failed > 0 || answer.timed_out {
+        // Some engines count a shard that is not allocated neither as failed nor as successful.
+        let shards = &answer.shards;
+        if shards.failed > 0 || shards.successful < shards.total || answer.timed_out {
             let reason = format!("a shard did not answer `{what}`");
             return Err(SearchError::Red { address: self.address().to_owned(), reason });
         }

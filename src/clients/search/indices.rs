@@ -158,7 +158,10 @@ impl Search {
                     .collect(),
             });
         }
-        facts.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+        // By the number that a rollover counts up, where each has one: an adoption makes the second index before the first.
+        let number = |facts: &IndexFacts| facts.name.rsplit('-').next().and_then(|last| last.parse::<u64>().ok());
+        let numbered = facts.iter().all(|facts| number(facts).is_some());
+        facts.sort_by_key(|facts| (number(facts).filter(|_| numbered), facts.created, facts.name.clone()));
         Ok(facts)
     }
 
@@ -202,7 +205,8 @@ impl Search {
         let call = Call::post(format!("/{}/_count", segment(name)), Some(json!({ "query": query }))).repeatable();
         let what = call.to_string();
         let body = self.call(call).await?;
-        if body["_shards"]["failed"].as_u64() != Some(0) {
+        let shards = &body["_shards"];
+        if shards["failed"].as_u64() != Some(0) || shards["successful"] != shards["total"] {
             return Err(SearchError::Red {
                 address: self.address().to_owned(),
                 reason: format!("a shard of {name} did not answer a count"),

@@ -87,7 +87,14 @@ impl Search {
     /// Any [`SearchError`].
     pub async fn block_writes(&self, index: &str) -> Result<(), SearchError> {
         if self.engine().has_block_call() {
-            self.call(Call::put_empty(format!("/{}/_block/write", segment(index)))).await.map(drop)
+            let call = Call::put_empty(format!("/{}/_block/write", segment(index)));
+            let what = call.to_string();
+            let body = self.call(call).await?;
+            if body["acknowledged"] == true {
+                return Ok(());
+            }
+            // A shard did not say that its writes are over.
+            Err(SearchError::Malformed { call: what, cause: "the block is not acknowledged by every shard".into() })
         } else {
             self.set_settings(index, json!({ "index.blocks.write": true })).await
         }
