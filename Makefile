@@ -6,10 +6,10 @@ SOAKS := visibility::soak visibility::rebuild visibility::adopt::load
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint build up down clean
+.PHONY: help demo test soak bench-visibility lint build up down clean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: build up ## A real Temporal cluster, every job once, and what changed
 	tests/demo/demo
@@ -25,6 +25,10 @@ soak: up ## Kills at random instants, thirty for each verb that writes; ten minu
 	environment=$$($(STACK)/env) && eval "$$environment" && export SEXTON_SOAK=$${SEXTON_SOAK:-30} && \
 	  $(CARGO) test --locked --test it kills -- --nocapture && \
 	  $(CARGO) test --locked --test it -- --nocapture --test-threads 1 $(SOAKS)
+
+bench-visibility: up ## What a reconcile costs, beside the engine's own _reindex
+	$(CARGO) build --locked --profile benchmark --bin sexton --example bench-visibility
+	environment=$$($(STACK)/env) && eval "$$environment" && target/benchmark/examples/bench-visibility
 
 lint: ## Formatting, clippy, licences, shell scripts
 	tests/lint
