@@ -94,7 +94,7 @@ pub(super) async fn an_index_that_matches_outside_the_alias_is_not_deleted(bench
 
 /// Back to gated before the engine has deleted: it must not delete then, on any index behind the alias.
 pub(super) async fn a_deletion_taken_back_spares_the_index(bench: Bench) {
-    let after = Span::seconds(15);
+    let after = Span::seconds(30);
     let policy = Bench::deletes_by_engine(bench.rolling(after));
     bench.rolled(&policy).await;
     let rolled = Instant::now();
