@@ -1,13 +1,15 @@
 # `make demo` shows everything on a real cluster, `make test` proves it. Both install what they need.
 
 STACK := tests/stack
+# What runs longer under SEXTON_SOAK, beside the kills.
+SOAKS := visibility::soak visibility::rebuild visibility::adopt::load
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint build up down clean
+.PHONY: help demo test soak bench-visibility lint build up down clean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: build up ## A real Temporal cluster, every job once, and what changed
 	tests/demo/demo
@@ -19,8 +21,14 @@ test: lint up ## Every check and test, on the real engines (they keep running; s
 	@tests/demo/demo >target/demo.log 2>&1 || { cat target/demo.log; exit 1; }
 	@echo 'test: the demo ran to its end (target/demo.log)'
 
-soak: up ## Kill the binary at random instants, thirty times for each verb that writes
-	environment=$$($(STACK)/env) && eval "$$environment" && SEXTON_SOAK=$${SEXTON_SOAK:-30} $(CARGO) test --locked --test it kills:: -- --nocapture
+soak: up ## Kills at random instants, thirty for each verb that writes; ten minutes of rollovers under load
+	environment=$$($(STACK)/env) && eval "$$environment" && export SEXTON_SOAK=$${SEXTON_SOAK:-30} && \
+	  $(CARGO) test --locked --test it kills -- --nocapture && \
+	  $(CARGO) test --locked --test it -- --nocapture --test-threads 1 $(SOAKS)
+
+bench-visibility: up ## What a reconcile costs, beside the engine's own _reindex
+	$(CARGO) build --locked --profile benchmark --bin sexton --example bench-visibility
+	environment=$$($(STACK)/env) && eval "$$environment" && target/benchmark/examples/bench-visibility
 
 lint: ## Formatting, clippy, licences, shell scripts
 	tests/lint

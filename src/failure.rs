@@ -123,7 +123,8 @@ pub fn without_errno(text: &str) -> String {
 /// The message of PostgreSQL's server, when the error is one. sqlx adds the line of the server's own source code to it,
 /// which reads like a line of the user's.
 fn said_by_server(error: &(dyn Error + 'static)) -> Option<String> {
-    let sqlx::Error::Database(database) = error.downcast_ref::<sqlx::Error>()? else { return None };
+    let boxed = || error.downcast_ref::<Box<sqlx::Error>>().map(AsRef::as_ref);
+    let sqlx::Error::Database(database) = error.downcast_ref::<sqlx::Error>().or_else(boxed)? else { return None };
     Some(match database.code() {
         Some(code) => format!("{} (SQLSTATE {code})", database.message()),
         None => database.message().to_owned(),

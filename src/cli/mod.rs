@@ -2,6 +2,7 @@
 //!
 //! Standard output is data (tables, or JSON with `--json`), standard error is talk (logs, progress, errors).
 
+mod adopt;
 mod args;
 mod backup;
 mod completions;
@@ -17,6 +18,7 @@ mod run;
 mod signals;
 mod status;
 mod telemetry;
+mod visibility;
 
 use std::path::PathBuf;
 
@@ -72,9 +74,16 @@ enum Verb {
     /// List, show, verify and restore backups
     #[command(subcommand)]
     Backup(backup::BackupVerb),
+    /// Show the visibility index: each of its indices, what is due next and why; bring a lost one back
+    Visibility(visibility::VisibilityArgs),
     /// List, plan and run staged migrations
     #[command(subcommand)]
     Migrate(migrate::MigrateVerb),
+    /// Turn the live visibility index into an alias that can be rolled over
+    Adopt(adopt::AdoptArgs),
+    /// Lift the write block of an adoption whose process died; started by `adopt` itself
+    #[command(hide = true, name = adopt::GUARD_VERB)]
+    AdoptGuard(adopt::GuardArgs),
     /// sexton's own database
     #[command(subcommand)]
     Ledger(ledger::LedgerVerb),
@@ -134,7 +143,10 @@ async fn dispatch(cli: &Cli) -> Result<Exit, failures::Shown> {
         Verb::Status(args) => status::status(site(global)?, args).await,
         Verb::Doctor(args) => doctor::doctor(site(global)?, args).await,
         Verb::Backup(verb) => backup::backup(site(global)?, verb, global).await,
+        Verb::Visibility(args) => visibility::visibility(site(global)?, args, global).await,
         Verb::Migrate(verb) => migrate::migrate(site(global)?, verb, global).await,
+        Verb::Adopt(args) => adopt::adopt(site(global)?, args, global).await,
+        Verb::AdoptGuard(args) => adopt::guard(site(global)?, args).await,
         Verb::Ledger(verb) => ledger::ledger(site(global)?, verb).await,
         Verb::Completions(args) => Ok(completions::completions(args)),
     }

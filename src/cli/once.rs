@@ -17,7 +17,7 @@ use crate::units::Span;
 /// `sexton once`.
 #[derive(Debug, Args)]
 pub(super) struct OnceArgs {
-    /// retention, visibility, backup, migrate, or all of them in this order
+    /// retention, visibility, reconcile, backup, migrate, or all of them in this order
     #[arg(value_parser = one_or_all, value_name = "JOB|all")]
     job: Which,
     /// Show what would be done and write nothing anywhere; exits 2 when there is something

@@ -121,6 +121,8 @@ pub enum DriverChoice {
     Auto,
     /// Elasticsearch's index lifecycle management.
     Ilm,
+    /// OpenSearch's index state management. Never chosen by `auto`: not run against a real ISM.
+    Ism,
     /// sexton itself.
     Daemon,
 }
@@ -313,6 +315,7 @@ mod tests {
         check("rollover: {max_age: 0s}", Err(InvalidVisibility::Zero("rollover.max_age")));
         check("rollover: {max_docs: 0}", Err(InvalidVisibility::Zero("rollover.max_docs")));
         check("delete: {after: 10d}", Ok(()));
+        check("{driver: ism, deletion: engine}", Ok(()));
         check(
             &format!("delete: {creation}"),
             Err(InvalidVisibility::DeleteBeforeRollover { after: Span::days(30), max_age: Span::days(30) }),
@@ -332,7 +335,7 @@ mod tests {
         };
         check("index: Temporal*", "is not the name of an index");
         check("rollover: {max_age: a month}", "is not a duration");
-        check("driver: ism", "unknown variant");
+        check("driver: slm", "unknown variant");
         check("rolover: {}", "unknown field");
     }
 

@@ -1,12 +1,17 @@
 //! Executes a plan, looking again right before each act that cannot be undone.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::DriverKind;
+use super::adopt;
 use super::error::VisibilityError;
+use super::lifecycle;
 use super::reconcile::{self, Ground, ReconcileReport};
+use super::refile;
 use super::rollover::missing_fields;
 use super::step::{HeldBack, Step, VisibilityPlan};
 use crate::clients::search::{Resolved, RolloverConditions, Search};
@@ -80,7 +85,9 @@ pub async fn apply(plan: &VisibilityPlan, ground: &Ground, ctx: &Context) -> Res
         ..VisibilityReport::default()
     };
     let outcome = run(plan, ground, ctx, &mut report).await;
-    report.changed = report.set.len() + usize::from(report.rolled.is_some()) + report.deleted.len();
+    let moved = report.reconciled.as_ref().is_some_and(ReconcileReport::changed);
+    report.changed =
+        report.set.len() + usize::from(report.rolled.is_some()) + report.deleted.len() + usize::from(moved);
     match outcome {
         Ok(()) => Ok(report),
         Err(error) if report.changed == 0 => Err(error),
@@ -113,23 +120,22 @@ async fn execute(
 ) -> Result<(), VisibilityError> {
     let search = &ground.search;
     match step {
-        Step::PutLifecyclePolicy { name, policy, to, .. } => {
-            search.put_lifecycle_policy(name, policy).await?;
-            report.set.push(format!("ilm policy {name}: {to}"));
+        Step::PutLifecyclePolicy { .. } | Step::AttachPolicy { .. } | Step::ChangePolicy { .. } => {
+            report.set.extend(lifecycle::execute(step, search).await?);
+        }
+        Step::UndoAdoption { index } => {
+            let undone = adopt::undo(search, index, &adopt::Which::All, false, Duration::ZERO).await?;
+            report.set.push(format!("adoption of {index} undone: {}", undone.told()));
         }
         Step::PutTemplate { name, template, .. } => {
             search.put_template(name, template).await?;
             report.set.push(format!("template {name}"));
         }
         Step::AddFields { index, properties } => {
-            search.add_fields(index, properties).await?;
-            report.set.push(format!("{} fields of index {index}", properties.len()));
-        }
-        Step::AttachPolicy { index, policy, alias, .. } => {
-            still_writes(search, alias, index).await?;
-            let settings = json!({ "index.lifecycle.name": policy, "index.lifecycle.rollover_alias": alias });
-            search.set_settings(index, settings).await?;
-            report.set.push(format!("index {index}: ilm policy {policy}"));
+            let refiled = refile::add_fields(search, index, properties, ctx).await?;
+            report
+                .set
+                .push(format!("{} fields of index {index}, {refiled} documents filed under them", properties.len()));
         }
         Step::Rollover { alias, from, conditions, template, .. } => {
             match roll(search, alias, from, conditions, template).await? {
@@ -137,9 +143,14 @@ async fn execute(
                     let to = rolled.to.clone();
                     // Noted before anything else can fail: what happened stands in the report.
                     report.rolled = Some(rolled);
-                    carry_over(search, &to, &mapping).await?;
+                    carry_over(search, &to, &mapping, ctx).await?;
                     let carried = reconcile::carry_forward(ground, alias, ctx).await?;
+                    let refused = carried.refused;
+                    let reason = carried.first_refusal.clone().unwrap_or_default();
                     report.reconciled.get_or_insert_default().add(carried);
+                    if refused > 0 {
+                        return Err(VisibilityError::Documents { count: refused, reason });
+                    }
                 }
                 None => report.notes.push(format!("{alias} is no longer due for a rollover")),
             }
@@ -170,7 +181,7 @@ async fn execute(
     Ok(())
 }
 
-async fn still_writes(search: &Search, alias: &str, index: &str) -> Result<(), VisibilityError> {
+pub(super) async fn still_writes(search: &Search, alias: &str, index: &str) -> Result<(), VisibilityError> {
     let writes = match search.resolve(alias).await? {
         Resolved::Alias(found) => found.members.get(index).is_some_and(|member| member.write == Some(true)),
         Resolved::Concrete | Resolved::Missing => false,
@@ -202,11 +213,11 @@ async fn roll(
 }
 
 /// A template of the composable kind hides sexton's; the fields are added then, late but before they are missed.
-async fn carry_over(search: &Search, index: &str, mapping: &Value) -> Result<(), VisibilityError> {
+async fn carry_over(search: &Search, index: &str, mapping: &Value, ctx: &Context) -> Result<(), VisibilityError> {
     let fresh = search.mappings(index).await?.remove(index).unwrap_or_default();
     let missing = missing_fields(mapping, &fresh);
     if !missing.is_empty() {
-        search.add_fields(index, &missing).await?;
+        refile::add_fields(search, index, &missing, ctx).await?;
     }
     Ok(())
 }

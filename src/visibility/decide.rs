@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::DriverKind;
 use super::error::Refusal;
 use super::observe::{AliasState, IndexState, Observed};
 use super::rollover::{self, missing_fields};
@@ -39,7 +40,7 @@ pub fn decide(
         Observed::Missing => return Err(Refusal::Missing(name.to_owned())),
         Observed::Concrete => {
             plan.notes.push(format!(
-                "{name} is a plain index, not an alias: it is neither rolled over nor deleted until it has been adopted"
+                "{name} is a plain index, not an alias: it is neither rolled over nor deleted until `sexton adopt` has adopted it"
             ));
             return Ok(plan);
         }
@@ -51,7 +52,7 @@ pub fn decide(
         return Err(Refusal::Retention { retention, life: policy.shortest_life() });
     }
     let driver = rollover::choose(policy, alias.has_lifecycle);
-    if policy.deletion == Deletion::Engine && !alias.has_lifecycle {
+    if policy.deletion == Deletion::Engine && driver.kind() == DriverKind::Daemon {
         return Err(Refusal::NoEngineDeletion { engine: alias.engine.to_string() });
     }
     let (steps, notes) = driver.decide(alias, write, policy)?;
@@ -62,7 +63,7 @@ pub fn decide(
     plan.steps.extend(steps);
     match policy.deletion {
         Deletion::Gated => gated(&mut plan, alias, policy, longest_retention, now),
-        Deletion::Engine => by_engine(&mut plan, alias, policy, longest_retention),
+        Deletion::Engine => by_engine(&mut plan, alias, policy, longest_retention, driver.kind()),
     }
     Ok(plan)
 }
@@ -127,25 +128,32 @@ fn gated(
     }
 }
 
-/// With the deletion left to ILM: no policy that deletes is written blindly, and open workflows in its way are shown.
+/// With the deletion left to ILM or ISM: no policy that deletes is written blindly, and open workflows in its way are shown.
 fn by_engine(
     plan: &mut VisibilityPlan,
     alias: &AliasState,
     policy: &VisibilityPolicy,
     longest_retention: Option<Span>,
+    driver: DriverKind,
 ) {
-    if longest_retention.is_none() && plan.steps.iter().any(|step| matches!(step, Step::PutLifecyclePolicy { .. })) {
-        // Attaching a policy that is not there would be an error in the engine.
-        plan.steps.retain(|step| !matches!(step, Step::PutLifecyclePolicy { .. } | Step::AttachPolicy { .. }));
-        plan.steps.retain(|step| !matches!(step, Step::PutTemplate { .. }));
-        plan.notes.push("the namespaces' retentions are not known, so no ILM policy that deletes is written".into());
+    let of_policy = |step: &Step| {
+        matches!(step, Step::PutLifecyclePolicy { .. } | Step::AttachPolicy { .. } | Step::ChangePolicy { .. })
+    };
+    if longest_retention.is_none() && plan.steps.iter().any(of_policy) {
+        // Neither written, nor anything put under one that was written before.
+        plan.steps.retain(|step| !of_policy(step) && !matches!(step, Step::PutTemplate { .. }));
+        let engine = driver.short();
+        plan.notes.push(format!(
+            "the namespaces' retentions are not known, so no index is put under an {engine} policy that deletes"
+        ));
     }
     for index in alias.indices.iter().filter(|index| !index.write) {
         let open = index.documents.map_or(0, |documents| documents.open);
         if let Some(due) = due(index, policy).filter(|_| open > 0) {
             plan.notes.push(format!(
-                "index {} holds {open} open workflows; ILM deletes it at {due}, and they vanish from lists",
-                index.name
+                "index {} holds {open} open workflows; {} deletes it at {due}, and they vanish from lists",
+                index.name,
+                driver.short()
             ));
         }
     }

@@ -1,6 +1,8 @@
 //! What stops the visibility job.
 
+use super::DriverKind;
 use super::apply::VisibilityReport;
+use super::rebuild::RebuildReport;
 use super::reconcile::ReconcileReport;
 use crate::clients::postgres::PostgresError;
 use crate::clients::search::SearchError;
@@ -50,6 +52,22 @@ pub enum VisibilityError {
         /// What it did until then.
         report: Box<ReconcileReport>,
     },
+    /// A rebuild ended early.
+    #[error("{cause}{}", if report.changed() { format!(" ({})", report.summary()) } else { String::new() })]
+    Rebuild {
+        /// Why it ended.
+        cause: Box<VisibilityError>,
+        /// What it did until then.
+        report: Box<RebuildReport>,
+    },
+    /// Temporal was asked to write documents, and they do not appear.
+    #[error("{count} documents have not been written by Temporal: {reason}")]
+    StillMissing {
+        /// How many.
+        count: u64,
+        /// What Temporal said of one of them.
+        reason: String,
+    },
     /// A run ended early after it had changed something.
     #[error("{cause}, after {} changes", report.changed)]
     Partly {
@@ -72,6 +90,21 @@ impl VisibilityError {
 }
 
 impl VisibilityError {
+    /// True when a reconcile came to its end and the engine refused single documents.
+    #[must_use]
+    pub fn is_of_single_documents(&self) -> bool {
+        matches!(self, Self::Unfinished { cause, .. } if matches!(**cause, Self::Documents { .. }))
+    }
+
+    /// What a rebuild did before it ended early.
+    #[must_use]
+    pub fn rebuilt(&self) -> Option<&RebuildReport> {
+        match self {
+            Self::Rebuild { report, .. } => Some(report),
+            _ => None,
+        }
+    }
+
     /// What a reconcile did before it ended early.
     #[must_use]
     pub fn reconciled(&self) -> Option<&ReconcileReport> {
@@ -107,7 +140,8 @@ impl Explain for VisibilityError {
             Self::Stale(_) => Kind::Stale,
             Self::Cancelled { .. } => Kind::Cancelled,
             Self::Documents { .. } => Kind::Failed,
-            Self::Partly { cause, .. } | Self::Unfinished { cause, .. } => cause.kind(),
+            Self::StillMissing { .. } => Kind::VerificationFailed,
+            Self::Partly { cause, .. } | Self::Unfinished { cause, .. } | Self::Rebuild { cause, .. } => cause.kind(),
         }
     }
 
@@ -126,7 +160,11 @@ impl Explain for VisibilityError {
             Self::Documents { .. } => {
                 Some("look at the reason; a mapping that does not fit is put right in the write index".into())
             }
-            Self::Partly { cause, .. } | Self::Unfinished { cause, .. } => cause.hint(),
+            Self::StillMissing { .. } => Some(
+                "look at the server's log and its visibility queue (`tdbg dlq`), then run it again: what is there stays"
+                    .into(),
+            ),
+            Self::Partly { cause, .. } | Self::Unfinished { cause, .. } | Self::Rebuild { cause, .. } => cause.hint(),
         }
     }
 }
@@ -194,17 +232,25 @@ pub enum Refusal {
         /// The policy it names.
         policy: String,
     },
-    /// sexton's own ILM policy would roll beside the daemon.
-    #[error("index `{index}` is managed by sexton's ILM policy `{policy}`, but the driver is `daemon`")]
+    /// sexton's own policy in the engine would roll or delete beside the daemon.
+    #[error("index `{index}` is managed by sexton's {} policy `{policy}`, but the driver is `daemon`", manager.short())]
     TwoDrivers {
         /// The index.
         index: String,
         /// The policy it names.
         policy: String,
+        /// What manages it.
+        manager: DriverKind,
     },
     /// The policy asks for ILM on an engine without it.
     #[error("`driver: ilm` needs index lifecycle management, which {engine} does not have")]
     NoLifecycle {
+        /// Product and version.
+        engine: String,
+    },
+    /// The policy asks for ISM on an engine without it.
+    #[error("`driver: ism` needs index state management, which {engine} does not have")]
+    NoStateManagement {
         /// Product and version.
         engine: String,
     },
@@ -214,6 +260,20 @@ pub enum Refusal {
         /// Product and version.
         engine: String,
     },
+    /// Only Temporal can write a document again.
+    #[error("a lost document is written again by Temporal, and there is no connection to it")]
+    NoTemporal,
+    /// The index to be made exists, outside the alias.
+    #[error("there is an index `{index}`, but nothing named `{alias}`")]
+    Occupied {
+        /// The alias.
+        alias: String,
+        /// The index.
+        index: String,
+    },
+    /// An index of this name would not get Temporal's fields.
+    #[error("no index template gives an index `{0}` the fields Temporal needs")]
+    NoTemplate(String),
     /// A standby may lack a run that its primary has, so that its document would be taken for a ghost.
     #[error("the database `{database}` is on a standby, which may lack runs that Temporal has")]
     Standby {
@@ -283,11 +343,24 @@ impl Refusal {
             Self::ForeignPolicy { index, .. } => {
                 format!("take the policy off (`POST {index}/_ilm/remove` or `_plugins/_ism/remove/{index}`), or leave the index to it")
             }
+            // Its template would bring new indices under it again.
+            Self::TwoDrivers { index, policy, manager: DriverKind::Ism } => format!(
+                "use `driver: ism`, or end the policy with `DELETE _plugins/_ism/policies/{policy}` and \
+                 `POST _plugins/_ism/remove/{index}`"
+            ),
             Self::TwoDrivers { index, .. } => {
                 format!("use `driver: ilm`, or take the policy off with `POST {index}/_ilm/remove`")
             }
-            Self::NoLifecycle { .. } => "use `driver: auto` or `driver: daemon`".into(),
-            Self::NoEngineDeletion { .. } => "use `deletion: gated`".into(),
+            Self::NoLifecycle { .. } | Self::NoStateManagement { .. } => "use `driver: auto` or `driver: daemon`".into(),
+            Self::NoEngineDeletion { .. } => {
+                "use `deletion: gated`, or on an OpenSearch with its index management plugin `driver: ism`".into()
+            }
+            Self::NoTemporal => "set `temporal:` in the configuration, and see whether the frontend answers".into(),
+            Self::Occupied { alias, index } => format!(
+                "put it behind the alias if it is the right one (`POST _aliases`: add {index} to {alias} with \
+                 `is_write_index: true`), or delete it"
+            ),
+            Self::NoTemplate(_) => "run `temporal-elasticsearch-tool setup-schema` first".into(),
             Self::Standby { .. } => "name the primary under `postgres:`".into(),
             Self::Behind { .. } => {
                 "check that `postgres.databases.main` is the database of the cluster that writes this index; after a \

@@ -3,16 +3,24 @@
 //! [`plan()`] observes the alias and decides; the decision is a pure function in `decide`. [`apply()`] executes the
 //! steps and looks again right before it deletes. Who rolls is behind one trait, [`rollover::Driver`].
 //!
-//! A workflow that is open across a rollover and closes afterwards has two documents, `Running` in the old index and
-//! closed in the new one; [`reconcile`] removes the old one, and looks at every document of an index before it goes.
+//! A rollover alone would make Temporal lie: it writes to the newest index only, and reads all of them. [`reconcile`]
+//! keeps the documents in agreement with Temporal's runs, [`rebuild`] brings a lost index back, and [`explain()`] says
+//! what there is.
 
+pub mod adopt;
 mod apply;
+pub mod copy;
 mod decide;
 mod error;
+mod explain;
+mod lifecycle;
 mod observe;
+pub mod rebuild;
 pub mod reconcile;
+mod refile;
 pub mod rollover;
 mod sound;
+pub mod sql;
 mod step;
 
 use serde::Serialize;
@@ -20,8 +28,9 @@ use serde::Serialize;
 pub use apply::{Deleted, Rolled, VisibilityReport, apply};
 pub use decide::{DELETIONS_PER_RUN, decide};
 pub use error::{Refusal, VisibilityError};
+pub use explain::{Agreement, Event, Explanation, Line, explain};
 pub use observe::{AliasState, Documents, IndexState, Observed, observe};
-pub use step::{HeldBack, Step, VisibilityPlan};
+pub use step::{FieldChange, Found, HeldBack, Step, VisibilityPlan};
 
 use crate::clients::search::Search;
 use crate::context::Context;
@@ -34,8 +43,22 @@ use crate::units::Span;
 pub enum DriverKind {
     /// Elasticsearch's index lifecycle management.
     Ilm,
+    /// OpenSearch's index state management.
+    Ism,
     /// sexton itself.
     Daemon,
+}
+
+impl DriverKind {
+    /// The name its users know: `ILM`.
+    #[must_use]
+    pub const fn short(self) -> &'static str {
+        match self {
+            Self::Ilm => "ILM",
+            Self::Ism => "ISM",
+            Self::Daemon => "sexton",
+        }
+    }
 }
 
 /// Observes the index and computes what there is to do. Writes nothing.
@@ -52,5 +75,10 @@ pub async fn plan(
     ctx: &Context,
 ) -> Result<VisibilityPlan, VisibilityError> {
     let observed = observe(search, policy).await?;
-    Ok(decide(&observed, policy, longest_retention, ctx.now)?)
+    let mut plan = decide(&observed, policy, longest_retention, ctx.now)?;
+    let name = policy.index.as_str();
+    if observed == Observed::Concrete && adopt::left_blocked(search, name, ctx.now).await? {
+        plan.steps.push(Step::UndoAdoption { index: name.to_owned() });
+    }
+    Ok(plan)
 }

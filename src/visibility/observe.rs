@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 
 use super::error::{Refusal, VisibilityError};
 use super::rollover::{self, DriverState};
-use crate::clients::search::{Alias, Engine, Health, IndexFacts, LifecycleState, Resolved, Search, SearchError};
+use crate::clients::search::{
+    Alias, AliasMember, Engine, Health, IndexFacts, LifecycleState, ManagedIndex, Resolved, Search, SearchError,
+};
 use crate::policy::visibility::VisibilityPolicy;
 
 /// What the policy's name stands for.
@@ -58,10 +60,12 @@ pub struct IndexState {
     pub documents: Option<Documents>,
     /// The lifecycle policy that manages it.
     pub policy: Option<String>,
-    /// The alias ILM rolls it under.
+    /// The alias ILM or ISM rolls it under.
     pub rollover_alias: Option<String>,
-    /// Where and why ILM is stuck.
+    /// Where and why ILM or ISM is stuck.
     pub stuck: Option<String>,
+    /// Its shards.
+    pub shards: usize,
     /// The blocks set on it that keep documents from being written or removed.
     pub blocks: Vec<String>,
     /// Its mapping.
@@ -117,13 +121,28 @@ pub(super) async fn members(search: &Search, name: &str) -> Result<AliasState, V
     }
 }
 
+/// The same; a plain index counts as its own write index.
+///
+/// # Errors
+/// The same, but for a plain index.
+pub(super) async fn index_or_alias(search: &Search, name: &str) -> Result<AliasState, VisibilityError> {
+    match search.resolve(name).await? {
+        Resolved::Alias(alias) => Ok(members_of(search, &alias).await?),
+        Resolved::Concrete => {
+            let members = [(name.to_owned(), AliasMember { write: Some(true) })].into();
+            Ok(members_of(search, &Alias { name: name.to_owned(), members }).await?)
+        }
+        Resolved::Missing => Err(Refusal::Missing(name.to_owned()).into()),
+    }
+}
+
 async fn members_of(search: &Search, alias: &Alias) -> Result<AliasState, SearchError> {
     let name = alias.name.as_str();
     let facts = search.index_facts(name).await?;
     let health = search.health(name).await?;
     let has_lifecycle = search.has_lifecycle().await?;
     let lifecycle = if has_lifecycle { search.lifecycle_states(name).await? } else { BTreeMap::new() };
-    let managed = if has_lifecycle { BTreeMap::new() } else { search.state_management(name).await? };
+    let managed = if has_lifecycle { None } else { search.state_management(name).await? }.unwrap_or_default();
     let indices = indices(alias, facts, &health, &lifecycle, &managed);
     let engine = search.engine().clone();
     Ok(AliasState { name: name.to_owned(), engine, has_lifecycle, indices, driver: None })
@@ -162,12 +181,13 @@ fn indices(
     facts: Vec<IndexFacts>,
     health: &BTreeMap<String, Health>,
     lifecycle: &BTreeMap<String, LifecycleState>,
-    managed: &BTreeMap<String, String>,
+    managed: &BTreeMap<String, ManagedIndex>,
 ) -> Vec<IndexState> {
     let created: Vec<Timestamp> = facts.iter().map(|fact| fact.created).collect();
     let states = facts.into_iter().enumerate().map(|(position, fact)| {
         let write = alias.members.get(&fact.name).is_some_and(|member| member.write == Some(true));
         let state = lifecycle.get(&fact.name);
+        let state_managed = managed.get(&fact.name);
         let rolled = if write { None } else { rolled(&fact, &alias.name, state, created.get(position + 1).copied()) };
         IndexState {
             write,
@@ -176,9 +196,10 @@ fn indices(
             closed: !fact.open,
             health: health.get(&fact.name).copied(),
             documents: None,
-            policy: managed.get(&fact.name).cloned().or(fact.lifecycle),
+            policy: state_managed.map(|managed| managed.policy.clone()).or(fact.lifecycle),
             rollover_alias: fact.rollover_alias,
-            stuck: state.and_then(|state| state.failure.clone()),
+            stuck: state.and_then(|state| state.failure.clone()).or(state_managed.and_then(|m| m.failure.clone())),
+            shards: fact.shards,
             blocks: fact.blocks,
             mapping: Value::Null,
             uuid: fact.uuid,

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::DriverKind;
 use super::observe::IndexState;
-use crate::clients::search::{RolloverConditions, Template};
+use crate::clients::search::{Guard, RolloverConditions, Template};
 use crate::plan::{Action, Change, Plan};
 use crate::units::human_bytes;
 
@@ -34,18 +34,27 @@ pub struct VisibilityPlan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "step", rename_all = "snake_case")]
 pub enum Step {
-    /// Create or correct sexton's ILM policy.
+    /// Create or correct sexton's ILM or ISM policy.
     PutLifecyclePolicy {
+        /// Which of them.
+        driver: DriverKind,
         /// Its name.
         name: String,
-        /// Its body (`{"phases": …}`).
+        /// Its body (`{"phases": …}` or `{"states": …}`).
         policy: Value,
-        /// True when there is one already.
-        exists: bool,
-        /// In words, before: `rollover at 30d`.
-        from: Option<String>,
-        /// In words, after.
+        /// The one that is there.
+        found: Option<Found>,
+        /// Where it differs from that.
+        differs: Vec<FieldChange>,
+        /// In words, after: `rollover at 30d, no deletion`.
         to: String,
+        /// True when it has the engine delete indices.
+        deletes: bool,
+    },
+    /// Lift the write block of an adoption that died, and remove what else it left.
+    UndoAdoption {
+        /// The plain index.
+        index: String,
     },
     /// Create or correct sexton's legacy template, which carries the mapping to the next index.
     PutTemplate {
@@ -55,6 +64,8 @@ pub enum Step {
         template: Template,
         /// True when there is one already.
         exists: bool,
+        /// Where it differs from that.
+        differs: Vec<FieldChange>,
         /// The fields it does not carry yet.
         new_fields: Vec<String>,
     },
@@ -65,16 +76,34 @@ pub enum Step {
         /// The fields.
         properties: Map<String, Value>,
     },
-    /// Put the write index under sexton's ILM policy.
+    /// Put an index under sexton's ILM or ISM policy.
     AttachPolicy {
-        /// The write index.
+        /// Which of them.
+        driver: DriverKind,
+        /// The index.
         index: String,
         /// The policy.
         policy: String,
-        /// The alias ILM rolls.
+        /// The alias the engine rolls.
         alias: String,
         /// The policy it had.
         from: Option<String>,
+        /// True when the policy has the engine delete the index.
+        deletes: bool,
+    },
+    /// Have an index follow sexton's ISM policy as it is now: ISM gives each index a copy.
+    ChangePolicy {
+        /// The index.
+        index: String,
+        /// The policy.
+        policy: String,
+        /// The alias it is behind.
+        alias: String,
+        /// True when it is taken out of ISM and put back, since an index that is through with its policy or has failed at it
+        /// takes no other.
+        restart: bool,
+        /// True when the policy has the engine delete the index.
+        deletes: bool,
     },
     /// Roll the alias over.
     Rollover {
@@ -110,6 +139,30 @@ pub enum Step {
     },
 }
 
+/// The lifecycle policy that was there when the plan was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Found {
+    /// Counted up by every change.
+    pub version: u64,
+    /// When it was last changed.
+    pub modified: Option<Timestamp>,
+    /// ISM: what an update has to name.
+    pub guard: Option<Guard>,
+}
+
+/// A field that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldChange {
+    /// Its name: `hot.rollover.max_age`.
+    pub field: String,
+    /// As it is; `None` when it is not there.
+    pub from: Option<String>,
+    /// As it should be; `None` when it should not be there.
+    pub to: Option<String>,
+    /// True when setting it has the engine delete something, or delete it earlier.
+    pub destructive: bool,
+}
+
 /// An index that is old enough to be deleted but stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct HeldBack {
@@ -125,43 +178,67 @@ impl VisibilityPlan {
     pub fn plan(&self) -> Plan {
         let held = self.held_back.iter().map(|held| format!("index {} is held back: {}", held.index, held.reason));
         Plan {
-            changes: self.steps.iter().map(Step::change).collect(),
+            changes: self.steps.iter().flat_map(Step::changes).collect(),
             notes: self.notes.iter().cloned().chain(held).collect(),
         }
     }
 }
 
 impl Step {
-    /// The step as a line of a plan.
+    /// The step as lines of a plan: one, or one for each field that differs.
     #[must_use]
-    pub fn change(&self) -> Change {
-        let put = |exists: bool| if exists { Action::Update } else { Action::Create };
+    pub fn changes(&self) -> Vec<Change> {
         match self {
-            Self::PutLifecyclePolicy { name, exists, from, to, .. } => Change::new(
-                put(*exists),
-                format!("ilm policy {name}"),
-                "policy visibility",
-            )
-            .field("phases", from.clone(), to),
-            Self::PutTemplate { name, exists, new_fields, template } => {
-                let reason = "the next index gets the write index's mapping";
-                let to = match new_fields.len() {
-                    0 => format!("{} fields", fields(&template.mappings)),
-                    _ => format!("{} fields, new: {}", fields(&template.mappings), new_fields.join(", ")),
-                };
-                Change::new(put(*exists), format!("template {name}"), reason).field("mapping", None, to)
+            Self::PutLifecyclePolicy { driver, name, found: Some(found), differs, .. } => {
+                let modified = found.modified.map(|at| format!(" of {at}")).unwrap_or_default();
+                let reason = format!("policy visibility; the engine has version {}{modified}", found.version);
+                differing(differs, &format!("{} policy {name}", key(*driver)), &reason)
             }
+            Self::PutTemplate { name, exists: true, differs, .. } => {
+                differing(differs, &format!("template {name}"), NEXT_INDEX)
+            }
+            _ => vec![self.change()],
+        }
+    }
+
+    fn change(&self) -> Change {
+        let destructive = |change: Change, is: bool| if is { change.destructive() } else { change };
+        match self {
+            Self::PutLifecyclePolicy { driver, name, to, deletes, .. } => {
+                let subject = format!("{} policy {name}", key(*driver));
+                let change = Change::new(Action::Create, subject, "policy visibility").field("phases", None, to);
+                destructive(change, *deletes)
+            }
+            Self::PutTemplate { name, template, .. } => Change::new(
+                Action::Create,
+                format!("template {name}"),
+                NEXT_INDEX,
+            )
+            .field("mapping", None, format!("{} fields", fields(&template.mappings))),
+            Self::UndoAdoption { index } => Change::new(
+                Action::Update,
+                format!("index {index}"),
+                "an adoption that died left it, past its deadline",
+            )
+            .field("index.blocks.write", Some("true".into()), "none"),
             Self::AddFields { index, properties } => {
                 let names: Vec<&str> = properties.keys().map(String::as_str).collect();
                 Change::new(Action::Update, format!("index {index}"), "older indices have these search attributes")
                     .field("mapping", None, names.join(", "))
             }
-            Self::AttachPolicy { index, policy, from, .. } => Change::new(
-                Action::Update,
-                format!("index {index}"),
-                "policy visibility",
-            )
-            .field("index.lifecycle.name", from.clone(), policy),
+            Self::AttachPolicy { driver, index, policy, from, deletes, .. } => {
+                let field = format!("{} policy", key(*driver));
+                let change = Change::new(Action::Update, format!("index {index}"), "policy visibility");
+                destructive(change.field(field, from.clone(), policy), *deletes)
+            }
+            Self::ChangePolicy { index, policy, deletes, .. } => {
+                let reason = "it follows an older version; ISM changes over at its next run";
+                let change = Change::new(Action::Update, format!("index {index}"), reason);
+                destructive(
+                    change.field("ism policy", Some(policy.clone()), format!("{policy} as it is now")),
+                    *deletes,
+                )
+            }
             Self::Rollover { alias, from, to, met, .. } => {
                 Change::new(Action::Run, format!("rollover {alias}"), format!("policy visibility: {}", met.join(" ")))
                     .field("write index", Some(from.clone()), to)
@@ -173,6 +250,27 @@ impl Step {
             }
         }
     }
+}
+
+const NEXT_INDEX: &str = "the next index gets the write index's mapping";
+
+/// `ilm` or `ism`, as the engine's calls name it.
+pub(super) fn key(driver: DriverKind) -> &'static str {
+    match driver {
+        DriverKind::Ilm => "ilm",
+        DriverKind::Ism => "ism",
+        DriverKind::Daemon => "sexton",
+    }
+}
+
+fn differing(differs: &[FieldChange], subject: &str, reason: &str) -> Vec<Change> {
+    let lines = differs.iter().map(|line| {
+        let to = line.to.as_deref().unwrap_or("none");
+        let from = line.from.clone().unwrap_or_else(|| "none".into());
+        let change = Change::new(Action::Update, subject, reason).field(&line.field, Some(from), to);
+        if line.destructive { change.destructive() } else { change }
+    });
+    lines.collect()
 }
 
 fn fields(mapping: &Value) -> usize {

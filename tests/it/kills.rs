@@ -35,6 +35,7 @@ impl Seed {
     }
 }
 
+/// How often each verb is killed.
 pub fn kills() -> u32 {
     std::env::var("SEXTON_SOAK").map_or(2, |text| text.parse().expect("SEXTON_SOAK is a number of kills"))
 }

@@ -1,16 +1,22 @@
-//! The visibility job on Elasticsearch 6.8 (ILM) and OpenSearch (the daemon), judged by curl and by Temporal's list.
+//! The visibility job on Elasticsearch 6.8 and OpenSearch, judged by curl and by Temporal's list. What every way of
+//! rolling has to do is in [`drivers`].
 
+mod adopt;
+mod copy;
+mod drivers;
 mod errors;
 mod load;
+mod long_running;
+mod rebuild;
 mod reconcile;
 mod soak;
 mod temporal;
 
 use serde_json::json;
 use sexton::context::Context;
-use sexton::policy::visibility::{Delete, Deletion, DriverChoice, IndexName, Rollover, VisibilityPolicy};
+use sexton::policy::visibility::{Delete, IndexName, Rollover, VisibilityPolicy};
 use sexton::units::Span;
-use sexton::visibility::{self, DriverKind, Refusal, Step, VisibilityError, VisibilityPlan, VisibilityReport};
+use sexton::visibility::{self, Refusal, Step, VisibilityError, VisibilityPlan, VisibilityReport};
 
 use crate::support::executions::Executions;
 use crate::support::search::{Engine, Scratch, eventually};
@@ -33,8 +39,8 @@ async fn plan(scratch: &Scratch, policy: &VisibilityPolicy) -> Result<Visibility
 
 /// With no run in Temporal.
 async fn apply(scratch: &Scratch, plan: &VisibilityPlan) -> VisibilityReport {
-    let ground = Executions::new().ground(scratch).await;
-    visibility::apply(plan, &ground, &Context::plain()).await.unwrap()
+    let executions = Executions::new();
+    visibility::apply(plan, &executions.ground(scratch).await, &Context::plain()).await.unwrap()
 }
 
 fn deletions(plan: &VisibilityPlan) -> Vec<String> {
@@ -58,111 +64,6 @@ fn begun(engine: Engine) -> Scratch {
 fn attribute_is_indexed(scratch: &Scratch, write: &str) {
     scratch.document(&scratch.alias, "second", 20, true, json!({"OrderId": "b"}));
     assert_eq!(scratch.found(write, "OrderId", "b"), 1);
-}
-
-#[tokio::test]
-async fn elasticsearch_rolls_by_ilm_and_keeps_the_search_attribute() {
-    let scratch = begun(Engine::elasticsearch6());
-    let policy = policy(&scratch.alias, Span::seconds(2), Span::days(90));
-    let first = plan(&scratch, &policy).await.unwrap();
-    assert_eq!(first.driver, Some(DriverKind::Ilm));
-    let report = apply(&scratch, &first).await;
-    assert_eq!((report.changed, report.rolled), (3, None));
-
-    let write =
-        eventually("ILM's rollover", async || Some(scratch.write_index()).filter(|write| *write != scratch.index(1)))
-            .await;
-    attribute_is_indexed(&scratch, &write);
-    let again = plan(&scratch, &policy).await.unwrap();
-    assert!(again.plan().is_empty(), "{again:?}");
-
-    let stored = scratch.engine.ok("GET", &format!("/_ilm/policy/sexton-{}", scratch.alias), None);
-    let phases = &stored[format!("sexton-{}", scratch.alias)]["policy"]["phases"];
-    assert_eq!(phases.pointer("/hot/actions/rollover/max_age"), Some(&json!("2s")));
-    assert_eq!(phases.get("delete"), None, "a gated deletion leaves ILM none");
-}
-
-#[tokio::test]
-async fn ilm_deletes_when_the_policy_leaves_it_to_the_engine() {
-    let scratch = begun(Engine::elasticsearch6());
-    let base = policy(&scratch.alias, Span::seconds(2), Span::seconds(2));
-    let policy = VisibilityPolicy { deletion: Deletion::Engine, ..base };
-    apply(&scratch, &plan(&scratch, &policy).await.unwrap()).await;
-    eventually("ILM's deletion", async || (!scratch.exists(&scratch.index(1))).then_some(())).await;
-}
-
-#[tokio::test]
-async fn an_ilm_policy_changes_only_where_it_differs() {
-    let scratch = begun(Engine::elasticsearch6());
-    let thirty = policy(&scratch.alias, Span::days(30), Span::days(90));
-    apply(&scratch, &plan(&scratch, &thirty).await.unwrap()).await;
-    let version = || {
-        let name = format!("sexton-{}", scratch.alias);
-        scratch.engine.ok("GET", &format!("/_ilm/policy/{name}"), None)[&name]["version"].clone()
-    };
-    let before = version();
-    let same = plan(&scratch, &thirty).await.unwrap();
-    assert!(same.plan().is_empty(), "{same:?}");
-    assert_eq!(version(), before);
-    let change = plan(&scratch, &policy(&scratch.alias, Span::days(7), Span::days(90))).await.unwrap();
-    let [change_of_policy] = &change.plan().changes[..] else { panic!("{change:?}") };
-    assert_eq!(change_of_policy.from.as_deref(), Some("rollover at 30d, no deletion"));
-    assert_eq!(change_of_policy.to.as_deref(), Some("rollover at 7d, no deletion"));
-    assert_eq!(version(), before, "a plan writes nothing");
-}
-
-/// The daemon rolls on any engine, so also on one that has ILM.
-async fn rolls_by_daemon(engine: Engine) {
-    let scratch = begun(engine);
-    let base = policy(&scratch.alias, Span::seconds(1), Span::days(90));
-    let policy = VisibilityPolicy { driver: DriverChoice::Daemon, ..base };
-    let due = eventually("due for a rollover", async || {
-        let plan = plan(&scratch, &policy).await.unwrap();
-        plan.steps.iter().any(|step| matches!(step, Step::Rollover { .. })).then_some(plan)
-    })
-    .await;
-    assert_eq!(scratch.write_index(), scratch.index(1), "a plan writes nothing");
-    // An attribute that comes between plan and apply is carried along too.
-    scratch.add_search_attribute("Late");
-    let report = apply(&scratch, &due).await;
-    let rolled = report.rolled.unwrap();
-    assert_eq!((rolled.from, rolled.to), (scratch.index(1), scratch.index(2)));
-    assert_eq!(scratch.write_index(), scratch.index(2));
-
-    attribute_is_indexed(&scratch, &scratch.index(2));
-    scratch.document(&scratch.alias, "third", 30, true, json!({"Late": "c"}));
-    assert_eq!(scratch.found(&scratch.index(2), "Late", "c"), 1);
-    assert_eq!(scratch.count(&scratch.alias), 3, "every index is read through the alias");
-    let stale = visibility::apply(&due, &Executions::new().ground(&scratch).await, &Context::plain()).await;
-    let cause = match stale.unwrap_err() {
-        VisibilityError::Partly { cause, .. } => *cause,
-        other => other,
-    };
-    assert!(matches!(cause, VisibilityError::Stale(_)), "{cause:?}");
-}
-
-#[tokio::test]
-async fn opensearch_is_rolled_by_the_daemon() {
-    rolls_by_daemon(Engine::opensearch()).await;
-}
-
-#[tokio::test]
-async fn elasticsearch_is_rolled_by_the_daemon_when_the_policy_says_so() {
-    rolls_by_daemon(Engine::elasticsearch6()).await;
-}
-
-#[tokio::test]
-async fn a_second_run_of_the_daemon_finds_nothing_to_do() {
-    let scratch = begun(Engine::opensearch());
-    let policy = policy(&scratch.alias, Span::seconds(1), Span::days(90));
-    eventually("rolled", async || {
-        let plan = plan(&scratch, &policy).await.unwrap();
-        apply(&scratch, &plan).await.rolled
-    })
-    .await;
-    let again = plan(&scratch, &policy).await.unwrap();
-    assert!(again.plan().is_empty(), "an empty index is not rolled: {again:?}");
-    assert_eq!(scratch.write_index(), scratch.index(2));
 }
 
 /// Two old members and the write index, a bystander outside the alias, and another alias whose name begins alike. What
@@ -251,21 +152,6 @@ async fn what_changed_since_the_plan_saves_an_index() {
     let foreign = "1 documents in it name no run of Temporal's";
     assert_eq!(reasons, [foreign, "it is another index of the same name", "it is no longer behind the alias"]);
     assert!((1..=4).all(|number| scratch.exists(&scratch.index(number))));
-}
-
-#[tokio::test]
-async fn an_index_under_another_policy_is_refused() {
-    let scratch = begun(Engine::elasticsearch6());
-    let theirs = format!("{}-theirs", scratch.alias);
-    let path = format!("/_ilm/policy/{theirs}");
-    scratch.engine.ok("PUT", &path, Some(json!({"policy": {"phases": {}}})));
-    let settings = json!({"index.lifecycle.name": &theirs});
-    scratch.engine.ok("PUT", &format!("/{}/_settings", scratch.index(1)), Some(settings));
-    let refused = plan(&scratch, &policy(&scratch.alias, Span::days(30), Span::days(90))).await;
-    scratch.engine.ok("DELETE", &format!("/{}", scratch.index(1)), None);
-    scratch.engine.ok("DELETE", &path, None);
-    let expect = Refusal::ForeignPolicy { index: scratch.index(1), policy: theirs };
-    assert_eq!(refused, Err(VisibilityError::Refused(expect)));
 }
 
 #[tokio::test]

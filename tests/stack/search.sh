@@ -6,7 +6,7 @@ search_prepare() {
   mkdir -p "$1"/{config,data,logs,tmp}
   cat >"$1/config/jvm.options" <<CONF
 -Xms256m
--Xmx512m
+-Xmx1g
 -XX:+UseSerialGC
 -XX:TieredStopAtLevel=1
 -XX:-UsePerfData

@@ -7,6 +7,7 @@
 mod executions;
 mod messages;
 mod shard;
+mod visibility;
 
 pub use executions::{Execution, ExecutionDetail, ExecutionState, RunKey};
 pub use shard::shard_of;

@@ -14,7 +14,6 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::error::SearchError;
-use super::indices::entries;
 use super::transport::{Call, Search, segment};
 
 /// The engines give at most so many documents in one answer (`index.max_result_window`, unless it was changed).
@@ -61,6 +60,18 @@ pub struct Scan<'a> {
 pub enum Op<'a> {
     /// Put the document there with exactly this version, unless there is one of the same or a higher version.
     Index {
+        /// The index, by its own name.
+        index: &'a str,
+        /// The document's id.
+        id: &'a str,
+        /// Its version.
+        version: u64,
+        /// The document.
+        body: &'a RawValue,
+    },
+    /// Write the document once more with the version it has, so that it is filed by the mapping as it is now; unless
+    /// there is one of a higher version.
+    Again {
         /// The index, by its own name.
         index: &'a str,
         /// The document's id.
@@ -118,6 +129,8 @@ struct Answer<T> {
 
 #[derive(Deserialize)]
 struct Shards {
+    total: u64,
+    successful: u64,
     failed: u64,
 }
 
@@ -259,7 +272,10 @@ impl Search {
         match op {
             Op::Index { index, id, version, body } => {
                 bulk.line(&Action::Index(head(index, id, *version, "external")));
-                // A document is one line, whatever line breaks its writer put between its fields.
+                bulk.document(body.get());
+            }
+            Op::Again { index, id, version, body } => {
+                bulk.line(&Action::Index(head(index, id, *version, "external_gte")));
                 bulk.document(body.get());
             }
             Op::Delete { index, id, version } => {
@@ -267,46 +283,6 @@ impl Search {
             }
         }
         bulk.length += 1;
-    }
-
-    /// Per index behind the name and per shard: the first sequence number that a later write may get. Every write
-    /// of a lower one is on all copies of the shard, and seen by searches after a refresh.
-    ///
-    /// # Errors
-    /// Any [`SearchError`].
-    pub async fn checkpoints(&self, name: &str) -> Result<BTreeMap<String, Vec<u64>>, SearchError> {
-        self.sequence(name, "global_checkpoint").await
-    }
-
-    /// The same for writes that may not be on every copy, or not on disk yet: the number after the highest given.
-    ///
-    /// # Errors
-    /// Any [`SearchError`].
-    pub async fn numbers_given(&self, name: &str) -> Result<BTreeMap<String, Vec<u64>>, SearchError> {
-        self.sequence(name, "max_seq_no").await
-    }
-
-    async fn sequence(&self, name: &str, field: &str) -> Result<BTreeMap<String, Vec<u64>>, SearchError> {
-        let path = format!("indices.*.shards.*.routing.primary,indices.*.shards.*.seq_no.{field}");
-        let call = Call::get(format!("/{}/_stats", segment(name))).query("level", "shards").query("filter_path", path);
-        let body = self.call(call).await?;
-        let mut all = BTreeMap::new();
-        for (index, entry) in entries(&body["indices"]) {
-            let shards = entries(&entry["shards"]).filter_map(|(number, copies)| {
-                let primary = copies.as_array()?.iter().find(|copy| copy["routing"]["primary"] == true)?;
-                // -1 stands for a shard that never took a write.
-                let next = primary["seq_no"][field].as_i64()?.checked_add(1)?;
-                Some((number.parse::<usize>().ok()?, u64::try_from(next).ok()?))
-            });
-            let by_number: BTreeMap<usize, u64> = shards.collect();
-            // A shard without a primary is not in the answer, and those after it must not be taken for it.
-            if let Some((shard, _)) = by_number.keys().enumerate().find(|(place, number)| place != *number) {
-                let reason = format!("shard {shard} of {index} has no primary");
-                return Err(SearchError::Red { address: self.address().to_owned(), reason });
-            }
-            all.insert(index.clone(), by_number.into_values().collect());
-        }
-        Ok(all)
     }
 
     async fn hits(&self, call: Call, fields: &[&str], source: bool) -> Result<Vec<Hit>, SearchError> {
@@ -319,7 +295,9 @@ impl Search {
     pub(super) async fn found<T: DeserializeOwned>(&self, call: Call) -> Result<Vec<T>, SearchError> {
         let what = call.to_string();
         let answer: Answer<T> = self.call_as(call).await?;
-        if answer.shards.failed > 0 || answer.timed_out {
+        // Some engines count a shard that is not allocated neither as failed nor as successful.
+        let shards = &answer.shards;
+        if shards.failed > 0 || shards.successful < shards.total || answer.timed_out {
             let reason = format!("a shard did not answer `{what}`");
             return Err(SearchError::Red { address: self.address().to_owned(), reason });
         }
@@ -380,6 +358,7 @@ impl Bulk {
         self.lines.put_u8(b'\n');
     }
 
+    /// A document is one line, whatever line breaks its writer put between its fields.
     fn document(&mut self, json: &str) {
         if json.contains(['\n', '\r']) {
             let one_line: String = json.chars().map(|c| if matches!(c, '\n' | '\r') { ' ' } else { c }).collect();

@@ -64,8 +64,10 @@ pub struct IndexFacts {
     pub rolled: BTreeMap<String, Timestamp>,
     /// The ILM policy it names.
     pub lifecycle: Option<String>,
-    /// The alias ILM rolls it under.
+    /// The alias ILM or ISM rolls it under.
     pub rollover_alias: Option<String>,
+    /// Its shards.
+    pub shards: usize,
     /// The blocks that are set on it: `write`, `read_only`, `read_only_allow_delete`, `metadata`, `read`.
     pub blocks: Vec<String>,
 }
@@ -147,14 +149,19 @@ impl Search {
                 open: entry["state"] != "close",
                 rolled,
                 lifecycle: text("/lifecycle/name"),
-                rollover_alias: text("/lifecycle/rollover_alias"),
+                rollover_alias: text("/lifecycle/rollover_alias")
+                    .or_else(|| text("/plugins/index_state_management/rollover_alias")),
+                shards: text("/number_of_shards").and_then(|shards| shards.parse().ok()).unwrap_or(1),
                 blocks: entries(&settings["blocks"])
                     .filter(|(_, set)| **set == "true" || **set == true)
                     .map(|(name, _)| name.clone())
                     .collect(),
             });
         }
-        facts.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
+        // By the number that a rollover counts up, where each has one: an adoption makes the second index before the first.
+        let number = |facts: &IndexFacts| facts.name.rsplit('-').next().and_then(|last| last.parse::<u64>().ok());
+        let numbered = facts.iter().all(|facts| number(facts).is_some());
+        facts.sort_by_key(|facts| (number(facts).filter(|_| numbered), facts.created, facts.name.clone()));
         Ok(facts)
     }
 
@@ -198,7 +205,8 @@ impl Search {
         let call = Call::post(format!("/{}/_count", segment(name)), Some(json!({ "query": query }))).repeatable();
         let what = call.to_string();
         let body = self.call(call).await?;
-        if body["_shards"]["failed"].as_u64() != Some(0) {
+        let shards = &body["_shards"];
+        if shards["failed"].as_u64() != Some(0) || shards["successful"] != shards["total"] {
             return Err(SearchError::Red {
                 address: self.address().to_owned(),
                 reason: format!("a shard of {name} did not answer a count"),
@@ -224,7 +232,17 @@ impl Search {
     /// # Errors
     /// Any [`SearchError`].
     pub async fn refresh(&self, index: &str) -> Result<(), SearchError> {
-        self.call(Call::post(format!("/{}/_refresh", segment(index)), None).repeatable()).await.map(drop)
+        let body = self.call(Call::post(format!("/{}/_refresh", segment(index)), None).repeatable()).await?;
+        self.all_shards(&body, index)
+    }
+
+    /// That no shard failed to answer. Copies that are not allocated were not asked.
+    pub(super) fn all_shards(&self, body: &Value, name: &str) -> Result<(), SearchError> {
+        if body["_shards"]["failed"].as_u64() == Some(0) {
+            return Ok(());
+        }
+        let reason = format!("a shard of {name} did not answer");
+        Err(SearchError::Red { address: self.address().to_owned(), reason })
     }
 
     /// The mapping of every index behind the name, without type names.

@@ -22,6 +22,28 @@ pub struct LifecycleState {
     pub failure: Option<String>,
 }
 
+/// A lifecycle policy as the engine keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPolicy {
+    /// Its body: `{"phases": …}` of ILM, `{"states": …}` and more of ISM.
+    pub body: Value,
+    /// Counted up by every change.
+    pub version: u64,
+    /// When it was last changed.
+    pub modified: Option<Timestamp>,
+    /// ISM: what an update has to name, so that it replaces this one and no other.
+    pub guard: Option<Guard>,
+}
+
+/// Sequence number and primary term of a stored policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Guard {
+    /// `_seq_no`.
+    pub seq_no: u64,
+    /// `_primary_term`.
+    pub primary_term: u64,
+}
+
 /// A legacy index template (`_template`), with flat settings.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Template {
@@ -57,16 +79,25 @@ impl Search {
         Ok(self.call(Call::get("/_ilm/status")).await?["operation_mode"] == "RUNNING")
     }
 
-    /// The body of an ILM policy (`{"phases": …}`), if there is one of this name.
+    /// An ILM policy, if there is one of this name.
     ///
     /// # Errors
     /// Any [`SearchError`] but not-found.
-    pub async fn lifecycle_policy(&self, name: &str) -> Result<Option<Value>, SearchError> {
-        match self.call(Call::get(format!("/_ilm/policy/{}", segment(name)))).await {
-            Ok(body) => Ok(body.get(name).and_then(|entry| entry.get("policy")).cloned()),
-            Err(SearchError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+    pub async fn lifecycle_policy(&self, name: &str) -> Result<Option<StoredPolicy>, SearchError> {
+        let body = match self.call(Call::get(format!("/_ilm/policy/{}", segment(name)))).await {
+            Ok(body) => body,
+            Err(SearchError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok(body.get(name).map(|entry| {
+            let date = &entry["modified_date"];
+            StoredPolicy {
+                body: entry["policy"].clone(),
+                version: entry["version"].as_u64().unwrap_or(0),
+                modified: millis(date).or_else(|| date.as_str()?.parse().ok()),
+                guard: None,
+            }
+        }))
     }
 
     /// Creates or replaces an ILM policy.
@@ -97,29 +128,6 @@ impl Search {
         Ok(states.collect())
     }
 
-    /// The ISM policies (OpenSearch's index state management) that manage indices behind the name; empty where the
-    /// plugin is not installed. The shape is the documentation's ("ISM API: explain index"), not seen on a real one.
-    ///
-    /// # Errors
-    /// Any [`SearchError`] but the one that says there is no such call.
-    pub async fn state_management(&self, name: &str) -> Result<BTreeMap<String, String>, SearchError> {
-        match self.call(Call::get(format!("/_plugins/_ism/explain/{}", segment(name)))).await {
-            Ok(body) => {
-                let managed = entries(&body).filter_map(|(index, entry)| {
-                    let policy = entry
-                        .get("policy_id")
-                        .or_else(|| entry.get("index.plugins.index_state_management.policy_id"))?;
-                    Some((index.clone(), policy.as_str()?.to_owned()))
-                });
-                Ok(managed.collect())
-            }
-            Err(SearchError::Unexpected { status: 400 | 405, .. } | SearchError::NotFound { .. }) => {
-                Ok(BTreeMap::new())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
     /// A legacy template, if there is one of this name.
     ///
     /// # Errors
@@ -131,16 +139,16 @@ impl Search {
             Err(SearchError::NotFound { .. }) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let Some(entry) = body.get(name) else { return Ok(None) };
-        let patterns = entry["index_patterns"].as_array().into_iter().flatten();
-        let settings = entries(&entry["settings"])
-            .map(|(key, value)| (key.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
-        Ok(Some(Template {
-            order: entry["order"].as_i64().unwrap_or(0),
-            index_patterns: patterns.filter_map(Value::as_str).map(str::to_owned).collect(),
-            settings: settings.collect(),
-            mappings: entry["mappings"].clone(),
-        }))
+        Ok(body.get(name).map(read_template))
+    }
+
+    /// The names and mappings of the legacy templates, by their patterns; composable templates are not among them.
+    ///
+    /// # Errors
+    /// Any [`SearchError`].
+    pub async fn templates(&self) -> Result<Vec<(String, Template)>, SearchError> {
+        let body = self.call(self.typeless(Call::get("/_template").query("flat_settings", "true"))).await?;
+        Ok(entries(&body).map(|(name, entry)| (name.clone(), read_template(entry))).collect())
     }
 
     /// Creates or replaces a legacy template.
@@ -150,5 +158,58 @@ impl Search {
     pub async fn put_template(&self, name: &str, template: &Template) -> Result<(), SearchError> {
         let call = Call::put(format!("/_template/{}", segment(name)), json!(template));
         self.call(self.typeless(call)).await.map(drop)
+    }
+}
+
+fn read_template(entry: &Value) -> Template {
+    let patterns = entry["index_patterns"].as_array().into_iter().flatten();
+    let settings = entries(&entry["settings"])
+        .map(|(key, value)| (key.clone(), value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+    Template {
+        order: entry["order"].as_i64().unwrap_or(0),
+        index_patterns: patterns.filter_map(Value::as_str).map(str::to_owned).collect(),
+        settings: settings.collect(),
+        mappings: entry["mappings"].clone(),
+    }
+}
+
+impl Template {
+    /// Whether an index of this name gets the template: patterns know `*` alone.
+    #[must_use]
+    pub fn applies_to(&self, index: &str) -> bool {
+        self.index_patterns.iter().any(|pattern| matches(pattern, index))
+    }
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let parts: Vec<&str> = parts.collect();
+    let Some((last, between)) = parts.split_last() else { return rest.is_empty() };
+    let mut rest = rest;
+    for part in between {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.len() >= last.len() && rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_the_engines_do() {
+        let check =
+            |pattern: &str, name: &str, expect: bool| assert_eq!(matches(pattern, name), expect, "{pattern} {name}");
+        check("temporal_visibility_v1*", "temporal_visibility_v1-000001", true);
+        check("temporal_visibility_v1*", "temporal_visibility_v1", true);
+        check("temporal_visibility_v1*", "temporal_visibility_v", false);
+        check("a", "a", true);
+        check("a", "ab", false);
+        check("*b*d", "abcd", true);
+        check("*b*d", "abc", false);
+        check("ab*ba", "aba", false);
+        check("*", "anything", true);
     }
 }

@@ -78,16 +78,13 @@ impl Search {
     /// The same, read as a type of its own: what is not in the type is not kept, which counts with answers of many
     /// documents.
     pub(super) async fn call_as<T: DeserializeOwned>(&self, call: Call) -> Result<T, SearchError> {
-        let text = if call.idempotent {
-            let backoff = ExponentialBuilder::default()
-                .with_min_delay(Duration::from_millis(200))
-                .with_max_delay(Duration::from_secs(3))
-                .with_max_times(3)
-                .with_jitter();
-            (|| self.once(&call)).retry(backoff).when(passing).await?
-        } else {
-            self.once(&call).await?
-        };
+        let backoff = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(200))
+            .with_max_delay(Duration::from_secs(3))
+            .with_max_times(3)
+            .with_jitter();
+        let again = |error: &SearchError| turned_away(error) || (call.idempotent && passing(error));
+        let text = (|| self.once(&call)).retry(backoff).when(again).await?;
         serde_json::from_str(if text.is_empty() { "null" } else { &text })
             .map_err(|error| SearchError::Malformed { call: call.to_string(), cause: error.to_string() })
     }
@@ -154,6 +151,12 @@ fn passing(error: &SearchError) -> bool {
     matches!(error, SearchError::Unreachable { .. } | SearchError::Unexpected { status: 429 | 502 | 503 | 504, .. })
 }
 
+/// True when the engine was short of memory and did not take the request at all, so that even one that must not be made
+/// twice may be sent again.
+fn turned_away(error: &SearchError) -> bool {
+    matches!(error, SearchError::Unexpected { status: 429, kind, .. } if kind == "circuit_breaking_exception")
+}
+
 /// One request, before it is sent.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
@@ -182,6 +185,11 @@ impl Call {
     /// A write that leaves the same state when it is made twice.
     pub(super) fn put(path: impl Into<String>, body: Value) -> Self {
         Self { method: Method::Put, path: path.into(), query: vec![], body: Body::Json(body), idempotent: true }
+    }
+
+    /// A write without a body that leaves the same state when it is made twice.
+    pub(super) fn put_empty(path: impl Into<String>) -> Self {
+        Self { method: Method::Put, ..Self::get(path) }
     }
 
     /// A call that must not be made twice, unless [`Self::repeatable`] is said.

@@ -5,6 +5,7 @@
 //! answer was lost may have happened.
 
 mod admin;
+mod attributes;
 mod call;
 mod connect;
 mod error;
@@ -13,6 +14,7 @@ mod server;
 mod settings;
 mod tls;
 
+pub use attributes::AttributeType;
 pub use error::TemporalError;
 pub use namespace::{Namespace, NamespaceState, NamespaceUpdate, NewNamespace};
 pub use server::{Health, ServerInfo, Support, support};

@@ -1,13 +1,17 @@
 //! The jobs: each file ties one domain to the [`crate::job::Job`] the runner knows.
 
+mod adopt;
 mod backup;
 mod migrate;
+mod rebuild;
 mod reconcile;
 mod retention;
 mod site;
 mod visibility;
 
+pub use adopt::AdoptJob;
 pub use migrate::MigrateJob;
+pub use rebuild::RebuildJob;
 pub use site::Site;
 
 use crate::failure::{Explain, Failure, Kind};

@@ -9,6 +9,7 @@ use crate::daemon::ledger::Ledger;
 use crate::failure::{Failure, chain};
 use crate::job::{Applied, Job, JobName, Planned};
 use crate::plan::Plan;
+use crate::visibility::VisibilityError;
 use crate::visibility::reconcile::{self, Bookmarks, Ground, ReconcilePlan};
 
 /// The documents of the visibility index brought into agreement with Temporal's runs.
@@ -18,6 +19,7 @@ pub(super) struct ReconcileJob(pub(super) Site);
 struct PlannedReconcile {
     ground: Ground,
     ledger: Option<Ledger>,
+    began: Bookmarks,
     plan: ReconcilePlan,
 }
 
@@ -47,6 +49,21 @@ impl Site {
     }
 }
 
+impl Site {
+    /// How far earlier runs of the job have looked. A plan needs no ledger: it then looks from the beginning.
+    pub(super) async fn bookmarks(&self, index: &str) -> Result<(Option<Ledger>, Bookmarks), Failure> {
+        let ledger = match self.ledger().await {
+            Ok(ledger) => ledger,
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "without the ledger everything is looked at from the beginning");
+                return Ok((None, Bookmarks::default()));
+            }
+        };
+        let bookmarks = ledger.bookmark(&bookmark(index)).await?;
+        Ok((Some(ledger), bookmarks))
+    }
+}
+
 #[async_trait]
 impl Job for ReconcileJob {
     fn name(&self) -> JobName {
@@ -57,14 +74,9 @@ impl Job for ReconcileJob {
         let site = &self.0;
         let policy = site.policies.visibility.as_ref().ok_or_else(|| no_policy(site, JobName::Visibility))?;
         let ground = site.ground(JobName::Reconcile).await?;
-        // A plan needs no ledger: it then looks from the beginning.
-        let ledger = site.ledger().await.ok();
-        let bookmarks: Bookmarks = match &ledger {
-            Some(ledger) => ledger.bookmark(&bookmark(policy.index.as_str())).await?,
-            None => Bookmarks::default(),
-        };
+        let (ledger, bookmarks) = site.bookmarks(policy.index.as_str()).await?;
         let plan = reconcile::plan(&ground, policy, &bookmarks, ctx).await?;
-        Ok(Box::new(PlannedReconcile { ground, ledger, plan }))
+        Ok(Box::new(PlannedReconcile { ground, ledger, began: bookmarks, plan }))
     }
 }
 
@@ -73,9 +85,9 @@ fn bookmark(index: &str) -> String {
 }
 
 impl PlannedReconcile {
-    async fn keep_bookmarks(&self) -> Result<(), Failure> {
+    async fn keep(&self, bookmarks: &Bookmarks) -> Result<(), Failure> {
         match &self.ledger {
-            Some(ledger) => Ok(ledger.set_bookmark(&bookmark(&self.plan.alias), &self.plan.bookmarks).await?),
+            Some(ledger) => Ok(ledger.set_bookmark(&bookmark(&self.plan.alias), bookmarks).await?),
             None => Ok(()),
         }
     }
@@ -88,14 +100,18 @@ impl Planned for PlannedReconcile {
     }
 
     async fn unchanged(&self) -> Result<(), Failure> {
-        self.keep_bookmarks().await
+        self.keep(&self.plan.bookmarks).await
     }
 
     async fn apply(&self, ctx: &Context) -> Result<Applied, Failure> {
         let result = reconcile::apply(&self.plan, &self.ground, ctx).await;
+        let refused = result.as_ref().is_err_and(VisibilityError::is_of_single_documents);
         let (report, mut failure) = partly(result, |error| error.reconciled().cloned())?;
         if failure.is_none() {
-            failure = self.keep_bookmarks().await.err();
+            failure = self.keep(&self.plan.bookmarks).await.err();
+        } else if refused && let Err(error) = self.keep(&self.plan.bookmarks.clone().after_refusals(&self.began)).await
+        {
+            tracing::warn!(%error, "where to go on is not noted; the next run looks at the same documents again");
         }
         Ok(Applied { failure, ..Applied::done(report.changed(), report.summary(), &report) })
     }

@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::clients::search::{Engine, Health, Product, RolloverAnswer, Template, Version};
+use crate::clients::search::{Engine, Health, Product, RolloverAnswer, StoredPolicy, Template, Version};
 use crate::policy::visibility::{Delete, DriverChoice};
 use crate::visibility::observe::Documents;
 use crate::visibility::rollover::{DriverState, own_name};
@@ -37,13 +37,14 @@ fn index(number: u32, created: i64, rolled: Option<i64>, open: u64) -> IndexStat
         policy: None,
         rollover_alias: None,
         stuck: None,
+        shards: 1,
         blocks: vec![],
         mapping: mapping(""),
     }
 }
 
 fn carried() -> Template {
-    Template { order: 10, index_patterns: vec![format!("{NAME}-*")], settings: BTreeMap::new(), mappings: mapping("") }
+    Template { order: 10, index_patterns: vec![format!("{NAME}-0*")], settings: BTreeMap::new(), mappings: mapping("") }
 }
 
 /// On OpenSearch, with the template there and no rollover due.
@@ -62,9 +63,9 @@ fn alias(indices: Vec<IndexState>) -> AliasState {
         indices,
         driver: Some(DriverState {
             template: Some(carried()),
-            policy: None,
             lifecycle_running: true,
             dry_run: Some(dry_run),
+            ..DriverState::default()
         }),
     }
 }
@@ -208,7 +209,7 @@ fn ilm_is_set_up_once_and_then_left_alone() {
     assert_eq!(policy.pointer("/phases/delete"), None);
     let driver = state.driver.as_mut().unwrap();
     driver.template = Some(template.clone());
-    driver.policy = Some(policy.clone());
+    driver.policy = Some(StoredPolicy { body: policy.clone(), version: 1, modified: None, guard: None });
     state.indices[0].policy = Some(own);
     state.indices[0].rollover_alias = Some(NAME.into());
     let again = run(state, &VisibilityPolicy::default(), 1).unwrap();

@@ -14,8 +14,8 @@ use super::batch::{self, Copied};
 use super::plan::Item;
 use super::report::ReconcileReport;
 use crate::progress::Unit;
-use crate::visibility::VisibilityError;
 use crate::visibility::rollover::missing_fields;
+use crate::visibility::{VisibilityError, refile};
 
 /// Documents in one part: some seconds of work, for which they are listed twice.
 const PART: usize = 20_000;
@@ -152,7 +152,7 @@ async fn same_fields(act: &Act<'_>, from: usize, to: &str) -> Done {
     let mapping = act.search().mappings(to).await?.remove(to).unwrap_or_default();
     let missing = missing_fields(&from.mapping, &mapping);
     if !missing.is_empty() {
-        act.search().add_fields(to, &missing).await?;
+        refile::add_fields(act.search(), to, &missing, act.ctx).await?;
     }
     Ok(())
 }

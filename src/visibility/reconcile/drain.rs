@@ -37,12 +37,14 @@ pub async fn carry_forward(ground: &Ground, alias: &str, ctx: &Context) -> Resul
         let mut look = Look::new(ground, &survey, PORTION, ctx).await?;
         open::look(&mut look).await?;
         let (more, found) = (look.is_full(), look.found);
-        let before = report.clone();
+        let moved = |report: &ReconcileReport| report.carried + report.stale + report.ghosts;
+        let before = moved(&report);
         let mut act = Act::new(ground, &survey, ctx).await?;
         carry::carry(&mut act, &found.open, &mut report).await?;
         remove::stale(&mut act, &found.stale, &mut report).await?;
         remove::ghosts(&mut act, &found.ghosts, &mut report).await?;
-        if !more || before == report {
+        // What does not move is the next run's.
+        if !more || before == moved(&report) {
             // So that nothing is listed twice when this has ended.
             if report.changed() {
                 ground.search.refresh(alias).await?;

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::visibility::{Refusal, VisibilityError};
 
 /// Documents read in one go.
-pub(super) const BATCH: usize = 5_000;
+pub(in crate::visibility) const BATCH: usize = 5_000;
 
 /// The namespace of Temporal's own workflows has the same identity in every cluster (`primitives.SystemNamespaceID` in
 /// the server's source), so that it proves nothing.
@@ -22,7 +22,7 @@ const SYSTEM: Uuid = Uuid::from_u128(0x3204_9b68_7872_4094_8e63_d0dd_5989_6a83);
 
 /// One look at an alias.
 #[derive(Debug)]
-pub(super) struct Look<'a> {
+pub(in crate::visibility) struct Look<'a> {
     pub ground: &'a Ground,
     pub session: Session,
     pub survey: &'a Survey,
@@ -75,7 +75,7 @@ impl From<Listed> for Item {
 
 impl<'a> Look<'a> {
     /// Connects to Temporal's tables, which have to be those of the primary.
-    pub(super) async fn new(
+    pub(in crate::visibility) async fn new(
         ground: &'a Ground,
         survey: &'a Survey,
         most: usize,
@@ -104,7 +104,7 @@ impl<'a> Look<'a> {
     }
 
     /// Between two requests: whether to go on.
-    pub(super) fn go_on(&self) -> Result<(), VisibilityError> {
+    pub(in crate::visibility) fn go_on(&self) -> Result<(), VisibilityError> {
         if self.ctx.is_cancelled() { Err(VisibilityError::Cancelled { done: 0, total: 0 }) } else { Ok(()) }
     }
 

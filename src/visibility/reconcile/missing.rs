@@ -27,6 +27,7 @@ const AT_ONCE: usize = 8;
 
 /// Looks at up to `budget` runs, from where the last look stopped, each once.
 pub(super) async fn look(look: &mut Look<'_>, budget: usize, marks: &mut Bookmarks) -> Result<(), VisibilityError> {
+    let settled = look.ctx.now.saturating_sub(SETTLE).unwrap_or(Timestamp::MIN);
     let (mut left, start) = (budget, marks.executions.clone());
     let mut around = false;
     while left > 0 && !look.is_full() {
@@ -44,10 +45,11 @@ pub(super) async fn look(look: &mut Look<'_>, budget: usize, marks: &mut Bookmar
                 continue;
             }
         }
-        left -= page.len();
+        // A short page costs a search as well.
+        left = left.saturating_sub(page.len().max(BATCH / 10));
         look.found.executions += page.len() as u64;
         look.ctx.progress.advance(page.len() as u64);
-        judge(look, page).await?;
+        judge(look, page, settled).await?;
         if around && marks.executions >= start {
             return Ok(());
         }
@@ -55,11 +57,16 @@ pub(super) async fn look(look: &mut Look<'_>, budget: usize, marks: &mut Bookmar
     Ok(())
 }
 
-async fn judge(look: &mut Look<'_>, page: Vec<Execution>) -> Result<(), VisibilityError> {
-    let settled = look.ctx.now.saturating_sub(SETTLE).unwrap_or(Timestamp::MIN);
+/// Compares runs with their documents. Only what started, or ended, before `settled` is missed: later documents may
+/// still be on their way.
+pub(in crate::visibility) async fn judge(
+    look: &mut Look<'_>,
+    page: Vec<Execution>,
+    settled: Timestamp,
+) -> Result<(), VisibilityError> {
     let page: Vec<Execution> = page
         .into_iter()
-        .filter(|run| run.state != ExecutionState::Hidden && run.started.is_some_and(|started| started < settled))
+        .filter(|run| run.state != ExecutionState::Hidden && run.started.is_none_or(|started| started < settled))
         .collect();
     let ids: Vec<String> = page.iter().map(|run| document_id(&run.key)).collect();
     let text: Vec<&str> = ids.iter().map(String::as_str).collect();
@@ -83,14 +90,22 @@ async fn confirm(
     settled: Timestamp,
 ) -> Result<(), VisibilityError> {
     let keys: Vec<RunKey> = suspects.iter().map(|(run, _)| run.key.clone()).collect();
-    let details = look.session.details(&keys).await?;
-    let details: BTreeMap<RunKey, _> = details.into_iter().map(|detail| (detail.key.clone(), detail)).collect();
+    let mut details = BTreeMap::new();
+    // A run's state may be large, and is dropped once these few fields are read.
+    for keys in keys.chunks(200) {
+        let found = look.session.details(keys).await?;
+        details.extend(found.into_iter().map(|detail| (detail.key.clone(), detail)));
+    }
     look.search().refresh(&look.survey.alias).await?;
     let ids: Vec<&str> = suspects.iter().map(|(_, id)| id.as_str()).collect();
     let found = look.find(&look.survey.names(), &ids).await?;
     let listed = newest(found);
     for (run, id) in suspects {
-        let Some(detail) = details.get(&run.key).filter(|detail| detail.has_history) else { continue };
+        let Some(detail) = details.get(&run.key) else { continue };
+        if !detail.has_history {
+            look.found.other_archetypes += 1;
+            continue;
+        }
         match (listed.get(&id), detail.closed) {
             (None, _) => look.found.missing.push(run.key),
             (Some(true), Some(closed)) if closed < settled => look.found.outdated.push(run.key),
@@ -114,18 +129,19 @@ fn newest(found: Vec<Listed>) -> BTreeMap<String, bool> {
     groups.into_iter().map(|(id, group)| (id, newest(group))).collect()
 }
 
-/// Has Temporal write the documents of these runs again. A run that is gone meanwhile is no failure.
+/// Has Temporal write the documents of these runs again. A run that Temporal refuses to refresh does not keep the others
+/// from it. Returns those that it does not know: they are gone meanwhile, or rows that were left behind.
 ///
 /// # Errors
-/// When there is no connection to Temporal, or it refuses.
-pub async fn refresh(
+/// When Temporal cannot be reached, is too busy, or permits none of this.
+pub(in crate::visibility) async fn refresh(
     ground: &Ground,
     runs: &[RunKey],
     pause: Duration,
     ctx: &Context,
     report: &mut ReconcileReport,
-) -> Result<(), VisibilityError> {
-    let Some(temporal) = &ground.temporal else { return Ok(()) };
+) -> Result<Vec<RunKey>, VisibilityError> {
+    let Some(temporal) = &ground.temporal else { return Ok(Vec::new()) };
     ctx.progress.stage("documents written again by Temporal", Some(runs.len() as u64), Unit::Items);
     let asked: BTreeSet<RunKey> = runs.iter().cloned().collect();
     let mut answers = futures::stream::iter(asked)
@@ -135,15 +151,33 @@ pub async fn refresh(
             }
             tokio::time::sleep(pause).await;
             match temporal.refresh_workflow_tasks(key.namespace, &key.workflow, key.run).await {
-                Ok(()) => Ok(true),
-                Err(TemporalError::RunNotFound { .. }) => Ok(false),
-                Err(error) => Err(error.into()),
+                Ok(()) => Ok(Asked::Written),
+                Err(TemporalError::RunNotFound { .. }) => Ok(Asked::Unknown(key)),
+                Err(error @ (TemporalError::Call { .. } | TemporalError::Answer { .. })) => {
+                    Ok(Asked::Refused(format!("{}~{}: {error}", key.workflow, key.run)))
+                }
+                Err(error) => Err(VisibilityError::from(error)),
             }
         })
         .buffer_unordered(AT_ONCE);
+    let mut unknown = Vec::new();
     while let Some(answer) = answers.next().await {
-        report.refreshed += u64::from(answer?);
+        match answer? {
+            Asked::Written => report.refreshed += 1,
+            Asked::Unknown(key) => unknown.push(key),
+            Asked::Refused(reason) => {
+                report.refused += 1;
+                report.first_refusal.get_or_insert(reason);
+            }
+        }
         ctx.progress.advance(1);
     }
-    Ok(())
+    Ok(unknown)
+}
+
+/// What came of asking for one run.
+enum Asked {
+    Written,
+    Unknown(RunKey),
+    Refused(String),
 }

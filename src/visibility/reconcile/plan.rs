@@ -40,6 +40,8 @@ pub struct Found {
     pub outdated: Vec<RunKey>,
     /// Documents that name no run of Temporal's; they are left alone.
     pub unreadable: u64,
+    /// Executions without a document that are no workflows; Temporal cannot be made to write theirs.
+    pub other_archetypes: u64,
     /// Documents looked at.
     pub documents: u64,
     /// Runs looked at.

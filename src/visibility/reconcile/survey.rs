@@ -4,9 +4,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::clients::search::Search;
-use crate::visibility::VisibilityError;
-use crate::visibility::observe::members;
+use crate::visibility::observe::{AliasState, index_or_alias, members};
 use crate::visibility::sound::sound;
+use crate::visibility::{Refusal, VisibilityError};
 
 /// The indices behind the alias at one moment. What was written later is the next run's.
 #[derive(Debug, Clone)]
@@ -22,6 +22,7 @@ pub(in crate::visibility) struct Member {
     pub name: String,
     pub uuid: String,
     pub created: Timestamp,
+    pub shards: usize,
     /// Per shard, the first sequence number that is not seen by searches for sure.
     pub next: Vec<u64>,
     pub mapping: Value,
@@ -55,8 +56,20 @@ impl Survey {
 /// # Errors
 /// [`VisibilityError::Refused`] when the name is no alias or one that cannot be worked with.
 pub(in crate::visibility) async fn survey(search: &Search, alias: &str) -> Result<Survey, VisibilityError> {
-    let state = members(search, alias).await?;
+    look_at(search, members(search, alias).await?).await
+}
+
+/// The same for a name that may be a plain index.
+///
+/// # Errors
+/// The same, but for a plain index.
+pub(in crate::visibility) async fn survey_any(search: &Search, name: &str) -> Result<Survey, VisibilityError> {
+    look_at(search, index_or_alias(search, name).await?).await
+}
+
+async fn look_at(search: &Search, state: AliasState) -> Result<Survey, VisibilityError> {
     let write = sound(&state)?.name.clone();
+    let alias = state.name.as_str();
     // In this order: what the checkpoints cover is visible after the refresh.
     let mut checkpoints = search.checkpoints(alias).await?;
     search.refresh(alias).await?;
@@ -67,11 +80,16 @@ pub(in crate::visibility) async fn survey(search: &Search, alias: &str) -> Resul
         .map(|index| Member {
             next: checkpoints.remove(&index.name).unwrap_or_default(),
             mapping: mappings.remove(&index.name).unwrap_or_default(),
+            shards: index.shards,
             name: index.name,
             uuid: index.uuid,
             created: index.created,
         })
         .collect();
+    // A shard that is not in the answer would look like one without documents.
+    if let Some(hole) = found.iter().find(|member| member.next.len() != member.shards) {
+        return Err(Refusal::Red { alias: state.name, index: hole.name.clone() }.into());
+    }
     found.sort_by_key(|member| member.name == write);
-    Ok(Survey { alias: alias.to_owned(), members: found })
+    Ok(Survey { alias: state.name, members: found })
 }

@@ -30,7 +30,7 @@ impl Driver for Daemon {
             alias.write_index().is_some_and(|write| super::super::sound::rolls_by_name(&alias.name, &write.name));
         let dry_run = if named { Some(search.rollover_dry_run(&alias.name, &conditions(policy)).await?) } else { None };
         let template = search.template(&own_name(&alias.name)).await?;
-        Ok(DriverState { template, policy: None, lifecycle_running: false, dry_run })
+        Ok(DriverState { template, dry_run, ..DriverState::default() })
     }
 
     fn decide(
@@ -40,12 +40,14 @@ impl Driver for Daemon {
         policy: &VisibilityPolicy,
     ) -> Result<(Vec<Step>, Vec<String>), Refusal> {
         let own = own_name(&alias.name);
-        if write.policy.as_ref() == Some(&own) {
-            return Err(Refusal::TwoDrivers { index: write.name.clone(), policy: own });
+        // An old index too: its policy may still delete it.
+        if let Some(index) = alias.indices.iter().find(|index| index.policy.as_ref() == Some(&own)) {
+            let manager = if alias.has_lifecycle { DriverKind::Ilm } else { DriverKind::Ism };
+            return Err(Refusal::TwoDrivers { index: index.name.clone(), policy: own, manager });
         }
         let (mut steps, mut notes) = (Vec::new(), Vec::new());
         let Some(state) = &alias.driver else { return Ok((steps, notes)) };
-        let wanted = own_template(&alias.name, &[], &write.mapping);
+        let wanted = own_template(&alias.name, &write.name, &[], &write.mapping);
         steps.extend(template_step(&alias.name, state.template.as_ref(), wanted));
         let Some(dry_run) = state.dry_run.as_ref().filter(|dry_run| !dry_run.met.is_empty()) else {
             return Ok((steps, notes));

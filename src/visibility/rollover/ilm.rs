@@ -3,12 +3,13 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
 
-use super::{Driver, DriverState, conditions, own_name, own_template, template_step};
+use super::drift::{Fields, SET, differences, leaves};
+use super::phases::Phases;
+use super::{Driver, DriverState, own_name, own_template, policy_step, template_step};
 use crate::clients::search::{Search, SearchError};
-use crate::policy::visibility::{CountedFrom, Deletion, VisibilityPolicy};
-use crate::units::{Size, Span};
+use crate::policy::visibility::VisibilityPolicy;
 use crate::visibility::observe::{AliasState, IndexState};
-use crate::visibility::step::Step;
+use crate::visibility::step::{FieldChange, Step};
 use crate::visibility::{DriverKind, Refusal};
 
 /// The driver for Elasticsearch.
@@ -29,13 +30,13 @@ impl Driver for Ilm {
     ) -> Result<DriverState, SearchError> {
         let name = own_name(&alias.name);
         if !alias.has_lifecycle {
-            return Ok(DriverState { template: None, policy: None, lifecycle_running: false, dry_run: None });
+            return Ok(DriverState::default());
         }
         Ok(DriverState {
             template: search.template(&name).await?,
             policy: search.lifecycle_policy(&name).await?,
             lifecycle_running: search.lifecycle_running().await?,
-            dry_run: None,
+            ..DriverState::default()
         })
     }
 
@@ -52,25 +53,19 @@ impl Driver for Ilm {
         let Some(state) = &alias.driver else { return Ok((steps, notes)) };
         let name = own_name(&alias.name);
         let wanted = Phases::wanted(policy);
-        let existing = state.policy.as_ref().map(Phases::read);
-        if existing != Some(Some(wanted)) {
-            steps.push(Step::PutLifecyclePolicy {
-                name: name.clone(),
-                policy: wanted.body(),
-                exists: existing.is_some(),
-                from: existing.map(|found| found.map_or_else(|| "other phases".into(), |found| found.to_string())),
-                to: wanted.to_string(),
-            });
-        }
+        let differs = state.policy.as_ref().map(|found| drift(&found.body, &body(wanted)));
+        steps.extend(policy_step(self.kind(), &alias.name, state.policy.as_ref(), differs, wanted, body(wanted)));
         let settings = [("index.lifecycle.name", name.clone()), ("index.lifecycle.rollover_alias", alias.name.clone())];
-        let template = own_template(&alias.name, &settings, &write.mapping);
+        let template = own_template(&alias.name, &write.name, &settings, &write.mapping);
         steps.extend(template_step(&alias.name, state.template.as_ref(), template));
         if write.policy.as_ref() != Some(&name) || write.rollover_alias.as_ref() != Some(&alias.name) {
             steps.push(Step::AttachPolicy {
+                driver: self.kind(),
                 index: write.name.clone(),
                 policy: name,
                 alias: alias.name.clone(),
                 from: write.policy.clone(),
+                deletes: wanted.delete_after.is_some(),
             });
         }
         if !state.lifecycle_running {
@@ -85,117 +80,86 @@ impl Driver for Ilm {
     }
 }
 
-/// What sexton says in an ILM policy, read back in its own terms: engines write the same span in several ways.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Phases {
-    max_age: Span,
-    max_size: Option<Size>,
-    max_docs: Option<u64>,
-    /// Of the delete phase; it counts from the rollover.
-    delete_after: Option<Span>,
+fn body(wanted: Phases) -> Value {
+    let mut rollover = json!({ "max_age": wanted.max_age });
+    if let Some(size) = wanted.max_size {
+        rollover["max_size"] = json!(size);
+    }
+    if let Some(docs) = wanted.max_docs {
+        rollover["max_docs"] = json!(docs);
+    }
+    let mut phases = json!({ "hot": { "min_age": "0ms", "actions": { "rollover": rollover } } });
+    if let Some(after) = wanted.delete_after {
+        phases["delete"] = json!({ "min_age": after, "actions": { "delete": {} } });
+    }
+    json!({ "phases": phases })
 }
 
-impl Phases {
-    fn wanted(policy: &VisibilityPolicy) -> Self {
-        let conditions = conditions(policy);
-        let after = match policy.delete.counted_from {
-            CountedFrom::Rollover => policy.delete.after,
-            // Rolled at max_age at the earliest (the policy allows no other condition here), so that an index is
-            // never younger than `after` when it goes.
-            CountedFrom::Creation => policy.shortest_life(),
-        };
-        Self {
-            max_age: conditions.max_age,
-            max_size: conditions.max_size,
-            max_docs: conditions.max_docs,
-            delete_after: (policy.deletion == Deletion::Engine).then_some(after),
+fn drift(found: &Value, wanted: &Value) -> Vec<FieldChange> {
+    differences(&fields(found), &fields(wanted), &["delete.min_age", "delete.delete"])
+}
+
+/// `hot.rollover.max_age` and so on, without what engines add by themselves.
+fn fields(policy: &Value) -> Fields {
+    let mut fields = Fields::new();
+    for (key, value) in policy.as_object().into_iter().flatten() {
+        match value.as_object().filter(|_| key == "phases") {
+            Some(phases) => phases.iter().for_each(|(phase, body)| read_phase(phase, body, &mut fields)),
+            None => leaves(key, value, &mut fields),
         }
     }
+    let ours = [("hot.min_age", "0s"), ("delete.delete.delete_searchable_snapshot", "true")];
+    fields.retain(|name, value| !ours.contains(&(name.as_str(), value.as_str())));
+    fields
+}
 
-    fn body(self) -> Value {
-        let mut rollover = json!({ "max_age": self.max_age });
-        if let Some(size) = self.max_size {
-            rollover["max_size"] = json!(size);
-        }
-        if let Some(docs) = self.max_docs {
-            rollover["max_docs"] = json!(docs);
-        }
-        let mut phases = json!({ "hot": { "min_age": "0ms", "actions": { "rollover": rollover } } });
-        if let Some(after) = self.delete_after {
-            phases["delete"] = json!({ "min_age": after, "actions": { "delete": {} } });
-        }
-        json!({ "phases": phases })
+fn read_phase(phase: &str, body: &Value, fields: &mut Fields) {
+    let Some(body) = body.as_object() else { return leaves(phase, body, fields) };
+    if body.is_empty() {
+        fields.insert(phase.to_owned(), SET.to_owned());
     }
-
-    /// `None` when the policy says anything that sexton would not say.
-    fn read(policy: &Value) -> Option<Self> {
-        let phases = policy["phases"].as_object()?;
-        let hot = phases.get("hot")?;
-        let rollover = only(hot, "rollover")?;
-        if phases.keys().any(|name| name != "hot" && name != "delete")
-            || rollover.keys().any(|name| !["max_age", "max_size", "max_docs"].contains(&name.as_str()))
-            || hot.get("min_age").is_some_and(|age| span(age).is_none_or(|age| age.as_millis() != 0))
-        {
-            return None;
-        }
-        let delete_after = match phases.get("delete") {
-            None => None,
-            Some(delete) => {
-                only(delete, "delete")?;
-                Some(span(delete.get("min_age")?)?)
+    for (key, value) in body {
+        match value.as_object().filter(|_| key == "actions") {
+            Some(actions) => {
+                for (action, settings) in actions {
+                    let name = format!("{phase}.{action}");
+                    fields.insert(name.clone(), SET.to_owned());
+                    leaves(&name, settings, fields);
+                }
             }
-        };
-        let max_size = match rollover.get("max_size") {
-            None => None,
-            Some(size) => Some(size.as_str()?.parse().ok()?),
-        };
-        let max_docs = match rollover.get("max_docs") {
-            None => None,
-            Some(docs) => Some(docs.as_u64()?),
-        };
-        Some(Self { max_age: span(rollover.get("max_age")?)?, max_size, max_docs, delete_after })
-    }
-}
-
-impl std::fmt::Display for Phases {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "rollover at {}", self.max_age)?;
-        if let Some(size) = self.max_size {
-            write!(f, " or {size}")?;
-        }
-        if let Some(docs) = self.max_docs {
-            write!(f, " or {docs} documents")?;
-        }
-        match self.delete_after {
-            Some(after) => write!(f, ", deletion {after} after it"),
-            None => write!(f, ", no deletion"),
+            None => leaves(&format!("{phase}.{key}"), value, fields),
         }
     }
-}
-
-/// The one action of a phase, when it is this one and there is no other.
-fn only<'a>(phase: &'a Value, action: &str) -> Option<&'a serde_json::Map<String, Value>> {
-    let actions = phase.get("actions")?.as_object()?;
-    if actions.len() == 1 { actions.get(action)?.as_object() } else { None }
-}
-
-fn span(value: &Value) -> Option<Span> {
-    value.as_str()?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::visibility::{Delete, Rollover};
+    use crate::policy::visibility::{CountedFrom, Delete, Deletion, Rollover};
+    use crate::units::{Size, Span};
 
     fn policy(deletion: Deletion, counted_from: CountedFrom) -> VisibilityPolicy {
         VisibilityPolicy { deletion, delete: Delete { after: Span::days(90), counted_from }, ..Default::default() }
     }
 
+    fn wanted() -> Value {
+        body(Phases::wanted(&policy(Deletion::Engine, CountedFrom::Rollover)))
+    }
+
+    /// One line per difference; `!` marks a destructive one.
+    fn shown(found: &Value, wanted: &Value) -> Vec<String> {
+        let text = |value: Option<String>| value.unwrap_or_else(|| "none".into());
+        let line = |change: FieldChange| {
+            let mark = if change.destructive { "!" } else { "" };
+            format!("{} {} -> {}{mark}", change.field, text(change.from), text(change.to))
+        };
+        drift(found, wanted).into_iter().map(line).collect()
+    }
+
     #[test]
     fn the_delete_phase_counts_from_the_rollover() {
         let check = |deletion, counted_from, min_age: Option<&str>| {
-            let body = Phases::wanted(&policy(deletion, counted_from)).body();
+            let body = body(Phases::wanted(&policy(deletion, counted_from)));
             assert_eq!(body.pointer("/phases/delete/min_age").and_then(Value::as_str), min_age, "{body}");
         };
         check(Deletion::Gated, CountedFrom::Rollover, None);
@@ -207,20 +171,40 @@ mod tests {
     fn a_policy_reads_back_as_it_was_said() {
         let rollover = Rollover { max_age: Span::days(30), max_size: Some(Size::bytes(50 << 30)), max_docs: Some(7) };
         let policy = VisibilityPolicy { rollover, deletion: Deletion::Engine, ..Default::default() };
-        let wanted = Phases::wanted(&policy);
-        assert_eq!(Phases::read(&wanted.body()), Some(wanted));
+        let body = body(Phases::wanted(&policy));
+        assert_eq!(shown(&body, &body), Vec::<String>::new());
     }
 
     #[test]
-    fn other_words_for_the_same_are_no_difference_and_other_phases_are() {
-        let wanted = Phases::wanted(&policy(Deletion::Engine, CountedFrom::Rollover));
-        let check = |body: Value, same: bool| assert_eq!(Phases::read(&body) == Some(wanted), same, "{body}");
+    fn other_words_for_the_same_are_no_difference() {
         let hot = json!({"actions": {"rollover": {"max_age": "720h"}}});
         let delete = json!({"min_age": "90d", "actions": {"delete": {"delete_searchable_snapshot": true}}});
-        check(json!({"phases": {"hot": hot, "delete": delete}}), true);
-        check(json!({"phases": {"hot": hot}}), false);
-        check(json!({"phases": {"hot": hot, "delete": delete, "warm": {"actions": {}}}}), false);
-        check(json!({"phases": {"hot": {"min_age": "1d", "actions": hot["actions"]}, "delete": delete}}), false);
-        check(json!({}), false);
+        assert_eq!(shown(&json!({"phases": {"hot": hot, "delete": delete}}), &wanted()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_difference_is_named_and_a_deletion_is_destructive() {
+        let check = |found: Value, expect: &[&str]| assert_eq!(shown(&found, &wanted()), expect, "{found}");
+        let hot = json!({"min_age": "0ms", "actions": {"rollover": {"max_age": "40d"}}});
+        let delete = |age: &str| json!({"min_age": age, "actions": {"delete": {}}});
+        let late = json!({"phases": {"hot": hot, "delete": delete("120d")}});
+        check(late, &["delete.min_age 120d -> 90d!", "hot.rollover.max_age 40d -> 30d"]);
+        let hot =
+            json!({"min_age": "1d", "actions": {"rollover": {"max_age": "30d"}, "set_priority": {"priority": 9}}});
+        let warm = json!({"min_age": "7d", "actions": {"readonly": {}}});
+        check(
+            json!({"phases": {"hot": hot, "warm": warm}}),
+            &[
+                "delete.delete none -> set!",
+                "delete.min_age none -> 90d!",
+                "hot.min_age 1d -> none",
+                "hot.set_priority.priority 9 -> none",
+                "warm.min_age 7d -> none",
+                "warm.readonly set -> none",
+            ],
+        );
+        let gated = body(Phases::wanted(&policy(Deletion::Gated, CountedFrom::Rollover)));
+        assert_eq!(shown(&wanted(), &gated), ["delete.delete set -> none", "delete.min_age 90d -> none"]);
+        assert_eq!(shown(&json!({}), &gated), ["hot.rollover.max_age none -> 30d"]);
     }
 }

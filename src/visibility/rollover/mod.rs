@@ -1,15 +1,26 @@
 //! Who rolls the alias over, behind one trait.
 
 pub mod daemon;
+mod drift;
 pub mod ilm;
+pub mod ism;
+mod phases;
+mod template;
+
+use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+use self::phases::Phases;
+use self::template::pattern;
+pub(super) use self::template::{missing_fields, own_template, template_step};
 use super::observe::{AliasState, IndexState};
-use super::step::Step;
+use super::step::{FieldChange, Found, Step};
 use super::{DriverKind, Refusal};
-use crate::clients::search::{RolloverAnswer, RolloverConditions, Search, SearchError, Template};
+use crate::clients::search::{
+    ManagedIndex, RolloverAnswer, RolloverConditions, Search, SearchError, StoredPolicy, Template,
+};
 use crate::policy::visibility::{DriverChoice, VisibilityPolicy};
 
 /// A way to roll the alias over. What it sees and what it decides are apart, so that the decision stays pure.
@@ -37,29 +48,32 @@ pub trait Driver: Send + Sync + std::fmt::Debug {
 }
 
 /// What a driver has read.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct DriverState {
     /// sexton's legacy template, if it is there.
     pub template: Option<Template>,
-    /// ILM: sexton's policy, if it is there.
-    pub policy: Option<Value>,
+    /// ILM, ISM: sexton's policy, if it is there.
+    pub policy: Option<StoredPolicy>,
     /// ILM: false when it was stopped.
     pub lifecycle_running: bool,
+    /// ISM: the indices it manages; `None` where the engine has no ISM.
+    pub managed: Option<BTreeMap<String, ManagedIndex>>,
     /// Daemon: what the engine would do now.
     pub dry_run: Option<RolloverAnswer>,
 }
 
-/// The driver that the policy and the engine lead to.
+/// The driver that the policy and the engine lead to. `auto` never leads to ISM, which no real engine has tried.
 #[must_use]
 pub fn choose(policy: &VisibilityPolicy, has_lifecycle: bool) -> &'static dyn Driver {
     match policy.driver {
         DriverChoice::Ilm => &ilm::Ilm,
+        DriverChoice::Ism => &ism::Ism,
         DriverChoice::Auto if has_lifecycle => &ilm::Ilm,
         DriverChoice::Auto | DriverChoice::Daemon => &daemon::Daemon,
     }
 }
 
-/// The name of everything sexton keeps in the engine for an alias: its ILM policy and its template.
+/// The name of everything sexton keeps in the engine for an alias: its ILM or ISM policy and its template.
 #[must_use]
 pub fn own_name(alias: &str) -> String {
     format!("sexton-{alias}")
@@ -71,33 +85,26 @@ pub(super) fn conditions(policy: &VisibilityPolicy) -> RolloverConditions {
     RolloverConditions { max_age: rollover.max_age, max_size: rollover.max_size, max_docs: rollover.max_docs }
 }
 
-/// sexton's own template: it carries the write index's mapping, custom search attributes included, to the next index.
-/// Temporal's template has order 0, so that this one wins where both speak; it is a legacy one like Temporal's,
-/// since a composable template would hide Temporal's settings and index sort altogether.
-pub(super) fn own_template(alias: &str, settings: &[(&str, String)], mapping: &Value) -> Template {
-    Template {
-        order: 10,
-        index_patterns: vec![format!("{alias}-*")],
-        settings: settings.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect(),
-        mappings: mapping.clone(),
-    }
-}
-
-/// The step that brings the template there, when it is not there as wanted.
-pub(super) fn template_step(alias: &str, existing: Option<&Template>, wanted: Template) -> Option<Step> {
-    if existing == Some(&wanted) {
+/// The step that brings the engine's lifecycle policy there, when it is not there as wanted. `differs` is `None` when
+/// there is no policy yet.
+fn policy_step(
+    driver: DriverKind,
+    alias: &str,
+    found: Option<&StoredPolicy>,
+    differs: Option<Vec<FieldChange>>,
+    wanted: Phases,
+    body: Value,
+) -> Option<Step> {
+    if differs.as_ref().is_some_and(Vec::is_empty) {
         return None;
     }
-    let carried = existing.map_or(&Value::Null, |template| &template.mappings);
-    let new_fields = missing_fields(&wanted.mappings, carried).into_iter().map(|(name, _)| name).collect();
-    // A first template carries everything; naming a hundred fields as new would say nothing.
-    let new_fields = if existing.is_some() { new_fields } else { vec![] };
-    Some(Step::PutTemplate { name: own_name(alias), template: wanted, exists: existing.is_some(), new_fields })
-}
-
-/// The top-level fields of one mapping that another lacks. Temporal's search attributes are all top-level.
-pub(super) fn missing_fields(of: &Value, from: &Value) -> Map<String, Value> {
-    let Some(fields) = of["properties"].as_object() else { return Map::new() };
-    let present = |name: &str| from["properties"].get(name).is_some();
-    fields.iter().filter(|(name, _)| !present(name)).map(|(name, field)| (name.clone(), field.clone())).collect()
+    Some(Step::PutLifecyclePolicy {
+        driver,
+        name: own_name(alias),
+        policy: body,
+        found: found.map(|found| Found { version: found.version, modified: found.modified, guard: found.guard }),
+        differs: differs.unwrap_or_default(),
+        to: wanted.to_string(),
+        deletes: wanted.delete_after.is_some(),
+    })
 }

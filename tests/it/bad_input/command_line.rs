@@ -19,11 +19,11 @@ Usage: sexton [OPTIONS] <COMMAND>
 
 For more information, try '--help'."))
         .case(args("unknown job", "once backups").says(64, "\
-error: invalid value 'backups' for '<JOB|all>': there is no such job; the jobs are retention, visibility, backup, migrate; `all` runs them in this order
+error: invalid value 'backups' for '<JOB|all>': there is no such job; the jobs are retention, visibility, reconcile, backup, migrate; `all` runs them in this order
 
 For more information, try '--help'."))
         .case(args("unknown job to plan", "plan backups").says(64, "\
-error: invalid value 'backups' for '[JOB]': there is no such job; the jobs are retention, visibility, backup, migrate
+error: invalid value 'backups' for '[JOB]': there is no such job; the jobs are retention, visibility, reconcile, backup, migrate
 
 For more information, try '--help'."))
         .case(args("no job", "once").says(64, "\

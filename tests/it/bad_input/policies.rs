@@ -115,7 +115,7 @@ error: policies/visibility.yaml:3:3: `delete.after` (10d) must be longer than `r
   hint: make `delete.after` longer, or count from the rollover"))
         .case(policy("unknown driver", "visibility", "driver: ims\n").says(78, "\
 error: policies/visibility.yaml:1:9: `ims` is not known here
-  hint: did you mean `ilm`?"))
+  hint: did you mean `ism`?"))
         .case(policy("size without a unit", "visibility", "rollover: {max_size: 50}\n").says(78, "\
 error: policies/visibility.yaml:1:22: `50` is not a size
   hint: write a whole number and a unit (b, kb, mb, gb, tb), such as `50gb`"))

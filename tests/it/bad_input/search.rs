@@ -120,5 +120,25 @@ error: `driver: ilm` needs index lifecycle management, which OpenSearch 3.6.0 do
   hint: use `driver: auto` or `driver: daemon`",
                 ),
         )
+        .case(
+            search("plugin that the engine lacks", &url, &format!("index: {}\ndriver: ism\n", healthy.alias))
+                .hide(&healthy.alias, "INDEX")
+                .says(
+                    1,
+                    "\
+error: `driver: ism` needs index state management, which OpenSearch 3.6.0 does not have
+  hint: use `driver: auto` or `driver: daemon`",
+                ),
+        )
+        .case(
+            search("deletion that the engine lacks", &url, &format!("index: {}\ndeletion: engine\n", healthy.alias))
+                .hide(&healthy.alias, "INDEX")
+                .says(
+                    1,
+                    "\
+error: `deletion: engine` needs index lifecycle management, which OpenSearch 3.6.0 does not have
+  hint: use `deletion: gated`, or on an OpenSearch with its index management plugin `driver: ism`",
+                ),
+        )
         .check();
 }

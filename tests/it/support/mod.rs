@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod executions;
 pub mod intercept;
+pub mod ism;
 pub mod judge;
 pub mod load;
 pub mod postgres;

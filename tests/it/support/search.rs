@@ -90,6 +90,16 @@ impl Engine {
         answer
     }
 
+    /// The mapping of one index, without a type name.
+    pub fn mapping(&self, index: &str) -> Value {
+        self.ok("GET", &self.typeless(&format!("/{index}/_mapping")), None)[index]["mappings"].clone()
+    }
+
+    /// Adds fields to the mapping of an index or of every index behind an alias.
+    pub fn put_mapping(&self, index: &str, mapping: Value) {
+        self.ok("PUT", &self.typeless(&format!("/{index}/_mapping")), Some(mapping));
+    }
+
     /// A path for a call whose body holds a mapping.
     pub fn typeless(&self, path: &str) -> String {
         if self.old { format!("{path}?include_type_name=false") } else { path.to_owned() }
@@ -181,8 +191,7 @@ impl Scratch {
 
     /// Adds a search attribute through the alias, as Temporal does.
     pub fn add_search_attribute(&self, name: &str) {
-        let body = json!({"properties": {name: {"type": "keyword"}}});
-        self.engine.ok("PUT", &self.engine.typeless(&format!("/{}/_mapping", self.alias)), Some(body));
+        self.engine.put_mapping(&self.alias, json!({"properties": {name: {"type": "keyword"}}}));
     }
 
     /// Writes a document as Temporal does: full, with an external version, under `workflow~run`.
@@ -244,12 +253,36 @@ impl Scratch {
         (status == 200).then(|| body["_version"].as_u64().unwrap())
     }
 
+    /// Writes documents (target, id, version, source) in bulks; every one of them must be taken.
+    pub fn bulk(&self, documents: impl IntoIterator<Item = (String, (String, u64, Value))>) {
+        let kind = if self.engine.old { Some("_doc") } else { None };
+        let lines = documents.into_iter().map(|(index, (id, version, source))| {
+            let mut head = json!({"_index": index, "_id": id, "version": version, "version_type": "external"});
+            if let Some(kind) = kind {
+                head["_type"] = kind.into();
+            }
+            format!("{}\n{source}\n", json!({ "index": head }))
+        });
+        // Curl takes no line of its options that is much longer than this.
+        for lines in lines.collect::<Vec<String>>().chunks(100) {
+            let (status, answer) = self.engine.send("POST", "/_bulk", Some(&lines.concat()));
+            let errors = serde_json::from_str::<Value>(&answer).unwrap()["errors"].clone();
+            assert!(status == 200 && errors == false, "{status} {answer}");
+        }
+    }
+
     pub fn exists(&self, index: &str) -> bool {
         self.engine.http("GET", &format!("/{index}"), None).0 == 200
     }
 
+    /// A new index may take a moment until its shard answers.
     pub fn count(&self, target: &str) -> u64 {
-        self.engine.ok("GET", &format!("/{target}/_count"), None)["count"].as_u64().unwrap()
+        let path = format!("/{target}/_count");
+        let start = Instant::now();
+        while self.engine.http("GET", &path, None).0 == 503 && start.elapsed() < Duration::from_secs(20) {
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        self.engine.ok("GET", &path, None)["count"].as_u64().unwrap()
     }
 
     /// The documents of one index that a search for a field's value finds.

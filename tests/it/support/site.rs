@@ -85,6 +85,11 @@ impl Site {
         Self::said(&mut self.command(args))
     }
 
+    /// The same with more in its environment.
+    pub fn run_with(&self, args: &[&str], env: &[(&str, &str)]) -> Said {
+        Self::said(self.command(args).envs(env.iter().copied()))
+    }
+
     /// The same as a user whom file permissions bind, which they do not bind root.
     pub fn run_as_ordinary_user(&self, args: &[&str]) -> Said {
         use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -1,0 +1,116 @@
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::failures::Shown;
+use super::{Global, once, output, progress, signals};
+use crate::clients::search::Search;
+use crate::context::Context;
+use crate::daemon::jobs::{AdoptJob, Site};
+use crate::daemon::ledger::Trigger;
+use crate::daemon::runner::{Request, Runner};
+use crate::exit::Exit;
+use crate::failure::{Failure, Kind};
+use crate::job::Job;
+use crate::units::Span;
+use crate::visibility::adopt::{GuardCommand, Method, Wanted, guard};
+
+/// The hidden verb that the guard is started with.
+pub(super) const GUARD_VERB: &str = "adopt-guard";
+/// A copy may take long; what must be short is bounded by `--deadline`.
+const RUN_DEADLINE: Duration = Duration::from_secs(24 * 3_600);
+
+/// `sexton adopt`.
+#[derive(Debug, Args)]
+pub(super) struct AdoptArgs {
+    /// Show what would be done and write nothing anywhere; exits 2 when there is something
+    #[arg(long)]
+    dry_run: bool,
+    /// How long writes may be blocked; past it everything is undone
+    #[arg(long, value_name = "DURATION", default_value = "60s")]
+    deadline: Span,
+    /// How the documents get over: by a clone, by a copy, or by what the engine can
+    #[arg(long, value_enum, default_value = "auto")]
+    method: MethodArg,
+    /// How long to wait for a run of the job `visibility` to end
+    #[arg(long, value_name = "DURATION", default_value = "60s")]
+    wait: Span,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum MethodArg {
+    Auto,
+    Clone,
+    Copy,
+}
+
+/// What the guard is told on its command line; everything else comes from the configuration.
+#[derive(Debug, Args)]
+pub(super) struct GuardArgs {
+    /// The live index
+    index: String,
+}
+
+pub(super) async fn adopt(site: Site, args: &AdoptArgs, global: &Global) -> Result<Exit, Shown> {
+    let method = match args.method {
+        MethodArg::Auto => Method::Auto,
+        MethodArg::Clone => Method::Clone,
+        MethodArg::Copy => Method::Copy,
+    };
+    let wanted = Wanted { method, deadline: args.deadline };
+    let job = AdoptJob::new(site.clone(), wanted, guard_command(&site)?);
+    let stop = signals::stop_token();
+    if args.dry_run {
+        let job: Arc<dyn Job> = Arc::new(job);
+        return Ok(once::dry_run(&[job], args.json, Context { cancel: stop, ..Context::plain() }).await);
+    }
+    let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
+    let request = Request {
+        trigger: Trigger::Cli,
+        deadline: RUN_DEADLINE,
+        patience: args.wait.into(),
+        cancel: stop,
+        progress: progress::sink(global.quiet),
+    };
+    let finished = runner.run(&job, &request).await.map_err(Shown::of)?;
+    Ok(once::conclude(&finished, args.json))
+}
+
+/// This binary with the same configuration; the secrets in the environment are inherited.
+fn guard_command(site: &Site) -> Result<GuardCommand, Shown> {
+    let program = std::env::current_exe().map_err(|error| {
+        Shown::from(Failure::new(Kind::Failed, format!("sexton does not find its own binary: {error}")))
+    })?;
+    let arguments = vec![GUARD_VERB.into(), "--config".into(), site.config.path.clone().into_os_string()];
+    Ok(GuardCommand { program, arguments })
+}
+
+/// The guard's process. It takes no signals: its life is bounded by the adoption's deadline and by its input.
+pub(super) async fn guard(site: Site, args: &GuardArgs) -> Result<Exit, Shown> {
+    let settings = site.config.search.as_ref().ok_or_else(|| {
+        Shown::from(Failure::new(Kind::Config, "the guard needs the section `search:` in the configuration"))
+    })?;
+    let search = Search::connect(settings).await.map_err(Shown::of)?;
+    let ready = || {
+        output::text(guard::READY);
+        let _ = std::io::stdout().flush();
+    };
+    let input = input().map_err(|error| {
+        let message = format!("`{GUARD_VERB}` is started by `sexton adopt`, through a pipe: {error}");
+        Shown::from(Failure::new(Kind::Usage, crate::failure::without_errno(&message)))
+    })?;
+    guard::watch(&search, &args.index, input, ready).await.map_err(Shown::of)?;
+    Ok(Exit::Done)
+}
+
+/// Standard input as the pipe it is: no thread is left reading from it when the guard ends.
+fn input() -> std::io::Result<tokio::io::BufReader<tokio::net::unix::pipe::Receiver>> {
+    let descriptor = std::io::stdin().as_fd().try_clone_to_owned()?;
+    Ok(tokio::io::BufReader::new(tokio::net::unix::pipe::Receiver::from_owned_fd(descriptor)?))
+}
