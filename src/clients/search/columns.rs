@@ -1,14 +1,14 @@
 //! Documents by a few of their values, which the engine keeps column by column (`doc_values`). To give the documents
 //! themselves, or even their ids, it has to decompress each: several times the work.
 
-use std::collections::HashMap;
-
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::documents::{Scan, find_body, scan_body};
 use super::engine::Product;
 use super::error::SearchError;
+use super::pick::pick;
 use super::transport::{Call, Search, segment};
 
 /// What was asked of one document. Its id is not told.
@@ -32,8 +32,7 @@ struct Found {
     version: Option<u64>,
     #[serde(rename = "_seq_no")]
     seq_no: Option<u64>,
-    #[serde(default)]
-    fields: HashMap<String, Vec<Value>>,
+    fields: Option<Box<RawValue>>,
 }
 
 impl Search {
@@ -74,24 +73,29 @@ impl Search {
     async fn rows(&self, call: Call, fields: &[&str]) -> Result<Vec<Row>, SearchError> {
         let what = call.to_string();
         let found: Vec<Found> = self.found(call).await?;
-        let missing = |what: &str, call: &str| SearchError::Malformed {
-            call: call.to_owned(),
-            cause: format!("a hit without {what}"),
-        };
-        let row = |mut found: Found| {
-            let mut first = |name: &&str| match found.fields.remove(*name)?.into_iter().next()? {
-                Value::String(text) => Some(text),
-                Value::Null => None,
-                other => Some(other.to_string()),
+        let missing = |part: &str| SearchError::Malformed { call: what.clone(), cause: format!("a hit without {part}") };
+        let row = |found: Found| {
+            let values = match &found.fields {
+                Some(values) => pick(values.get(), fields).map_err(|_| missing("an object in fields"))?,
+                None => Vec::new(),
             };
-            let values = fields.iter().map(&mut first).collect();
             Ok(Row {
-                values,
-                version: found.version.ok_or_else(|| missing("_version", &what))?,
-                seq_no: found.seq_no.ok_or_else(|| missing("_seq_no", &what))?,
+                values: values.into_iter().map(|value| first(value?)).collect(),
+                version: found.version.ok_or_else(|| missing("_version"))?,
+                seq_no: found.seq_no.ok_or_else(|| missing("_seq_no"))?,
                 index: found.index,
             })
         };
         found.into_iter().map(row).collect()
+    }
+}
+
+/// A field may have several values, and is given as a list of them.
+fn first(values: Value) -> Option<String> {
+    let Value::Array(values) = values else { return None };
+    match values.into_iter().next()? {
+        Value::String(text) => Some(text),
+        Value::Null => None,
+        other => Some(other.to_string()),
     }
 }

@@ -4,8 +4,7 @@
 //! number is not higher than the document's, without an error; so nothing here ever raises a version: a copy is
 //! written with the version it has, and a removal leaves a tombstone of the version it removed.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use bytes::{BufMut, BytesMut};
 use serde::de::DeserializeOwned;
@@ -14,6 +13,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::error::SearchError;
+use super::pick::pick;
 use super::transport::{Call, Search, segment};
 
 /// The engines give at most so many documents in one answer (`index.max_result_window`, unless it was changed).
@@ -393,13 +393,9 @@ fn hit(found: Found, fields: &[&str], source: bool, call: &str) -> Result<Hit, S
     let missing = |what: &str| SearchError::Malformed { call: call.to_owned(), cause: format!("a hit without {what}") };
     let mut wanted = BTreeMap::new();
     if let Some(document) = found.source.as_ref().filter(|_| !fields.is_empty()) {
-        // Only what was asked for is read; the rest is skipped over.
-        let all: HashMap<Cow<'_, str>, &RawValue> =
-            serde_json::from_str(document.get()).map_err(|_| missing("an object in _source"))?;
-        for name in fields {
-            let value = all.get(*name).and_then(|value| serde_json::from_str::<Value>(value.get()).ok());
-            wanted.extend(value.filter(|value| !value.is_null()).map(|value| ((*name).to_owned(), value)));
-        }
+        let values = pick(document.get(), fields).map_err(|_| missing("an object in _source"))?;
+        let named = fields.iter().zip(values).filter_map(|(name, value)| Some(((*name).to_owned(), value?)));
+        wanted.extend(named);
     }
     Ok(Hit {
         version: found.version.ok_or_else(|| missing("_version"))?,

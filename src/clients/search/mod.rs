@@ -11,6 +11,7 @@ mod engine;
 mod error;
 mod indices;
 mod lifecycle;
+mod pick;
 mod resize;
 mod sequence;
 mod settings;
