@@ -6,9 +6,11 @@
 
 mod executions;
 mod messages;
+mod shard;
 mod visibility;
 
 pub use executions::{Execution, ExecutionDetail, ExecutionState, RunKey};
+pub use shard::shard_of;
 
 use std::collections::BTreeMap;
 

@@ -4,15 +4,16 @@
 //! number is not higher than the document's, without an error; so nothing here ever raises a version: a copy is
 //! written with the version it has, and a removal leaves a tombstone of the version it removed.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use bytes::{BufMut, BytesMut};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
 use super::error::SearchError;
+use super::pick::pick;
 use super::transport::{Call, Search, segment};
 
 /// The engines give at most so many documents in one answer (`index.max_result_window`, unless it was changed).
@@ -119,10 +120,10 @@ pub struct Bulk {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct Answer<T> {
     #[serde(rename = "_shards")]
     shards: Shards,
-    hits: Hits,
+    hits: Hits<T>,
     timed_out: bool,
 }
 
@@ -134,8 +135,8 @@ struct Shards {
 }
 
 #[derive(Deserialize)]
-struct Hits {
-    hits: Vec<Found>,
+struct Hits<T> {
+    hits: Vec<T>,
 }
 
 #[derive(Deserialize)]
@@ -184,17 +185,8 @@ impl Search {
     /// # Errors
     /// Any [`SearchError`]; [`SearchError::Red`] when a shard did not answer.
     pub async fn scan(&self, index: &str, scan: &Scan<'_>) -> Result<Vec<Hit>, SearchError> {
-        let mut range = Map::from_iter([("gte".to_owned(), json!(scan.from))]);
-        range.extend(scan.below.map(|below| ("lt".to_owned(), json!(below))));
-        let filter = json!({"bool": {"filter": [{"range": {"_seq_no": range}}, scan.filter]}});
-        let body = json!({
-            "query": filter,
-            "size": scan.size.min(PAGE),
-            "sort": [{"_seq_no": "asc"}],
-            "version": true,
-            "seq_no_primary_term": true,
-            "_source": wanted(scan.fields, scan.source),
-        });
+        let mut body = scan_body(scan);
+        body["_source"] = wanted(scan.fields, scan.source);
         let call = Call::post(format!("/{}/_search", segment(index)), Some(body)).repeatable();
         self.hits(call.query("preference", format!("_shards:{}", scan.shard)), scan.fields, scan.source).await
     }
@@ -215,14 +207,8 @@ impl Search {
             return Ok(Vec::new());
         }
         let path = indices.iter().map(|index| segment(index)).collect::<Vec<_>>().join(",");
-        let body = json!({
-            "query": {"bool": {"filter": [{"ids": {"values": ids}}]}},
-            "size": ids.len().saturating_mul(indices.len()).min(PAGE),
-            "sort": ["_doc"],
-            "version": true,
-            "seq_no_primary_term": true,
-            "_source": wanted(fields, source),
-        });
+        let mut body = find_body(indices, ids);
+        body["_source"] = wanted(fields, source);
         self.hits(Call::post(format!("/{path}/_search"), Some(body)).repeatable(), fields, source).await
     }
 
@@ -261,7 +247,8 @@ impl Search {
             return Ok(Vec::new());
         }
         let wanted = bulk.length;
-        let call = Call::lines("/_bulk", bulk.lines.freeze());
+        // Of each write only what became of it: the engine would say its index, id, version and shards as well.
+        let call = Call::lines("/_bulk", bulk.lines.freeze()).query("filter_path", "items.*.status,items.*.error");
         let what = call.to_string();
         let answer: Written = self.call_as(call).await?;
         let done: Vec<Done> = answer.items.into_iter().filter_map(|item| item.into_values().next()).map(done).collect();
@@ -300,15 +287,44 @@ impl Search {
 
     async fn hits(&self, call: Call, fields: &[&str], source: bool) -> Result<Vec<Hit>, SearchError> {
         let what = call.to_string();
-        let answer: Answer = self.call_as(call).await?;
+        let found: Vec<Found> = self.found(call).await?;
+        found.into_iter().map(|found| hit(found, fields, source, &what)).collect()
+    }
+
+    /// What a search finds, once every shard has answered.
+    pub(super) async fn found<T: DeserializeOwned>(&self, call: Call) -> Result<Vec<T>, SearchError> {
+        let what = call.to_string();
+        let answer: Answer<T> = self.call_as(call).await?;
         // Some engines count a shard that is not allocated neither as failed nor as successful.
         let shards = &answer.shards;
         if shards.failed > 0 || shards.successful < shards.total || answer.timed_out {
             let reason = format!("a shard did not answer `{what}`");
             return Err(SearchError::Red { address: self.address().to_owned(), reason });
         }
-        answer.hits.hits.into_iter().map(|found| hit(found, fields, source, &what)).collect()
+        Ok(answer.hits.hits)
     }
+}
+
+pub(super) fn scan_body(scan: &Scan<'_>) -> Value {
+    let mut range = Map::from_iter([("gte".to_owned(), json!(scan.from))]);
+    range.extend(scan.below.map(|below| ("lt".to_owned(), json!(below))));
+    json!({
+        "query": {"bool": {"filter": [{"range": {"_seq_no": range}}, scan.filter]}},
+        "size": scan.size.min(PAGE),
+        "sort": [{"_seq_no": "asc"}],
+        "version": true,
+        "seq_no_primary_term": true,
+    })
+}
+
+pub(super) fn find_body(indices: &[&str], ids: &[&str]) -> Value {
+    json!({
+        "query": {"bool": {"filter": [{"ids": {"values": ids}}]}},
+        "size": ids.len().saturating_mul(indices.len()).min(PAGE),
+        "sort": ["_doc"],
+        "version": true,
+        "seq_no_primary_term": true,
+    })
 }
 
 /// What `_source` takes: Temporal's `VisibilityTaskKey` is in no mapping, so that it has no doc values.
@@ -377,13 +393,9 @@ fn hit(found: Found, fields: &[&str], source: bool, call: &str) -> Result<Hit, S
     let missing = |what: &str| SearchError::Malformed { call: call.to_owned(), cause: format!("a hit without {what}") };
     let mut wanted = BTreeMap::new();
     if let Some(document) = found.source.as_ref().filter(|_| !fields.is_empty()) {
-        // Only what was asked for is read; the rest is skipped over.
-        let all: HashMap<Cow<'_, str>, &RawValue> =
-            serde_json::from_str(document.get()).map_err(|_| missing("an object in _source"))?;
-        for name in fields {
-            let value = all.get(*name).and_then(|value| serde_json::from_str::<Value>(value.get()).ok());
-            wanted.extend(value.filter(|value| !value.is_null()).map(|value| ((*name).to_owned(), value)));
-        }
+        let values = pick(document.get(), fields).map_err(|_| missing("an object in _source"))?;
+        let named = fields.iter().zip(values).filter_map(|(name, value)| Some(((*name).to_owned(), value?)));
+        wanted.extend(named);
     }
     Ok(Hit {
         version: found.version.ok_or_else(|| missing("_version"))?,

@@ -5,11 +5,13 @@
 //! Its transport asks for plain `application/json`, which every one of these engines accepts.
 
 mod cluster;
+mod columns;
 mod documents;
 mod engine;
 mod error;
 mod indices;
 mod lifecycle;
+mod pick;
 mod resize;
 mod sequence;
 mod settings;
@@ -17,6 +19,7 @@ mod state_management;
 mod transport;
 
 pub use cluster::NodeDisk;
+pub use columns::Row;
 pub use documents::{Bulk, Done, Hit, Op, PAGE, Scan};
 pub use engine::{Engine, Product, Version};
 pub use error::SearchError;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use elasticsearch::auth::Credentials;
 use elasticsearch::cert::{Certificate, CertificateValidation};
 use elasticsearch::http::Method;
-use elasticsearch::http::headers::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use elasticsearch::http::headers::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use elasticsearch::http::transport::{SingleNodeConnectionPool, Transport, TransportBuilder};
 use secrecy::ExposeSecret;
 use serde::de::DeserializeOwned;
@@ -84,13 +84,15 @@ impl Search {
             .with_max_times(3)
             .with_jitter();
         let again = |error: &SearchError| turned_away(error) || (call.idempotent && passing(error));
-        let text = (|| self.once(&call)).retry(backoff).when(again).await?;
-        serde_json::from_str(if text.is_empty() { "null" } else { &text })
+        let body = (|| self.once(&call)).retry(backoff).when(again).await?;
+        serde_json::from_slice(if body.is_empty() { b"null" } else { &body })
             .map_err(|error| SearchError::Malformed { call: call.to_string(), cause: error.to_string() })
     }
 
-    async fn once(&self, call: &Call) -> Result<String, SearchError> {
+    async fn once(&self, call: &Call) -> Result<Bytes, SearchError> {
         let mut headers = HeaderMap::new();
+        // The engine would compress its answers otherwise: work for both sides, to spare a network that is near.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         let body = match &call.body {
             Body::None => None,
             Body::Json(body) => Some(Bytes::from(body.to_string())),
@@ -103,11 +105,11 @@ impl Search {
         let sent = self.transport.send(call.method, &call.path, headers, query, body, Some(self.timeout)).await;
         let response = sent.map_err(|error| self.failure(&error, call))?;
         let status = response.status_code().as_u16();
-        let text = response.text().await.map_err(|error| self.failure(&error, call))?;
+        let body = response.bytes().await.map_err(|error| self.failure(&error, call))?;
         if !(200..300).contains(&status) {
-            return Err(self.refusal(call, status, &text));
+            return Err(self.refusal(call, status, &String::from_utf8_lossy(&body)));
         }
-        Ok(text)
+        Ok(body)
     }
 
     fn failure(&self, error: &elasticsearch::Error, call: &Call) -> SearchError {

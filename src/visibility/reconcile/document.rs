@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::clients::persistence::RunKey;
-use crate::clients::search::Hit;
+use crate::clients::persistence::{RunKey, shard_of};
+use crate::clients::search::{Hit, Row};
 
 /// The fields that name a run. `VisibilityTaskKey` is `shard~taskId`.
 pub(super) const KEY: [&str; 4] = ["NamespaceId", "WorkflowId", "RunId", "VisibilityTaskKey"];
@@ -16,6 +16,45 @@ pub(super) const CLOSE_TIME: &str = "CloseTime";
 
 /// The engines take ids of so many bytes.
 const LONGEST_ID: usize = 512;
+
+/// What is asked of every document that is looked at: who it is, and whether its run has ended. All of it is in
+/// columns, unlike `VisibilityTaskKey`, which no mapping of Temporal's has.
+pub(super) const COLUMNS: [&str; 4] = ["WorkflowId", "RunId", "NamespaceId", CLOSE_TIME];
+
+/// A document as the look sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// The place of its index among the members.
+    pub member: usize,
+    /// The id that Temporal gives the document of this run.
+    pub id: String,
+    pub version: u64,
+    pub seq_no: u64,
+    /// True once it says that its run has ended.
+    pub closed: bool,
+    namespace: Option<Uuid>,
+    workflow: String,
+    run: String,
+}
+
+impl Listed {
+    /// Read from [`COLUMNS`]; `None` when it names no run.
+    pub(super) fn read(member: usize, row: Row) -> Option<Self> {
+        let mut values = row.values.into_iter();
+        let (workflow, run) = (values.next()??, values.next()??);
+        let namespace = values.next()?.and_then(|text| Uuid::parse_str(&text).ok());
+        let closed = values.next()?.is_some();
+        let id = id_of(&workflow, &run);
+        Some(Self { member, id, version: row.version, seq_no: row.seq_no, closed, namespace, workflow, run })
+    }
+
+    /// The run, if it lies in the shard that it should lie in. Only the document itself says in which it does.
+    pub(super) fn likely_run(&self, shards: u32) -> Option<RunKey> {
+        let (namespace, workflow) = (self.namespace?, self.workflow.clone());
+        let shard = shard_of(namespace, &workflow, shards);
+        Some(RunKey { shard, namespace, workflow, run: Uuid::parse_str(&self.run).ok()? })
+    }
+}
 
 /// The run a document stands for; `None` when it is no document of Temporal's.
 pub(super) fn run_of(hit: &Hit) -> Option<RunKey> {
@@ -37,13 +76,15 @@ fn key(fields: &BTreeMap<String, Value>) -> Option<RunKey> {
 /// The id Temporal gives the document of a run: `workflow~run`, the workflow's id cut at a character so that the whole
 /// has at most 512 bytes (`GetDocID` in the server's source).
 pub(super) fn document_id(key: &RunKey) -> String {
-    let run = key.run.to_string();
-    let room = LONGEST_ID - run.len() - 1;
-    let mut end = key.workflow.len().min(room);
-    while !key.workflow.is_char_boundary(end) {
+    id_of(&key.workflow, &key.run.to_string())
+}
+
+fn id_of(workflow: &str, run: &str) -> String {
+    let mut end = workflow.len().min(LONGEST_ID.saturating_sub(run.len() + 1));
+    while !workflow.is_char_boundary(end) {
         end -= 1;
     }
-    format!("{}~{run}", &key.workflow[..end])
+    format!("{}~{run}", &workflow[..end])
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use uuid::Uuid;
 
 use super::Ground;
-use super::document::run_of;
+use super::document::{COLUMNS, KEY, Listed, run_of};
 use super::plan::{Found, Item};
 use super::survey::Survey;
 use crate::clients::persistence::{RunKey, Session};
-use crate::clients::search::{Hit, PAGE, Search};
+use crate::clients::search::{PAGE, Scan, Search};
 use crate::context::Context;
 use crate::visibility::{Refusal, VisibilityError};
 
@@ -38,6 +38,41 @@ pub(in crate::visibility) struct Look<'a> {
     bounds: BTreeMap<i32, u64>,
 }
 
+/// Documents by what became of their runs.
+#[derive(Debug, Default)]
+pub(super) struct Split {
+    /// Their runs exist.
+    pub there: Vec<Item>,
+    /// Their runs are gone.
+    pub gone: Vec<Item>,
+    /// So many name no run of Temporal's.
+    pub unreadable: u64,
+}
+
+/// A page of one shard.
+#[derive(Debug)]
+pub(super) struct Page {
+    /// The documents, by ascending sequence number.
+    pub documents: Vec<Listed>,
+    /// So many documents beside them name no run.
+    pub unreadable: u64,
+    /// The last sequence number of the page, when it is as long as it may be.
+    pub last: Option<u64>,
+}
+
+impl Page {
+    /// Documents looked at.
+    pub(super) fn looked_at(&self) -> usize {
+        self.documents.len() + usize::try_from(self.unreadable).unwrap_or(usize::MAX)
+    }
+}
+
+impl From<Listed> for Item {
+    fn from(listed: Listed) -> Self {
+        Self { member: listed.member, id: listed.id, version: listed.version }
+    }
+}
+
 impl<'a> Look<'a> {
     /// Connects to Temporal's tables, which have to be those of the primary.
     pub(in crate::visibility) async fn new(
@@ -50,7 +85,7 @@ impl<'a> Look<'a> {
         if session.is_standby().await? {
             return Err(Refusal::Standby { database: ground.persistence.database().to_owned() }.into());
         }
-        let (found, stale, bounds) = (Found::default(), BTreeSet::new(), BTreeMap::new());
+        let (found, stale, bounds) = (Found::default(), BTreeSet::new(), session.task_id_bounds().await?);
         Ok(Self { ground, session, survey, ctx, found, most, ghosts: true, stale, bounds })
     }
 
@@ -73,48 +108,93 @@ impl<'a> Look<'a> {
         if self.ctx.is_cancelled() { Err(VisibilityError::Cancelled { done: 0, total: 0 }) } else { Ok(()) }
     }
 
-    pub(super) fn item(&self, hit: &Hit) -> Option<Item> {
-        Some(Item { member: self.survey.rank(&hit.index)?, id: hit.id.clone(), version: hit.version })
+    /// A page of the documents of one shard of a member, which count as looked at.
+    pub(super) async fn page(&mut self, member: usize, scan: &Scan<'_>) -> Result<Page, VisibilityError> {
+        let Some(index) = self.survey.members.get(member) else {
+            return Ok(Page { documents: Vec::new(), unreadable: 0, last: None });
+        };
+        let rows = self.search().scan_rows(&index.name, &Scan { fields: &COLUMNS, ..scan.clone() }).await?;
+        let (many, last) = (rows.len(), rows.last().map(|row| row.seq_no));
+        self.found.documents += many as u64;
+        self.ctx.progress.advance(many as u64);
+        let documents: Vec<Listed> = rows.into_iter().filter_map(|row| Listed::read(member, row)).collect();
+        let unreadable = (many - documents.len()) as u64;
+        Ok(Page { documents, unreadable, last: last.filter(|_| many == scan.size) })
     }
 
     /// Where else documents of these ids are.
-    pub(super) async fn find(
-        &self,
-        indices: &[&str],
-        ids: &[&str],
-        fields: &[&str],
-    ) -> Result<Vec<Hit>, VisibilityError> {
+    pub(super) async fn find(&self, indices: &[&str], ids: &[&str]) -> Result<Vec<Listed>, VisibilityError> {
         let mut found = Vec::new();
         for ids in ids.chunks((PAGE / indices.len().max(1)).max(1)) {
-            found.extend(self.search().find(indices, ids, fields, false).await?);
+            let rows = self.search().find_rows(indices, ids, &COLUMNS).await?;
+            found.extend(rows.into_iter().filter_map(|row| Listed::read(self.survey.rank(&row.index)?, row)));
         }
         Ok(found)
     }
 
-    /// Those whose run exists, and those whose run is gone. Documents that name no run are in neither.
-    pub(super) async fn split(&mut self, hits: Vec<Hit>) -> Result<(Vec<Hit>, Vec<Hit>), VisibilityError> {
-        let keyed: Vec<(Hit, RunKey)> = hits.into_iter().filter_map(|hit| run_of(&hit).map(|key| (hit, key))).collect();
-        let keys: Vec<RunKey> = keyed.iter().map(|(_, key)| key.clone()).collect();
-        let exist = self.session.exist(&keys).await?;
-        let (mut there, mut gone) = (Vec::new(), Vec::new());
-        for ((hit, key), exists) in keyed.into_iter().zip(exist) {
-            if exists {
-                there.push(hit);
-            } else {
-                self.written_by_this_cluster(&hit, &key).await?;
-                gone.push(hit);
+    /// Documents of one index by what became of their runs. Documents that changed meanwhile are left out.
+    pub(super) async fn split(&mut self, member: usize, documents: Vec<Listed>) -> Result<Split, VisibilityError> {
+        let mut split = Split::default();
+        let shards = u32::try_from(self.bounds.len()).unwrap_or(u32::MAX);
+        let (mut likely, mut suspects) = (Vec::new(), Vec::new());
+        for document in documents {
+            match document.likely_run(shards) {
+                Some(key) => likely.push((document, key)),
+                None => suspects.push(document),
             }
         }
-        if !gone.is_empty() && there.is_empty() {
+        let (documents, keys): (Vec<Listed>, Vec<RunKey>) = likely.into_iter().unzip();
+        for (document, exists) in documents.into_iter().zip(self.session.exist(&keys).await?) {
+            if exists {
+                split.there.push(document.into());
+            } else {
+                suspects.push(document);
+            }
+        }
+        self.judge(member, suspects, &mut split).await?;
+        if !split.gone.is_empty() && split.there.is_empty() {
             self.not_strangers().await?;
         }
-        Ok((there, gone))
+        Ok(split)
+    }
+
+    /// Looks each document's run up in the shard that the document itself says.
+    async fn judge(&mut self, member: usize, suspects: Vec<Listed>, split: &mut Split) -> Result<(), VisibilityError> {
+        let Some(index) = self.survey.members.get(member).filter(|_| !suspects.is_empty()) else { return Ok(()) };
+        let mut versions: BTreeMap<String, Listed> =
+            suspects.into_iter().map(|document| (document.id.clone(), document)).collect();
+        let ids: Vec<String> = versions.keys().cloned().collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let (mut documents, mut keys) = (Vec::new(), Vec::new());
+        for ids in ids.chunks(PAGE) {
+            for hit in self.search().find(&[&index.name], ids, &KEY, false).await? {
+                let unchanged = versions.remove(&hit.id).filter(|document| document.version == hit.version);
+                match (unchanged, run_of(&hit)) {
+                    (Some(document), Some(key)) => {
+                        documents.push(document);
+                        keys.push(key);
+                    }
+                    (Some(_), None) => split.unreadable += 1,
+                    (None, _) => {}
+                }
+            }
+        }
+        let exist = self.session.exist(&keys).await?;
+        for ((document, key), exists) in documents.into_iter().zip(keys).zip(exist) {
+            if exists {
+                split.there.push(document.into());
+            } else {
+                self.written_by_this_cluster(&document, &key).await?;
+                split.gone.push(document.into());
+            }
+        }
+        Ok(())
     }
 
     /// A run that is not in the database is gone only if the database could have known it: the version of its document
     /// is a task id that its shard has handed out. A restored or a foreign database has not come that far.
-    async fn written_by_this_cluster(&mut self, hit: &Hit, key: &RunKey) -> Result<(), VisibilityError> {
-        let handed_out = |bounds: &BTreeMap<i32, u64>| bounds.get(&key.shard).is_some_and(|b| hit.version < *b);
+    async fn written_by_this_cluster(&mut self, document: &Listed, key: &RunKey) -> Result<(), VisibilityError> {
+        let handed_out = |bounds: &BTreeMap<i32, u64>| bounds.get(&key.shard).is_some_and(|b| document.version < *b);
         if handed_out(&self.bounds) {
             return Ok(());
         }
@@ -123,7 +203,8 @@ impl<'a> Look<'a> {
         if handed_out(&self.bounds) {
             return Ok(());
         }
-        Err(Refusal::Behind { index: hit.index.clone(), id: hit.id.clone(), shard: key.shard }.into())
+        let index = self.survey.members.get(document.member).map(|member| member.name.clone()).unwrap_or_default();
+        Err(Refusal::Behind { index, id: document.id.clone(), shard: key.shard }.into())
     }
 
     /// The index and the database have to know a namespace in common. A database that knows none was set up anew.

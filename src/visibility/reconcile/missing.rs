@@ -8,12 +8,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::Ground;
 use super::bookmarks::Bookmarks;
-use super::document::{CLOSE_TIME, document_id};
+use super::document::{Listed, document_id};
 use super::look::{BATCH, Look};
 use super::report::ReconcileReport;
 use super::verdict::{Copy, winner};
 use crate::clients::persistence::{Execution, ExecutionState, RunKey};
-use crate::clients::search::Hit;
 use crate::clients::temporal::TemporalError;
 use crate::context::Context;
 use crate::progress::Unit;
@@ -71,8 +70,8 @@ pub(in crate::visibility) async fn judge(
         .collect();
     let ids: Vec<String> = page.iter().map(|run| document_id(&run.key)).collect();
     let text: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let hits = look.find(&look.survey.names(), &text, &[CLOSE_TIME]).await?;
-    let listed = newest(look, hits);
+    let found = look.find(&look.survey.names(), &text).await?;
+    let listed = newest(found);
     let wrong = |(run, id): &(Execution, String)| match listed.get(id) {
         None => true,
         Some(open) => *open && run.state == ExecutionState::Closed,
@@ -99,8 +98,8 @@ async fn confirm(
     }
     look.search().refresh(&look.survey.alias).await?;
     let ids: Vec<&str> = suspects.iter().map(|(_, id)| id.as_str()).collect();
-    let hits = look.find(&look.survey.names(), &ids, &[CLOSE_TIME]).await?;
-    let listed = newest(look, hits);
+    let found = look.find(&look.survey.names(), &ids).await?;
+    let listed = newest(found);
     for (run, id) in suspects {
         let Some(detail) = details.get(&run.key) else { continue };
         if !detail.has_history {
@@ -117,12 +116,11 @@ async fn confirm(
 }
 
 /// By id, whether the newest document says that its run is open.
-fn newest(look: &Look<'_>, hits: Vec<Hit>) -> BTreeMap<String, bool> {
+fn newest(found: Vec<Listed>) -> BTreeMap<String, bool> {
     let mut groups: BTreeMap<String, Vec<(Copy, bool)>> = BTreeMap::new();
-    for hit in hits {
-        let Some(rank) = look.survey.rank(&hit.index) else { continue };
-        let open = !hit.fields.contains_key(CLOSE_TIME);
-        groups.entry(hit.id).or_default().push((Copy { rank, version: hit.version }, open));
+    for document in found {
+        let copy = Copy { rank: document.member, version: document.version };
+        groups.entry(document.id).or_default().push((copy, !document.closed));
     }
     let newest = |group: Vec<(Copy, bool)>| {
         let copies: Vec<Copy> = group.iter().map(|(copy, _)| *copy).collect();

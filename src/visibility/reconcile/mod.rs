@@ -20,6 +20,7 @@
 //! visible before the original is removed, so that a run is listed twice for a moment, but never not at all.
 
 mod act;
+mod batch;
 mod bookmarks;
 mod carry;
 mod document;

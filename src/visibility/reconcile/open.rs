@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::document::{CLOSE_TIME, KEY};
+use super::document::{CLOSE_TIME, Listed};
 use super::look::{BATCH, Look};
 use super::verdict::{Copy, winner};
-use crate::clients::search::{Hit, Scan};
+use crate::clients::search::Scan;
 use crate::visibility::VisibilityError;
 
 /// Documents without a close time.
@@ -32,38 +32,36 @@ pub(super) async fn one_index(look: &mut Look<'_>, member: usize, filter: Value)
         while from < *next && !look.is_full() {
             look.go_on()?;
             let (filter, size) = (filter.clone(), BATCH.min(look.room()));
-            let scan = Scan { shard, filter, from, below: Some(*next), size, fields: &KEY, source: false };
-            let hits = look.search().scan(&index.name, &scan).await?;
-            let Some(last) = hits.last() else { break };
-            from = last.seq_no + 1;
-            look.found.documents += hits.len() as u64;
-            look.ctx.progress.advance(hits.len() as u64);
-            judge(look, member, hits).await?;
+            let scan = Scan { shard, filter, from, below: Some(*next), size, fields: &[], source: false };
+            let page = look.page(member, &scan).await?;
+            look.found.unreadable += page.unreadable;
+            judge(look, member, page.documents).await?;
+            let Some(last) = page.last else { break };
+            from = last + 1;
         }
     }
     Ok(())
 }
 
-async fn judge(look: &mut Look<'_>, member: usize, hits: Vec<Hit>) -> Result<(), VisibilityError> {
-    let copies = elsewhere(look, member, &hits).await?;
+async fn judge(look: &mut Look<'_>, member: usize, documents: Vec<Listed>) -> Result<(), VisibilityError> {
+    let copies = elsewhere(look, member, &documents).await?;
     let mut newest = Vec::new();
-    for hit in hits {
-        let here = Copy { rank: member, version: hit.version };
+    for document in documents {
+        let here = Copy { rank: member, version: document.version };
         let mut all = vec![here];
-        all.extend(copies.get(&hit.id).into_iter().flatten());
+        all.extend(copies.get(&document.id).into_iter().flatten());
         if winner(&all) == Some(0) {
-            newest.push(hit);
+            newest.push(document);
         } else {
-            look.found.stale.extend(look.item(&hit));
+            look.found.stale.push(document.into());
         }
     }
-    let wanted = newest.len();
-    let (there, gone) = look.split(newest).await?;
-    look.found.unreadable += (wanted - there.len() - gone.len()) as u64;
-    look.found.open.extend(there.iter().filter_map(|hit| look.item(hit)).collect::<Vec<_>>());
+    let split = look.split(member, newest).await?;
+    look.found.unreadable += split.unreadable;
+    look.found.open.extend(split.there);
     if look.ghosts {
         // Whatever the policy keeps of closed runs: a document that says a run is open is wrong when there is no such run.
-        look.found.ghosts.extend(gone.iter().filter_map(|hit| look.item(hit)).collect::<Vec<_>>());
+        look.found.ghosts.extend(split.gone);
     }
     Ok(())
 }
@@ -72,13 +70,12 @@ async fn judge(look: &mut Look<'_>, member: usize, hits: Vec<Hit>) -> Result<(),
 async fn elsewhere(
     look: &Look<'_>,
     member: usize,
-    hits: &[Hit],
+    documents: &[Listed],
 ) -> Result<BTreeMap<String, Vec<Copy>>, VisibilityError> {
-    let ids: Vec<&str> = hits.iter().map(|hit| hit.id.as_str()).collect();
+    let ids: Vec<&str> = documents.iter().map(|document| document.id.as_str()).collect();
     let mut copies: BTreeMap<String, Vec<Copy>> = BTreeMap::new();
-    for hit in look.find(&look.survey.others(member), &ids, &[]).await? {
-        let Some(rank) = look.survey.rank(&hit.index) else { continue };
-        copies.entry(hit.id).or_default().push(Copy { rank, version: hit.version });
+    for copy in look.find(&look.survey.others(member), &ids).await? {
+        copies.entry(copy.id).or_default().push(Copy { rank: copy.member, version: copy.version });
     }
     Ok(copies)
 }

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::bookmarks::Bookmarks;
-use super::document::{CLOSE_TIME, KEY};
+use super::document::CLOSE_TIME;
 use super::look::{BATCH, Look};
 use super::open::is_open;
 use crate::clients::search::Scan;
@@ -40,20 +40,14 @@ pub(super) async fn look(
                 look.go_on()?;
                 let below = next.saturating_sub(*mark).min(WINDOW) + *mark;
                 let (filter, size) = (filter.clone(), BATCH.min(left).min(look.room()));
-                let scan = Scan { shard, filter, from: *mark, below: Some(below), size, fields: &KEY, source: false };
-                let hits = look.search().scan(&member.name, &scan).await?;
-                *mark = match hits.last() {
-                    Some(last) if hits.len() == size => last.seq_no + 1,
-                    _ => below,
-                };
+                let scan = Scan { shard, filter, from: *mark, below: Some(below), size, fields: &[], source: false };
+                let page = look.page(place, &scan).await?;
+                *mark = page.last.map_or(below, |last| last + 1);
                 // A window without documents costs a search as well.
-                left = left.saturating_sub(hits.len().max(BATCH / 10));
-                look.found.documents += hits.len() as u64;
-                look.ctx.progress.advance(hits.len() as u64);
-                let looked_at = hits.len();
-                let (there, gone) = look.split(hits).await?;
-                look.found.unreadable += (looked_at - there.len() - gone.len()) as u64;
-                look.found.ghosts.extend(gone.iter().filter_map(|hit| look.item(hit)).collect::<Vec<_>>());
+                left = left.saturating_sub(page.looked_at().max(BATCH / 10));
+                let split = look.split(place, page.documents).await?;
+                look.found.unreadable += page.unreadable + split.unreadable;
+                look.found.ghosts.extend(split.gone);
             }
         }
         // Through: the next time around begins at its beginning.

@@ -10,12 +10,11 @@ use jiff::SignedDuration;
 use serde_json::{Value, json};
 
 use super::bookmarks::Bookmarks;
-use super::document::CLOSE_TIME;
+use super::document::Listed;
 use super::look::{BATCH, Look};
-use super::plan::Item;
 use super::survey::Member;
 use super::verdict::{Copy, winner};
-use crate::clients::search::{Hit, Scan};
+use crate::clients::search::Scan;
 use crate::visibility::VisibilityError;
 
 /// By how much the clocks of Temporal's hosts and the engine's may differ.
@@ -64,24 +63,18 @@ async fn one_shard(
     next: u64,
 ) -> Result<u64, VisibilityError> {
     let survey = look.survey;
-    let Some(member) = survey.members.get(place) else { return Ok(next) };
     let others = survey.others(place);
     let mut from = mark;
     while from < next && !look.is_full() && !others.is_empty() {
         look.go_on()?;
         let below = next.min(from.saturating_add(WINDOW));
         let filter = filter.clone();
-        let scan = Scan { shard, filter, from, below: Some(below), size: BATCH, fields: &[CLOSE_TIME], source: false };
-        let hits = look.search().scan(&member.name, &scan).await?;
-        from = match hits.last() {
-            Some(last) if hits.len() == BATCH => last.seq_no + 1,
-            _ => below,
-        };
-        look.found.documents += hits.len() as u64;
-        look.ctx.progress.advance(hits.len() as u64);
-        let ids: Vec<&str> = hits.iter().map(|hit| hit.id.as_str()).collect();
-        let copies = look.find(&others, &ids, &[CLOSE_TIME]).await?;
-        if let Some(first_left) = losers(look, hits, copies) {
+        let scan = Scan { shard, filter, from, below: Some(below), size: BATCH, fields: &[], source: false };
+        let page = look.page(place, &scan).await?;
+        from = page.last.map_or(below, |last| last + 1);
+        let ids: Vec<&str> = page.documents.iter().map(|document| document.id.as_str()).collect();
+        let copies = look.find(&others, &ids).await?;
+        if let Some(first_left) = losers(look, page.documents, copies) {
             return Ok(first_left);
         }
     }
@@ -89,31 +82,29 @@ async fn one_shard(
 }
 
 /// Notes the documents that lose; the sequence number of the first that there was no more room for.
-fn losers(look: &mut Look<'_>, hits: Vec<Hit>, copies: Vec<Hit>) -> Option<u64> {
-    let mut groups: BTreeMap<String, Vec<Hit>> = BTreeMap::new();
+fn losers(look: &mut Look<'_>, documents: Vec<Listed>, copies: Vec<Listed>) -> Option<u64> {
+    let mut groups: BTreeMap<String, Vec<Listed>> = BTreeMap::new();
     for copy in copies {
         groups.entry(copy.id.clone()).or_default().push(copy);
     }
-    for hit in hits {
-        let Some(mut group) = groups.remove(&hit.id) else { continue };
-        let seq_no = hit.seq_no;
-        group.push(hit);
-        let found = group.into_iter().filter_map(|hit| Some((look.survey.rank(&hit.index)?, hit)));
-        let found: Vec<(usize, Hit)> = found.collect();
-        let copies: Vec<Copy> = found.iter().map(|(rank, hit)| Copy { rank: *rank, version: hit.version }).collect();
+    for document in documents {
+        let Some(mut group) = groups.remove(&document.id) else { continue };
+        let seq_no = document.seq_no;
+        group.push(document);
+        let copies: Vec<Copy> = group.iter().map(|copy| Copy { rank: copy.member, version: copy.version }).collect();
         let Some(stays) = winner(&copies) else { continue };
-        for (place, (member, hit)) in found.into_iter().enumerate() {
+        for (place, copy) in group.into_iter().enumerate() {
             // Open documents of old indices have been judged already.
-            let judged = member != look.survey.write() && !hit.fields.contains_key(CLOSE_TIME);
+            let judged = copy.member != look.survey.write() && !copy.closed;
             // Of three documents the same one loses in the sight of both others.
-            if place == stays || judged || look.stale.contains(&(member, hit.id.clone())) {
+            if place == stays || judged || look.stale.contains(&(copy.member, copy.id.clone())) {
                 continue;
             }
             if look.is_full() {
                 return Some(seq_no);
             }
-            look.stale.insert((member, hit.id.clone()));
-            look.found.stale.push(Item { member, id: hit.id, version: hit.version });
+            look.stale.insert((copy.member, copy.id.clone()));
+            look.found.stale.push(copy.into());
         }
     }
     None

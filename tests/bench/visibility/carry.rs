@@ -27,7 +27,8 @@ struct Peer {
 
 pub(crate) fn run(figures: &mut Figures) -> Result<()> {
     let (engine, now) = (Engine::new()?, Timestamp::now());
-    let started = |number: usize| now - SignedDuration::from_hours(30 * 24) - SignedDuration::from_secs(number as i64);
+    let started =
+        |number: usize| now - SignedDuration::from_hours(60 * 24) + SignedDuration::from_secs(20 * number as i64);
     let runs: Vec<Run> = (0..DOCUMENTS).map(|number| Run { number, started: started(number), open: true }).collect();
     say(format_args!("{DOCUMENTS} open runs"));
     let database = Database::of(&runs)?;

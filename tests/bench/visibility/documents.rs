@@ -1,10 +1,12 @@
 //! Documents as server 1.31 writes them (`GenerateESDoc`), with a memo and custom search attributes: some 850 bytes.
 
 use std::io::Write;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Context, Result};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
+use sexton::clients::persistence::shard_of;
 use uuid::Uuid;
 
 use crate::engine::Engine;
@@ -14,7 +16,7 @@ use crate::go_on;
 pub(crate) const NAMESPACE: Uuid = Uuid::from_u128(0x0b6e_0000_0000_4000_8000_0000_0000_0001);
 
 /// History shards.
-pub(crate) const SHARDS: usize = 4;
+pub(crate) const SHARDS: u32 = 4;
 
 /// Task ids begin here, as in a shard's first range.
 const FIRST_TASK: usize = 1 << 20;
@@ -22,7 +24,7 @@ const FIRST_TASK: usize = 1 << 20;
 const REGIONS: [&str; 3] = ["eu-central-1", "us-east-1", "ap-southeast-2"];
 
 /// Documents in one request, and requests at one time.
-const BULK: usize = 4_000;
+const BULK: usize = 1_500;
 const AT_ONCE: usize = 2;
 
 /// A run by its number. Everything else of it follows from that.
@@ -34,8 +36,8 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    pub(crate) fn shard(&self) -> usize {
-        1 + self.number % SHARDS
+    pub(crate) fn shard(&self) -> i32 {
+        shard_of(NAMESPACE, &self.workflow(), SHARDS)
     }
 
     pub(crate) fn workflow(&self) -> String {
@@ -93,25 +95,25 @@ impl Run {
     }
 }
 
-/// Writes the documents, and leaves the index as it would be some time later.
+/// Writes the documents, in the order of their runs, and leaves the index as it would be some time later.
 pub(crate) fn load(engine: &Engine, index: &str, runs: &[Run]) -> Result<()> {
     let settings = format!("/{index}/_settings");
     engine.call("PUT", &settings, Some(&json!({"index.refresh_interval": "-1"})))?;
-    std::thread::scope(|scope| {
-        let share = runs.len().div_ceil(AT_ONCE).max(1);
-        let load = |runs: &[Run]| -> Result<()> {
-            for bulk in runs.chunks(BULK) {
-                go_on()?;
-                let mut lines = Vec::with_capacity(bulk.len() * 1_000);
-                for run in bulk {
-                    run.lines(&mut lines)?;
-                }
-                engine.bulk(index, lines)?;
+    let (bulks, next): (Vec<&[Run]>, _) = (runs.chunks(BULK).collect(), AtomicUsize::new(0));
+    let load = || -> Result<()> {
+        while let Some(bulk) = bulks.get(next.fetch_add(1, Ordering::Relaxed)) {
+            go_on()?;
+            let mut lines = Vec::with_capacity(bulk.len() * 1_000);
+            for run in *bulk {
+                run.lines(&mut lines)?;
             }
-            Ok(())
-        };
-        let parts: Vec<_> = runs.chunks(share).map(|runs| scope.spawn(move || load(runs))).collect();
-        parts.into_iter().try_for_each(|part| part.join().ok().context("a loader panicked")?)
+            engine.bulk(index, &lines)?;
+        }
+        Ok(())
+    };
+    std::thread::scope(|scope| {
+        let loaders: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(load)).collect();
+        loaders.into_iter().try_for_each(|loader| loader.join().ok().context("a loader panicked")?)
     })?;
     engine.call("PUT", &settings, Some(&json!({"index.refresh_interval": null})))?;
     engine.settle(index)

@@ -2,11 +2,16 @@
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::{go_on, stack, suffix};
+use crate::{go_on, say, stack, suffix};
+
+/// How often a call is made that the engine was too busy for, and the pause between.
+const ATTEMPTS: usize = 20;
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// An alias name that Temporal's template applies to, with everything named after it.
 #[derive(Debug)]
@@ -32,18 +37,26 @@ impl Engine {
     /// The JSON body of a 2xx answer.
     pub(crate) fn call(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
         go_on()?;
-        self.send(method, path, body.map(|body| body.to_string().into_bytes()))
+        self.send(method, path, body.map(Value::to_string).as_deref().map(str::as_bytes))
     }
 
-    /// Sends lines for `_bulk`; every one must succeed.
-    pub(crate) fn bulk(&self, index: &str, lines: Vec<u8>) -> Result<()> {
-        go_on()?;
-        let answer = self.send("POST", &format!("/{index}/_bulk?filter_path=errors,items.*.error"), Some(lines))?;
-        ensure!(answer["errors"] == false, "documents were refused: {answer:.300}");
-        Ok(())
+    /// Sends lines for `_bulk`; every one must succeed, if need be once the engine has memory again.
+    pub(crate) fn bulk(&self, index: &str, lines: &[u8]) -> Result<()> {
+        let path = format!("/{index}/_bulk?filter_path=errors,items.*.error");
+        let mut attempts = 0;
+        loop {
+            go_on()?;
+            match self.send("POST", &path, Some(lines)) {
+                Ok(answer) if answer["errors"] == false => return Ok(()),
+                Ok(answer) => bail!("documents were refused: {answer:.300}"),
+                Err(error) if attempts == ATTEMPTS || !error.to_string().contains("HTTP 429") => return Err(error),
+                Err(_) => std::thread::sleep(PAUSE),
+            }
+            attempts += 1;
+        }
     }
 
-    fn send(&self, method: &str, path: &str, body: Option<Vec<u8>>) -> Result<Value> {
+    fn send(&self, method: &str, path: &str, body: Option<&[u8]>) -> Result<Value> {
         let mut curl = Command::new("curl")
             .args(["-sS", "-m", "300", "-X", method, "-w", "\n%{http_code}", &format!("{}{path}", self.url)])
             .args(
@@ -58,7 +71,7 @@ impl Engine {
             .spawn()
             .context("starting curl")?;
         if let (Some(mut stdin), Some(body)) = (curl.stdin.take(), body) {
-            stdin.write_all(&body).with_context(|| format!("{method} {path}"))?;
+            stdin.write_all(body).with_context(|| format!("{method} {path}"))?;
         }
         let output = curl.wait_with_output()?;
         let text = String::from_utf8_lossy(&output.stdout);
@@ -111,9 +124,16 @@ impl Drop for Engine {
     fn drop(&mut self) {
         // By name, one by one: an engine may refuse to delete by a pattern.
         let path = format!("/_cat/indices/{}*?format=json&h=index", self.alias);
-        let Ok(found) = self.send("GET", &path, None) else { return };
-        for index in found.as_array().into_iter().flatten().filter_map(|entry| entry["index"].as_str()) {
-            let _ = self.remove(index);
+        for _ in 0..ATTEMPTS {
+            let found = self.send("GET", &path, None).unwrap_or(Value::Null);
+            for index in found.as_array().into_iter().flatten().filter_map(|entry| entry["index"].as_str()) {
+                let _ = self.remove(index);
+            }
+            if found == json!([]) {
+                return;
+            }
+            std::thread::sleep(PAUSE);
         }
+        say(format_args!("indices named {}* are left", self.alias));
     }
 }
