@@ -76,6 +76,11 @@ pub trait Planned: Send + Sync {
     /// The common form of the plan.
     fn plan(&self) -> Plan;
 
+    /// What no other job may change meanwhile, by a name that these jobs have in common.
+    fn alone_with(&self) -> Option<String> {
+        None
+    }
+
     /// Called instead of [`Planned::apply`] when the plan is empty, for what a job keeps about itself in the ledger.
     async fn unchanged(&self) -> Result<(), Failure> {
         Ok(())

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::ledger::{Ended, Ledger, LedgerError, Lock, Outcome, Trigger};
 use crate::context::Context;
 use crate::failure::{Failure, Kind};
-use crate::job::{Applied, Job, JobName};
+use crate::job::{Applied, Job, JobName, Planned};
 use crate::plan::Plan;
 use crate::progress::Progress;
 
@@ -202,7 +202,12 @@ impl Runner {
             if ctx.is_cancelled() {
                 return Err(stopped());
             }
-            planned.apply(ctx).await
+            let alone = self.alone(&*planned, ctx).await?;
+            let applied = planned.apply(ctx).await;
+            if let Some(lock) = alone {
+                lock.release().await;
+            }
+            applied
         };
         tokio::pin!(work);
         let timed_out = tokio::select! {
@@ -232,6 +237,19 @@ impl Runner {
             Some(Err(_)) | None => Err(why),
         };
         (made.get().cloned(), result)
+    }
+
+    /// Waits until no other job changes what this one is about to change. The plan may be some minutes old by then;
+    /// whatever it destroys is looked at once more anyway.
+    async fn alone(&self, planned: &dyn Planned, ctx: &Context) -> Result<Option<Lock>, Failure> {
+        let Some(name) = planned.alone_with() else { return Ok(None) };
+        if let Some(lock) = self.ledger.lock(&name, Duration::ZERO, &ctx.cancel).await? {
+            return Ok(Some(lock));
+        }
+        info!(name, "another job is at work there; waiting");
+        // Until the run's deadline, which cancels it.
+        let lock = self.ledger.lock(&name, Duration::MAX, &ctx.cancel).await?;
+        lock.map(Some).ok_or_else(stopped)
     }
 
     async fn busy(&self, job: JobName) -> Result<Failure, LedgerError> {

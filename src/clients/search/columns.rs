@@ -73,7 +73,8 @@ impl Search {
     async fn rows(&self, call: Call, fields: &[&str]) -> Result<Vec<Row>, SearchError> {
         let what = call.to_string();
         let found: Vec<Found> = self.found(call).await?;
-        let missing = |part: &str| SearchError::Malformed { call: what.clone(), cause: format!("a hit without {part}") };
+        let missing =
+            |part: &str| SearchError::Malformed { call: what.clone(), cause: format!("a hit without {part}") };
         let row = |found: Found| {
             let values = match &found.fields {
                 Some(values) => pick(values.get(), fields).map_err(|_| missing("an object in fields"))?,

@@ -1,5 +1,6 @@
 use async_trait::async_trait;
 
+use super::reconcile::documents_of;
 use super::visibility::longest_retention;
 use super::{Site, no_policy};
 use crate::clients::search::Resolved;
@@ -72,6 +73,10 @@ impl PlannedAdoption {
 impl Planned for PlannedAdoption {
     fn plan(&self) -> Plan {
         self.plan.plan()
+    }
+
+    fn alone_with(&self) -> Option<String> {
+        Some(documents_of(self.policy.index.as_str()))
     }
 
     async fn apply(&self, ctx: &Context) -> Result<Applied, Failure> {

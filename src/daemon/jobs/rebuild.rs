@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::reconcile::documents_of;
 use super::{Site, no_policy, partly};
 use crate::context::Context;
 use crate::failure::Failure;
@@ -50,6 +51,10 @@ impl Job for RebuildJob {
 impl Planned for PlannedRebuild {
     fn plan(&self) -> Plan {
         self.plan.plan()
+    }
+
+    fn alone_with(&self) -> Option<String> {
+        Some(documents_of(&self.plan.index))
     }
 
     async fn apply(&self, ctx: &Context) -> Result<Applied, Failure> {

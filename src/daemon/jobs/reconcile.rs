@@ -80,6 +80,12 @@ impl Job for ReconcileJob {
     }
 }
 
+/// The documents behind an alias. A removal that meets an index which was deleted the moment before would have the
+/// engine make it anew.
+pub(super) fn documents_of(alias: &str) -> String {
+    format!("documents of {alias}")
+}
+
 fn bookmark(index: &str) -> String {
     format!("reconcile {index}")
 }
@@ -97,6 +103,10 @@ impl PlannedReconcile {
 impl Planned for PlannedReconcile {
     fn plan(&self) -> Plan {
         self.plan.plan()
+    }
+
+    fn alone_with(&self) -> Option<String> {
+        Some(documents_of(&self.plan.alias))
     }
 
     async fn unchanged(&self) -> Result<(), Failure> {

@@ -1,6 +1,7 @@
 use async_trait::async_trait;
 use tracing::warn;
 
+use super::reconcile::documents_of;
 use super::{Site, no_connection, no_policy, partly};
 use crate::clients::persistence::Persistence;
 use crate::clients::temporal::Temporal;
@@ -105,6 +106,10 @@ pub(super) async fn longest_retention(ground: &Ground) -> Option<Span> {
 impl Planned for PlannedVisibility {
     fn plan(&self) -> Plan {
         self.plan.plan()
+    }
+
+    fn alone_with(&self) -> Option<String> {
+        Some(documents_of(&self.plan.index))
     }
 
     async fn apply(&self, ctx: &Context) -> Result<Applied, Failure> {

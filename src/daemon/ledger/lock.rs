@@ -30,14 +30,14 @@ impl Ledger {
         cancel: &CancellationToken,
     ) -> Result<Option<Lock>, LedgerError> {
         let mut connection = self.postgres.connect(&self.database).await?;
-        let give_up = Instant::now() + patience;
+        let give_up = Instant::now().checked_add(patience);
         loop {
             let asked = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(key(name));
             let taken: bool = answer("taking a lock", asked.fetch_one(&mut connection)).await?;
             if taken {
                 return Ok(Some(Lock { connection }));
             }
-            if Instant::now() >= give_up || cancel.is_cancelled() {
+            if give_up.is_some_and(|instant| Instant::now() >= instant) || cancel.is_cancelled() {
                 let _ = connection.close().await;
                 return Ok(None);
             }

@@ -34,7 +34,8 @@ pub(super) struct Listed {
     pub closed: bool,
     namespace: Option<Uuid>,
     workflow: String,
-    run: String,
+    /// The run's id, as the document has it.
+    pub run: String,
 }
 
 impl Listed {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::json;
 use uuid::Uuid;
 
 use super::Ground;
@@ -132,8 +133,12 @@ impl<'a> Look<'a> {
         Ok(found)
     }
 
-    /// Documents of one index by what became of their runs. Documents that changed meanwhile are left out.
-    pub(super) async fn split(&mut self, member: usize, documents: Vec<Listed>) -> Result<Split, VisibilityError> {
+    /// Documents of one shard of a member by what became of their runs. Documents that changed meanwhile are left out.
+    pub(super) async fn split(
+        &mut self,
+        (member, shard): (usize, usize),
+        documents: Vec<Listed>,
+    ) -> Result<Split, VisibilityError> {
         let mut split = Split::default();
         let shards = u32::try_from(self.bounds.len()).unwrap_or(u32::MAX);
         let (mut likely, mut suspects) = (Vec::new(), Vec::new());
@@ -151,7 +156,7 @@ impl<'a> Look<'a> {
                 suspects.push(document);
             }
         }
-        self.judge(member, suspects, &mut split).await?;
+        self.judge((member, shard), suspects, &mut split).await?;
         if !split.gone.is_empty() && split.there.is_empty() {
             self.not_strangers().await?;
         }
@@ -159,7 +164,12 @@ impl<'a> Look<'a> {
     }
 
     /// Looks each document's run up in the shard that the document itself says.
-    async fn judge(&mut self, member: usize, suspects: Vec<Listed>, split: &mut Split) -> Result<(), VisibilityError> {
+    async fn judge(
+        &mut self,
+        (member, shard): (usize, usize),
+        suspects: Vec<Listed>,
+        split: &mut Split,
+    ) -> Result<(), VisibilityError> {
         let Some(index) = self.survey.members.get(member).filter(|_| !suspects.is_empty()) else { return Ok(()) };
         let mut versions: BTreeMap<String, Listed> =
             suspects.into_iter().map(|document| (document.id.clone(), document)).collect();
@@ -179,6 +189,7 @@ impl<'a> Look<'a> {
                 }
             }
         }
+        split.unreadable += self.still_there(&index.name, shard, versions.values()).await?;
         let exist = self.session.exist(&keys).await?;
         for ((document, key), exists) in documents.into_iter().zip(keys).zip(exist) {
             if exists {
@@ -189,6 +200,24 @@ impl<'a> Look<'a> {
             }
         }
         Ok(())
+    }
+
+    /// How many of the documents that are not found under the id of their run are there all the same: Temporal did not
+    /// write them.
+    async fn still_there(
+        &self,
+        index: &str,
+        shard: usize,
+        documents: impl Iterator<Item = &Listed>,
+    ) -> Result<u64, VisibilityError> {
+        let (runs, places): (Vec<&str>, BTreeSet<u64>) =
+            documents.map(|document| (document.run.as_str(), document.seq_no)).unzip();
+        let (Some(first), Some(last)) = (places.first(), places.last()) else { return Ok(0) };
+        let filter = json!({"terms": {"RunId": runs}});
+        let (from, below) = (*first, Some(last.saturating_add(1)));
+        let scan = Scan { shard, filter, from, below, size: PAGE, fields: &[], source: false };
+        let rows = self.search().scan_rows(index, &scan).await?;
+        Ok(rows.iter().filter(|row| places.contains(&row.seq_no)).count() as u64)
     }
 
     /// A run that is not in the database is gone only if the database could have known it: the version of its document

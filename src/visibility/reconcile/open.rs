@@ -35,7 +35,7 @@ pub(super) async fn one_index(look: &mut Look<'_>, member: usize, filter: Value)
             let scan = Scan { shard, filter, from, below: Some(*next), size, fields: &[], source: false };
             let page = look.page(member, &scan).await?;
             look.found.unreadable += page.unreadable;
-            judge(look, member, page.documents).await?;
+            judge(look, (member, shard), page.documents).await?;
             let Some(last) = page.last else { break };
             from = last + 1;
         }
@@ -43,7 +43,11 @@ pub(super) async fn one_index(look: &mut Look<'_>, member: usize, filter: Value)
     Ok(())
 }
 
-async fn judge(look: &mut Look<'_>, member: usize, documents: Vec<Listed>) -> Result<(), VisibilityError> {
+async fn judge(
+    look: &mut Look<'_>,
+    (member, shard): (usize, usize),
+    documents: Vec<Listed>,
+) -> Result<(), VisibilityError> {
     let copies = elsewhere(look, member, &documents).await?;
     let mut newest = Vec::new();
     for document in documents {
@@ -56,7 +60,7 @@ async fn judge(look: &mut Look<'_>, member: usize, documents: Vec<Listed>) -> Re
             look.found.stale.push(document.into());
         }
     }
-    let split = look.split(member, newest).await?;
+    let split = look.split((member, shard), newest).await?;
     look.found.unreadable += split.unreadable;
     look.found.open.extend(split.there);
     if look.ghosts {

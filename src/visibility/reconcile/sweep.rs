@@ -45,7 +45,7 @@ pub(super) async fn look(
                 *mark = page.last.map_or(below, |last| last + 1);
                 // A window without documents costs a search as well.
                 left = left.saturating_sub(page.looked_at().max(BATCH / 10));
-                let split = look.split(place, page.documents).await?;
+                let split = look.split((place, shard), page.documents).await?;
                 look.found.unreadable += page.unreadable + split.unreadable;
                 look.found.ghosts.extend(split.gone);
             }

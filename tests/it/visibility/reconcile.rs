@@ -3,6 +3,7 @@
 //!
 //! Indices refresh only when they are told to, so that nothing here is seen by searches by luck.
 
+mod alone;
 mod bounds;
 mod classes;
 mod deletion;

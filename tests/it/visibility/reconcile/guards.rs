@@ -87,7 +87,7 @@ async fn a_database_without_temporals_tables_is_no_ground_for_removing_anything(
     stage.document(1, "w", 5, false);
     let empty = Scratch::new("empty");
     let error = asked(&stage, Server::Pg15.client(), &empty.name).await;
-    assert!(error.to_string().ends_with("relation \"executions\" does not exist (SQLSTATE 42P01)"), "{error}");
+    assert!(error.to_string().ends_with("relation \"shards\" does not exist (SQLSTATE 42P01)"), "{error}");
     assert!(error.hint().is_some_and(|hint| hint.contains("postgres.databases.main")), "{:?}", error.hint());
     assert_eq!(error.kind(), Kind::Failed);
     assert_eq!(stage.versions("w"), [Some(5), None]);
@@ -102,14 +102,14 @@ async fn a_role_that_may_not_read_the_tables_is_told_what_to_grant() {
         Settings { user: role.name.clone(), password: Some(role.password.clone().into()), ..Server::Pg15.settings() };
     let ask = async || asked(&stage, Postgres::new(settings.clone()), &database.name).await;
     let error = ask().await;
-    assert!(error.to_string().contains("permission denied for table executions"), "{error}");
+    assert!(error.to_string().contains("permission denied for table shards"), "{error}");
     assert!(error.hint().is_some_and(|hint| hint.contains(&format!("grant role `{}`", role.name))), "{error:?}");
     // Each table by itself: with the first alone nothing is removed either.
-    database.psql(&format!("GRANT SELECT ON executions TO {}", role.name));
+    database.psql(&format!("GRANT SELECT ON shards TO {}", role.name));
     let error = ask().await;
-    assert!(error.to_string().contains("permission denied for table shards"), "{error}");
+    assert!(error.to_string().contains("permission denied for table executions"), "{error}");
     assert_eq!(stage.versions("w"), [Some(5), None]);
-    database.psql(&format!("REVOKE ALL ON executions FROM {}", role.name));
+    database.psql(&format!("REVOKE ALL ON shards FROM {}", role.name));
 }
 
 /// A PostgreSQL 15 of the test's own that waits for the log of a primary, as a standby does whose primary is away.
