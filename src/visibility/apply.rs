@@ -137,6 +137,10 @@ async fn execute(
                 .set
                 .push(format!("{} fields of index {index}, {refiled} documents filed under them", properties.len()));
         }
+        Step::FileAgain { index, .. } => {
+            let refiled = refile::resume(search, index, ctx).await?;
+            report.set.push(format!("{refiled} documents of index {index} filed under its new fields"));
+        }
         Step::Rollover { alias, from, conditions, template, .. } => {
             match roll(search, alias, from, conditions, template).await? {
                 Some((rolled, mapping)) => {
@@ -199,7 +203,8 @@ async fn roll(
 ) -> Result<Option<(Rolled, Value)>, VisibilityError> {
     still_writes(search, alias, from).await?;
     // A search attribute may have been added since the plan was made.
-    let mapping = search.mappings(from).await?.remove(from).unwrap_or_default();
+    let mut mapping = search.mappings(from).await?.remove(from).unwrap_or_default();
+    refile::take_mark(&mut mapping);
     if let Some(mut carried) = search.template(template).await?.filter(|carried| carried.mappings != mapping) {
         carried.mappings = mapping.clone();
         search.put_template(template, &carried).await?;

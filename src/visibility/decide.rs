@@ -60,6 +60,8 @@ pub fn decide(
     plan.indices.clone_from(&alias.indices);
     plan.notes = notes;
     plan.steps.extend(lost_fields(alias, write));
+    let unfiled = alias.indices.iter().filter(|index| !index.unfiled.is_empty());
+    plan.steps.extend(unfiled.map(|i| Step::FileAgain { index: i.name.clone(), fields: i.unfiled.clone() }));
     plan.steps.extend(steps);
     match policy.deletion {
         Deletion::Gated => gated(&mut plan, alias, policy, longest_retention, now),

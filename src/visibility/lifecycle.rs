@@ -43,8 +43,12 @@ pub(super) async fn execute(step: &Step, search: &Search) -> Result<Option<Strin
             }
             Ok(Some(format!("index {index}: ism policy {policy}")))
         }
-        Step::AttachPolicy { index, policy, alias, from, .. } => {
-            still_writes(search, alias, index).await?;
+        Step::AttachPolicy { index, policy, alias, from, rolled, .. } => {
+            if *rolled {
+                still_member(search, alias, index).await?;
+            } else {
+                still_writes(search, alias, index).await?;
+            }
             let facts = search.index_facts(index).await?;
             if let Some(other) = facts.first().and_then(|facts| facts.lifecycle.clone())
                 && Some(&other) != from.as_ref()
@@ -52,7 +56,11 @@ pub(super) async fn execute(step: &Step, search: &Search) -> Result<Option<Strin
             {
                 return Err(stale(format!("{index} has come under the policy {other}")));
             }
-            let settings = json!({ "index.lifecycle.name": policy, "index.lifecycle.rollover_alias": alias });
+            let mut settings = json!({ "index.lifecycle.name": policy, "index.lifecycle.rollover_alias": alias });
+            if *rolled {
+                // ILM does not try to roll it then, and counts its age from now on.
+                settings["index.lifecycle.indexing_complete"] = json!(true);
+            }
             search.set_settings(index, settings).await?;
             Ok(Some(format!("index {index}: ilm policy {policy}")))
         }

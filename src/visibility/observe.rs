@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::error::{Refusal, VisibilityError};
+use super::refile;
 use super::rollover::{self, DriverState};
 use crate::clients::search::{
     Alias, AliasMember, Engine, Health, IndexFacts, LifecycleState, ManagedIndex, Resolved, Search, SearchError,
@@ -68,6 +69,9 @@ pub struct IndexState {
     pub shards: usize,
     /// The blocks set on it that keep documents from being written or removed.
     pub blocks: Vec<String>,
+    /// Fields of its mapping under which documents from before them are not found yet.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unfiled: Vec<String>,
     /// Its mapping.
     #[serde(skip)]
     pub mapping: Value,
@@ -172,6 +176,7 @@ async fn read_documents(search: &Search, name: &str, indices: &mut [IndexState])
         let open = count_open(search, &index.name).await?;
         index.documents = Some(Documents { count, open, bytes });
         index.mapping = mappings.remove(&index.name).unwrap_or(Value::Null);
+        index.unfiled = refile::take_mark(&mut index.mapping);
     }
     Ok(())
 }
@@ -201,6 +206,7 @@ fn indices(
             stuck: state.and_then(|state| state.failure.clone()).or(state_managed.and_then(|m| m.failure.clone())),
             shards: fact.shards,
             blocks: fact.blocks,
+            unfiled: Vec::new(),
             mapping: Value::Null,
             uuid: fact.uuid,
             name: fact.name,

@@ -76,6 +76,13 @@ pub enum Step {
         /// The fields.
         properties: Map<String, Value>,
     },
+    /// Write documents once more that are not found yet by fields which were added after them: it was begun and stopped.
+    FileAgain {
+        /// The index.
+        index: String,
+        /// The fields.
+        fields: Vec<String>,
+    },
     /// Put an index under sexton's ILM or ISM policy.
     AttachPolicy {
         /// Which of them.
@@ -88,6 +95,8 @@ pub enum Step {
         alias: String,
         /// The policy it had.
         from: Option<String>,
+        /// True for an older index, which is not to be rolled any more.
+        rolled: bool,
         /// True when the policy has the engine delete the index.
         deletes: bool,
     },
@@ -226,9 +235,21 @@ impl Step {
                 Change::new(Action::Update, format!("index {index}"), "older indices have these search attributes")
                     .field("mapping", None, names.join(", "))
             }
-            Self::AttachPolicy { driver, index, policy, from, deletes, .. } => {
+            Self::FileAgain { index, fields } => {
+                let reason = "documents from before these search attributes are not found by them yet";
+                Change::new(Action::Update, format!("index {index}"), reason).field(
+                    "documents filed under",
+                    None,
+                    fields.join(", "),
+                )
+            }
+            Self::AttachPolicy { driver, index, policy, from, rolled, deletes, .. } => {
                 let field = format!("{} policy", key(*driver));
-                let change = Change::new(Action::Update, format!("index {index}"), "policy visibility");
+                let reason = match driver {
+                    DriverKind::Ilm if *rolled => "policy visibility; for ILM its age begins when this is done",
+                    _ => "policy visibility",
+                };
+                let change = Change::new(Action::Update, format!("index {index}"), reason);
                 destructive(change.field(field, from.clone(), policy), *deletes)
             }
             Self::ChangePolicy { index, policy, deletes, .. } => {

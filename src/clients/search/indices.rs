@@ -259,7 +259,14 @@ impl Search {
     /// # Errors
     /// Any [`SearchError`].
     pub async fn add_fields(&self, index: &str, properties: &Map<String, Value>) -> Result<(), SearchError> {
-        let body = json!({ "properties": properties });
+        self.put_mapping(index, json!({ "properties": properties })).await
+    }
+
+    /// Puts parts of a mapping there: fields are added, `_meta` is replaced as a whole.
+    ///
+    /// # Errors
+    /// Any [`SearchError`].
+    pub async fn put_mapping(&self, index: &str, body: Value) -> Result<(), SearchError> {
         self.call(self.typeless(Call::put(format!("/{}/_mapping", segment(index)), body))).await.map(drop)
     }
 

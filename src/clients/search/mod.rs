@@ -4,6 +4,7 @@
 //! the crate's typed ones follow Elasticsearch 9 while Temporal clusters run Elasticsearch 7 and 8 and OpenSearch.
 //! Its transport asks for plain `application/json`, which every one of these engines accepts.
 
+mod bulk;
 mod cluster;
 mod columns;
 mod documents;
@@ -18,9 +19,10 @@ mod settings;
 mod state_management;
 mod transport;
 
+pub use bulk::{Bulk, Done, Op};
 pub use cluster::NodeDisk;
 pub use columns::Row;
-pub use documents::{Bulk, Done, Hit, Op, PAGE, Scan};
+pub use documents::{Hit, PAGE, Scan};
 pub use engine::{Engine, Product, Version};
 pub use error::SearchError;
 pub use indices::{Alias, AliasMember, Health, IndexFacts, Resolved, RolloverAnswer, RolloverConditions};

@@ -39,6 +39,7 @@ fn index(number: u32, created: i64, rolled: Option<i64>, open: u64) -> IndexStat
         stuck: None,
         shards: 1,
         blocks: vec![],
+        unfiled: Vec::new(),
         mapping: mapping(""),
     }
 }

@@ -53,7 +53,7 @@ async fn write(
     report: &mut ReconcileReport,
 ) -> Result<Vec<Copied>, VisibilityError> {
     let (mut copied, mut contested) = (Vec::new(), Vec::new());
-    let (mut bulk, mut sent): (Bulk, Vec<Copied>) = (act.search().new_bulk(), Vec::new());
+    let (mut bulk, mut sent): (Bulk, Vec<Copied>) = (Bulk::default(), Vec::new());
     let mut documents = documents.into_iter().peekable();
     while let Some((hit, run)) = documents.next() {
         if let Some(body) = &hit.source {
@@ -65,7 +65,7 @@ async fn write(
         if documents.peek().is_some() && bulk.bytes() <= BULK_BYTES {
             continue;
         }
-        let full = std::mem::replace(&mut bulk, act.search().new_bulk());
+        let full = std::mem::take(&mut bulk);
         for (document, done) in sent.drain(..).zip(act.search().bulk(full).await?) {
             match done {
                 Done::Applied => copied.push(document),
@@ -97,7 +97,7 @@ pub(super) async fn remove(
     report: &mut ReconcileReport,
 ) -> Result<(), VisibilityError> {
     undo_resurrections(act, to, copied, report).await?;
-    let mut bulk = act.search().new_bulk();
+    let mut bulk = Bulk::default();
     for document in copied {
         act.search().add(&mut bulk, &Op::Delete { index: from, id: &document.id, version: document.version });
     }
@@ -121,7 +121,7 @@ async fn undo_resurrections(
 ) -> Result<(), VisibilityError> {
     let keys: Vec<RunKey> = copied.iter().map(|document| document.run.clone()).collect();
     let exist = act.session.exist(&keys).await?;
-    let mut bulk = act.search().new_bulk();
+    let mut bulk = Bulk::default();
     for (document, _) in copied.iter().zip(exist).filter(|(_, exists)| !exists) {
         act.search().add(&mut bulk, &Op::Delete { index: to, id: &document.id, version: document.version });
     }

@@ -8,7 +8,7 @@ use super::plan::Item;
 use super::report::ReconcileReport;
 use super::verdict::{Copy, winner};
 use crate::clients::persistence::RunKey;
-use crate::clients::search::{Done, Hit, Op};
+use crate::clients::search::{Bulk, Done, Hit, Op};
 use crate::progress::Unit;
 use crate::visibility::VisibilityError;
 
@@ -32,7 +32,7 @@ pub(super) async fn stale(
                 copies.entry(hit.id.clone()).or_default().push((Copy { rank, version: hit.version }, hit));
             }
         }
-        let mut bulk = act.search().new_bulk();
+        let mut bulk = Bulk::default();
         for item in &batch {
             let Some(group) = copies.get(&item.id) else { continue };
             let ranked: Vec<Copy> = group.iter().map(|(copy, _)| *copy).collect();
@@ -70,7 +70,7 @@ pub(super) async fn ghosts(
         let keyed: Vec<(&Hit, RunKey)> = unchanged.filter_map(|hit| Some((hit, run_of(hit)?))).collect();
         let keys: Vec<RunKey> = keyed.iter().map(|(_, key)| key.clone()).collect();
         let exist = act.session.exist(&keys).await?;
-        let mut bulk = act.search().new_bulk();
+        let mut bulk = Bulk::default();
         for ((hit, _), _) in keyed.iter().zip(exist).filter(|(_, exists)| !exists) {
             act.search().add(&mut bulk, &Op::Delete { index, id: &hit.id, version: hit.version });
         }

@@ -58,15 +58,26 @@ impl Driver for Ilm {
         let settings = [("index.lifecycle.name", name.clone()), ("index.lifecycle.rollover_alias", alias.name.clone())];
         let template = own_template(&alias.name, &write.name, &settings, &write.mapping);
         steps.extend(template_step(&alias.name, state.template.as_ref(), template));
-        if write.policy.as_ref() != Some(&name) || write.rollover_alias.as_ref() != Some(&alias.name) {
-            steps.push(Step::AttachPolicy {
-                driver: self.kind(),
-                index: write.name.clone(),
-                policy: name,
-                alias: alias.name.clone(),
-                from: write.policy.clone(),
-                deletes: wanted.delete_after.is_some(),
-            });
+        let deletes = wanted.delete_after.is_some();
+        for index in &alias.indices {
+            let attached = index.policy.as_ref() == Some(&name);
+            let wrong = if index.write {
+                !attached || index.rollover_alias.as_ref() != Some(&alias.name)
+            } else {
+                // An old index is none of ILM's business unless ILM is to delete it.
+                deletes && !attached
+            };
+            if wrong {
+                steps.push(Step::AttachPolicy {
+                    driver: self.kind(),
+                    index: index.name.clone(),
+                    policy: name.clone(),
+                    alias: alias.name.clone(),
+                    from: index.policy.clone(),
+                    rolled: !index.write,
+                    deletes,
+                });
+            }
         }
         if !state.lifecycle_running {
             notes.push("ILM is stopped on this cluster, so that nothing rolls: start it with `POST _ilm/start`".into());

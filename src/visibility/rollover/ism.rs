@@ -73,7 +73,7 @@ impl Driver for Ism {
             match managed.get(&index.name) {
                 Some(managed) if index.write && index.rollover_alias.as_ref() != Some(&alias.name) => {
                     let from = Some(managed.policy.clone());
-                    steps.push(attach(index_name, policy, alias_name, from, deletes));
+                    steps.push(attach(index, policy, alias_name, from, deletes));
                 }
                 Some(managed) => {
                     if let Some(restart) = behind(managed, &body, is_put, deletes) {
@@ -82,7 +82,7 @@ impl Driver for Ism {
                     }
                 }
                 // An old index is none of ISM's business unless ISM is to delete it.
-                None if index.write || deletes => steps.push(attach(index_name, policy, alias_name, None, deletes)),
+                None if index.write || deletes => steps.push(attach(index, policy, alias_name, None, deletes)),
                 None => {}
             }
             notes.extend(trouble(index, managed.get(&index.name)));
@@ -91,8 +91,9 @@ impl Driver for Ism {
     }
 }
 
-fn attach(index: String, policy: String, alias: String, from: Option<String>, deletes: bool) -> Step {
-    Step::AttachPolicy { driver: DriverKind::Ism, index, policy, alias, from, deletes }
+fn attach(index: &IndexState, policy: String, alias: String, from: Option<String>, deletes: bool) -> Step {
+    let (driver, name, rolled) = (DriverKind::Ism, index.name.clone(), !index.write);
+    Step::AttachPolicy { driver, index: name, policy, alias, from, rolled, deletes }
 }
 
 /// Whether the index follows an older version of the policy: `Some(true)` when it has to be taken out of ISM and put

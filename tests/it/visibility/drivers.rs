@@ -124,6 +124,19 @@ impl Bench {
         eventually("an empty plan", async || self.plan(policy).await.plan().is_empty().then_some(())).await;
     }
 
+    /// Runs until there is nothing to do.
+    async fn runs_until_settled(&self, policy: &VisibilityPolicy) {
+        eventually("an empty plan", async || {
+            let plan = self.plan(policy).await;
+            if plan.plan().is_empty() {
+                return Some(());
+            }
+            self.apply(&plan).await;
+            None
+        })
+        .await;
+    }
+
     /// Runs until another index than the first one is written to, whoever rolls, and names it.
     async fn rolled(&self, policy: &VisibilityPolicy) -> String {
         eventually("a rollover", async || {
@@ -223,6 +236,7 @@ conformance! {
         on [ilm_on_elasticsearch, daemon_on_elasticsearch, daemon_on_opensearch, ism_on_opensearch],
     search_attributes_are_there_before_the_first_write in checks
         on [ilm_on_elasticsearch, daemon_on_elasticsearch, daemon_on_opensearch, ism_on_opensearch],
+    a_stopped_addition_of_search_attributes_is_finished in checks on [ilm_on_elasticsearch, daemon_on_opensearch],
     temporals_template_stays_as_it_is in checks
         on [ilm_on_elasticsearch, daemon_on_elasticsearch, daemon_on_opensearch, ism_on_opensearch],
     an_index_outside_the_alias_gets_nothing in checks
@@ -238,8 +252,8 @@ conformance! {
     an_edited_policy_is_shown_and_put_right in policies on [ilm_on_elasticsearch, ism_on_opensearch],
     a_policy_edited_after_the_plan_is_not_overwritten in policies on [ilm_on_elasticsearch, ism_on_opensearch],
     engine_deletion_is_destructive_and_happens in deletion on [ilm_on_elasticsearch, ism_on_opensearch],
-    // Not for ISM as yet: at times its plan does not become empty within a minute afterwards, and it is not known why.
-    a_deletion_taken_back_spares_the_index in deletion on [ilm_on_elasticsearch],
+    an_index_from_before_the_policy_is_deleted_too in deletion on [ilm_on_elasticsearch, ism_on_opensearch],
+    a_deletion_taken_back_spares_the_index in deletion on [ilm_on_elasticsearch, ism_on_opensearch],
     // Elasticsearch 6.8 is through with such an index for good.
     a_deletion_asked_for_later_reaches_the_old_index in deletion on [ism_on_opensearch],
     an_index_that_matches_outside_the_alias_is_not_deleted in deletion on [ilm_on_elasticsearch],

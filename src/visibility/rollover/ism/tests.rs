@@ -139,6 +139,7 @@ fn index(number: u32, write: bool) -> IndexState {
         stuck: None,
         shards: 1,
         blocks: vec![],
+        unfiled: Vec::new(),
         mapping: json!({"properties": {}}),
     }
 }

@@ -78,6 +78,28 @@ pub(super) async fn search_attributes_are_there_before_the_first_write(bench: Be
     bench.well_formed();
 }
 
+/// Documents that are in an index before a search attribute is in its mapping are found by it after the next run, also
+/// when the run that added it was stopped in between; what notes that is carried nowhere.
+pub(super) async fn a_stopped_addition_of_search_attributes_is_finished(bench: Bench) {
+    bench.run(&bench.calm()).await;
+    bench.settles(&bench.calm()).await;
+    let (first, engine) = (bench.scratch.index(1), &bench.scratch.engine);
+    bench.scratch.document(&first, "early", 20, true, json!({"Late": "x"}));
+    bench.scratch.add_search_attribute("Late");
+    engine.put_mapping(&first, json!({"_meta": {"of": "others", "sexton_unfiled": ["Late"]}}));
+    assert_eq!(bench.scratch.found(&first, "Late", "x"), 0);
+    let plan = bench.plan(&bench.calm()).await;
+    let again = Step::FileAgain { index: first.clone(), fields: vec!["Late".to_owned()] };
+    assert!(plan.steps.contains(&again), "{plan:?}");
+    bench.apply(&plan).await;
+    assert_eq!(bench.scratch.found(&first, "Late", "x"), 1);
+    assert_eq!(bench.scratch.version(&first, "early"), Some(20));
+    assert_eq!(engine.mapping(&first)["_meta"], json!({"of": "others"}));
+    assert!(!bench.template().is_some_and(|template| template.to_string().contains("sexton_unfiled")));
+    bench.settles(&bench.calm()).await;
+    bench.well_formed();
+}
+
 pub(super) async fn temporals_template_stays_as_it_is(bench: Bench) {
     let before = bench.temporals_template();
     assert!(before.contains("VisibilityTaskKey"), "{before}");
