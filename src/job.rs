@@ -15,6 +15,10 @@ use crate::plan::Plan;
 pub enum JobName {
     /// Namespace retentions as the policy says.
     Retention,
+    /// Closed runs whose deletion does not fit the retention, and histories that nothing refers to.
+    Overdue,
+    /// What fills Temporal's tables.
+    Audit,
     /// The visibility index rolled and deleted as the policy says.
     Visibility,
     /// The documents of the visibility index brought into agreement with Temporal's runs.
@@ -27,13 +31,16 @@ pub enum JobName {
 
 impl JobName {
     /// In the order in which `once all` runs them: migrations after the backup.
-    pub const ALL: [Self; 5] = [Self::Retention, Self::Visibility, Self::Reconcile, Self::Backup, Self::Migrate];
+    pub const ALL: [Self; 7] =
+        [Self::Retention, Self::Overdue, Self::Audit, Self::Visibility, Self::Reconcile, Self::Backup, Self::Migrate];
 
     /// The word used in configuration, on the command line, in the ledger.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Retention => "retention",
+            Self::Overdue => "overdue",
+            Self::Audit => "audit",
             Self::Visibility => "visibility",
             Self::Reconcile => "reconcile",
             Self::Backup => "backup",

@@ -4,6 +4,7 @@
 
 mod adopt;
 mod args;
+mod audit;
 mod backup;
 mod completions;
 mod doctor;
@@ -71,6 +72,8 @@ enum Verb {
     Status(status::StatusArgs),
     /// Check every connection, version and privilege, and say what is missing
     Doctor(doctor::DoctorArgs),
+    /// Show what fills Temporal's tables: namespaces, types, ages, what is overdue, orphaned, growing
+    Audit(audit::AuditArgs),
     /// List, show, verify and restore backups
     #[command(subcommand)]
     Backup(backup::BackupVerb),
@@ -142,6 +145,7 @@ async fn dispatch(cli: &Cli) -> Result<Exit, failures::Shown> {
         Verb::Plan(args) => plan::plan(site(global)?, args).await,
         Verb::Status(args) => status::status(site(global)?, args).await,
         Verb::Doctor(args) => doctor::doctor(site(global)?, args).await,
+        Verb::Audit(args) => audit::audit(site(global)?, args, global).await,
         Verb::Backup(verb) => backup::backup(site(global)?, verb, global).await,
         Verb::Visibility(args) => visibility::visibility(site(global)?, args, global).await,
         Verb::Migrate(verb) => migrate::migrate(site(global)?, verb, global).await,

@@ -17,12 +17,16 @@ use crate::units::Span;
 /// `sexton once`.
 #[derive(Debug, Args)]
 pub(super) struct OnceArgs {
-    /// retention, visibility, reconcile, backup, migrate, or all of them in this order
+    /// retention, overdue, audit, visibility, reconcile, backup, migrate, or all of them in this order
     #[arg(value_parser = one_or_all, value_name = "JOB|all")]
     job: Which,
     /// Show what would be done and write nothing anywhere; exits 2 when there is something
     #[arg(long)]
     dry_run: bool,
+    /// With retention or overdue: look at every closed run afterwards, and say of each namespace whether it holds;
+    /// exits 3 when one does not
+    #[arg(long, conflicts_with = "dry_run")]
+    prove: bool,
     /// How long to wait for another run of the same job to end
     #[arg(long, value_name = "DURATION", default_value = "0s")]
     wait: Span,
@@ -49,6 +53,10 @@ pub(super) async fn once(site: Site, args: &OnceArgs, global: &Global) -> Result
         Which::One(job) => Some(job),
         Which::All => None,
     };
+    if args.prove && !matches!(only, Some(JobName::Retention | JobName::Overdue)) {
+        let failure = Failure::new(Kind::Usage, "`--prove` is about retention: it goes with `retention` or `overdue`");
+        return Err(failure.with_hint("sexton once retention --prove").into());
+    }
     let stop = signals::stop_token();
     let jobs = site.configured(only);
     if args.dry_run {
@@ -76,12 +84,24 @@ pub(super) async fn once(site: Site, args: &OnceArgs, global: &Global) -> Result
         }
         results.push(finished);
     }
+    let proofs = match args.prove && !stop.is_cancelled() {
+        true => Some(site.prove(&Context { cancel: stop, ..Context::plain() }).await?),
+        false => None,
+    };
     if args.json {
-        output::json(&serde_json::json!({ "runs": results }));
+        let mut said = serde_json::json!({ "runs": results });
+        if let Some(proofs) = &proofs {
+            said["proof"] = serde_json::json!(proofs);
+        }
+        output::json(&said);
+    } else {
+        proofs.iter().for_each(|proofs| super::audit::show_proof(proofs));
     }
+    let holds = proofs.as_ref().is_none_or(|proofs| proofs.iter().all(|proof| proof.holds));
     // Jobs that a signal left out did not run: whatever the others came to, that is no success.
     Ok(match worst(&results) {
         Exit::Done if results.len() < wanted => Exit::of(Kind::Cancelled),
+        Exit::Done if !holds => Exit::of(Kind::VerificationFailed),
         exit => exit,
     })
 }

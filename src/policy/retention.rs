@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::units::Span;
+use crate::units::{Size, Span};
 
 /// Temporal's own namespace. It keeps 7 days and is never touched.
 pub const SYSTEM_NAMESPACE: &str = "temporal-system";
@@ -32,6 +32,121 @@ pub struct RetentionPolicy {
     pub ignore: Vec<NamePattern>,
     /// The namespaces with settings of their own.
     pub namespaces: BTreeMap<NamespaceName, NamespacePolicy>,
+    /// What is done about closed runs that are still there after their retention.
+    pub overdue: OverduePolicy,
+    /// What is done about histories that nothing refers to.
+    pub orphans: OrphanPolicy,
+    /// What the audit finds worth a word.
+    pub audit: AuditPolicy,
+}
+
+/// Closed runs that are still there after their retention.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OverduePolicy {
+    /// What is done about them.
+    pub action: OverdueAction,
+    /// They are overdue only so long after their retention has ended.
+    pub slack: Span,
+    /// At most so many in one run of the job.
+    pub most: u32,
+    /// At most so many a second.
+    pub per_second: u32,
+}
+
+/// What is done about an overdue run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OverdueAction {
+    /// It is not looked for.
+    Ignore,
+    /// It is counted.
+    Report,
+    /// Temporal derives its deletion timer anew, from its end and the retention of now, and deletes it itself.
+    #[default]
+    Refresh,
+    /// Temporal is told to delete it.
+    Delete,
+}
+
+/// Histories that nothing refers to.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OrphanPolicy {
+    /// What is done about them.
+    pub action: OrphanAction,
+    /// Younger ones are left alone: a history is written before its run.
+    pub min_age: OrphanAge,
+    /// At most so many trees in one run of the job.
+    pub most: u32,
+}
+
+/// What is done about a history that nothing refers to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrphanAction {
+    /// It is counted, by the audit.
+    #[default]
+    Report,
+    /// It is removed from Temporal's tables.
+    Delete,
+}
+
+/// The age of an orphan that may be removed: at least 7 days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(try_from = "Span")]
+pub struct OrphanAge(Span);
+
+impl OrphanAge {
+    const LEAST: Span = Span::days(7);
+
+    /// As a span.
+    #[must_use]
+    pub const fn span(self) -> Span {
+        self.0
+    }
+}
+
+impl TryFrom<Span> for OrphanAge {
+    type Error = String;
+
+    fn try_from(span: Span) -> Result<Self, String> {
+        if span < Self::LEAST {
+            return Err(format!(
+                "an orphan of {span} is too young to tell; its run may be about to come. Write {} or more",
+                Self::LEAST
+            ));
+        }
+        Ok(Self(span))
+    }
+}
+
+/// What the audit finds worth a word.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditPolicy {
+    /// An open run older than this: it has no end in sight, and so no retention.
+    pub open_longer_than: Span,
+    /// How large the disk of Temporal's database is, for the day on which it will be full.
+    pub disk: Option<Size>,
+}
+
+impl Default for OverduePolicy {
+    fn default() -> Self {
+        Self { action: OverdueAction::default(), slack: Span::hours(2), most: 10_000, per_second: 50 }
+    }
+}
+
+impl Default for OrphanPolicy {
+    fn default() -> Self {
+        Self { action: OrphanAction::default(), min_age: OrphanAge(OrphanAge::LEAST), most: 10_000 }
+    }
+}
+
+impl Default for AuditPolicy {
+    fn default() -> Self {
+        Self { open_longer_than: Span::days(30), disk: None }
+    }
 }
 
 /// What is wanted of one namespace. What is not given is left as it is; the retention then is the default one.
@@ -55,6 +170,9 @@ impl Default for RetentionPolicy {
             applies_to: vec![NamePattern("*".into())],
             ignore: Vec::new(),
             namespaces: BTreeMap::new(),
+            overdue: OverduePolicy::default(),
+            orphans: OrphanPolicy::default(),
+            audit: AuditPolicy::default(),
         }
     }
 }
@@ -65,6 +183,15 @@ impl RetentionPolicy {
     /// # Errors
     /// One sentence, with what to do, when a namespace is both named and ignored by its exact name.
     pub fn validate(&self) -> Result<(), String> {
+        for (key, value) in [
+            ("overdue.most", self.overdue.most),
+            ("overdue.per_second", self.overdue.per_second),
+            ("orphans.most", self.orphans.most),
+        ] {
+            if value == 0 {
+                return Err(format!("`{key}` is 0, so that nothing would ever be done; write 1 or more"));
+            }
+        }
         for pattern in &self.ignore {
             if self.namespaces.keys().any(|name| name.as_str() == pattern.as_str()) {
                 return Err(format!(
@@ -73,6 +200,12 @@ impl RetentionPolicy {
             }
         }
         Ok(())
+    }
+
+    /// Whether the policy is for a namespace, by name or by the default.
+    #[must_use]
+    pub fn is_for(&self, name: &str) -> bool {
+        self.namespaces.keys().any(|named| named.as_str() == name) || self.covers(name)
     }
 
     /// Whether the default is meant for a namespace that `namespaces` does not name.

@@ -5,8 +5,11 @@
 //! it closes.
 
 mod apply;
+pub mod audit;
 mod decide;
 mod error;
+pub mod orphans;
+pub mod overdue;
 mod report;
 
 pub use apply::apply;

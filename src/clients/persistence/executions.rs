@@ -187,9 +187,7 @@ impl Session {
             Some(ExecutionDetail {
                 key,
                 closed: info.close_time.and_then(|time| time.instant()),
-                has_history: info
-                    .version_histories
-                    .is_some_and(|all| all.histories.iter().any(|history| !history.branch_token.is_empty())),
+                has_history: info.has_history(),
                 attributes_removed: info.relocatable_attributes_removed,
             })
         };
@@ -198,13 +196,13 @@ impl Session {
 }
 
 /// The server writes `Proto3`; older rows may hold JSON.
-fn readable(encoding: &str) -> bool {
+pub(super) fn readable(encoding: &str) -> bool {
     encoding.eq_ignore_ascii_case("proto3")
 }
 
 /// `temporal.server.api.enums.v1.WorkflowExecutionState`: created 1, running 2, completed 3, zombie 4, void 5,
 /// corrupted 6.
-fn life(state: i32) -> ExecutionState {
+pub(super) fn life(state: i32) -> ExecutionState {
     match state {
         1 | 2 => ExecutionState::Open,
         3 => ExecutionState::Closed,

@@ -1,16 +1,28 @@
-//! Temporal's own tables in PostgreSQL, read and never written: what Temporal holds for true, whatever an index says.
+//! Temporal's own tables in PostgreSQL: what Temporal holds for true, whatever an index says. They are read; only
+//! `remove` writes, and only histories that nothing refers to.
 //!
 //! Schema v12, the one of every server since 1.20. Rows carry protobuf messages of the server
 //! (`temporal.server.api.persistence.v1`), which no published crate has; the few fields that are read are declared in
 //! `messages`, with the numbers of the server's source at 1.31.
 
+mod branches;
 mod executions;
 mod messages;
+mod namespaces;
+mod remove;
+mod scan;
 mod shard;
+mod tables;
+mod timers;
 mod visibility;
 
+pub use branches::{Ancestor, Branch, Leftover, ShardRange};
 pub use executions::{Execution, ExecutionDetail, ExecutionState, RunKey};
+pub use namespaces::{Cluster, NamespaceRow};
+pub use remove::{Removal, Removed};
+pub use scan::{PageRange, ScannedRun};
 pub use shard::shard_of;
+pub use tables::TableFacts;
 
 use std::collections::BTreeMap;
 

@@ -2,11 +2,13 @@
 //! own `pg_dump`.
 
 mod client;
+mod copy_out;
 mod error;
 mod settings;
 mod tools;
 
 pub use client::{Postgres, ServerVersion, quote_identifier, quote_literal};
+pub use copy_out::{CopyOut, Fields};
 pub use error::PostgresError;
 pub use settings::{Settings, TlsMode};
 pub use tools::{Tool, find_tool};

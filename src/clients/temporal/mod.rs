@@ -10,6 +10,7 @@ mod call;
 mod connect;
 mod error;
 mod namespace;
+mod runs;
 mod server;
 mod settings;
 mod tls;
@@ -17,6 +18,7 @@ mod tls;
 pub use attributes::AttributeType;
 pub use error::TemporalError;
 pub use namespace::{Namespace, NamespaceState, NamespaceUpdate, NewNamespace};
+pub use runs::RunState;
 pub use server::{Health, ServerInfo, Support, support};
 pub use settings::Settings;
 

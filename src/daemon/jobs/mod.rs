@@ -1,8 +1,10 @@
 //! The jobs: each file ties one domain to the [`crate::job::Job`] the runner knows.
 
 mod adopt;
+mod audit;
 mod backup;
 mod migrate;
+mod overdue;
 mod rebuild;
 mod reconcile;
 mod retention;
@@ -10,6 +12,7 @@ mod site;
 mod visibility;
 
 pub use adopt::AdoptJob;
+pub use audit::AuditJob;
 pub use migrate::MigrateJob;
 pub use rebuild::RebuildJob;
 pub use site::Site;

@@ -3,8 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::audit::AuditJob;
 use super::backup::BackupJob;
 use super::migrate::MigrateJob;
+use super::overdue::OverdueJob;
 use super::reconcile::ReconcileJob;
 use super::retention::RetentionJob;
 use super::visibility::VisibilityJob;
@@ -55,6 +57,8 @@ impl Site {
     pub fn job(&self, name: JobName) -> Arc<dyn Job> {
         match name {
             JobName::Retention => Arc::new(RetentionJob(self.clone())),
+            JobName::Overdue => Arc::new(OverdueJob(self.clone())),
+            JobName::Audit => Arc::new(AuditJob(self.clone())),
             JobName::Visibility => Arc::new(VisibilityJob(self.clone())),
             JobName::Reconcile => Arc::new(ReconcileJob(self.clone())),
             JobName::Backup => Arc::new(BackupJob(self.clone())),
@@ -79,7 +83,10 @@ impl Site {
 
     fn has(&self, job: JobName) -> bool {
         match job {
-            JobName::Retention => self.config.temporal.is_some() && self.policies.retention.is_some(),
+            JobName::Retention | JobName::Overdue => {
+                self.config.temporal.is_some() && self.policies.retention.is_some()
+            }
+            JobName::Audit => self.policies.retention.is_some(),
             JobName::Visibility => self.policies.visibility.is_some(),
             JobName::Reconcile => self.policies.visibility.is_some() && self.config.search.is_some(),
             JobName::Backup => self.config.store.is_some() && self.policies.backup.is_some(),

@@ -225,6 +225,20 @@ impl Ledger {
         answer("marking interrupted runs", query.fetch_all(&self.pool)).await
     }
 
+    /// The latest reports of a job, newest first.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn reports(&self, job: JobName, limit: u32) -> Result<Vec<serde_json::Value>, LedgerError> {
+        let asked = sqlx::query_scalar(
+            "SELECT report FROM runs WHERE job = $1 AND report IS NOT NULL AND outcome IN ('unchanged', 'changed') \
+             ORDER BY started_at DESC, id DESC LIMIT $2",
+        )
+        .bind(job.as_str())
+        .bind(i64::from(limit));
+        answer("reading reports", asked.fetch_all(&self.pool)).await
+    }
+
     /// The latest runs, newest first, of one job or of all.
     ///
     /// # Errors

@@ -1,0 +1,261 @@
+//! `history_tree` and `history_node`: the branches that histories are kept in.
+//!
+//! A run's first branch is in a tree of the run's own id; a reset forks a branch off it for the new run, in the same
+//! tree, and goes on using the nodes before the fork. So a branch lives while its own run does, and its nodes live
+//! while any branch of the tree has them as an ancestor, whether the branch has a row of its own or not.
+
+use jiff::Timestamp;
+use prost::Message;
+use uuid::Uuid;
+
+use super::executions::readable;
+use super::messages::{HistoryBranch, HistoryBranchRange, HistoryTreeInfo};
+use super::{RunKey, Session};
+use crate::clients::postgres::{CopyOut, Fields, PostgresError};
+
+/// A row of `history_tree`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Branch {
+    /// The history shard.
+    pub shard: i32,
+    /// The tree.
+    pub tree: Uuid,
+    /// The branch.
+    pub id: Uuid,
+    /// The branches whose nodes it goes on from, the oldest first.
+    pub ancestors: Vec<Ancestor>,
+    /// The run it was made for; `None` when the row does not say.
+    pub run: Option<RunKey>,
+    /// When it was made.
+    pub forked: Option<Timestamp>,
+    /// False when the row is in an encoding that is not read, or does not say what its columns say: which nodes it
+    /// uses is not known then.
+    pub readable: bool,
+}
+
+/// Nodes of another branch that a branch uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ancestor {
+    /// The other branch.
+    pub branch: Uuid,
+    /// The first node that is not used any more.
+    pub end: i64,
+}
+
+/// Nodes of a branch that has no row in `history_tree`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leftover {
+    /// The history shard.
+    pub shard: i32,
+    /// The tree.
+    pub tree: Uuid,
+    /// The branch.
+    pub branch: Uuid,
+    /// Its nodes.
+    pub nodes: u64,
+    /// True when there is a run of the tree's id: the run's history then has lost its row.
+    pub has_run: bool,
+}
+
+/// Shards, from the first to the one before the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ShardRange {
+    /// The first shard.
+    pub from: i32,
+    /// The shard after the last one.
+    pub to: i32,
+}
+
+impl ShardRange {
+    fn of(self, column: &str) -> String {
+        format!("{column} >= {} AND {column} < {}", self.from, self.to)
+    }
+}
+
+impl Session {
+    /// The branches of which it is not plain that they live: those in a tree of no run's id, and those in a tree with
+    /// several branches. All others are the only branch of a run that exists.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub async fn doubtful_branches(&mut self, shards: ShardRange) -> Result<Vec<Branch>, PostgresError> {
+        let (of_tree, of_run) = (shards.of("t.shard_id"), shards.of("e.shard_id"));
+        let several = shards.of("shard_id");
+        let mut found = Vec::new();
+        let alone = format!(
+            "SELECT t.shard_id, t.tree_id, t.branch_id, t.data, t.data_encoding FROM history_tree t WHERE {of_tree} \
+             AND NOT EXISTS (SELECT FROM executions e WHERE {of_run} AND e.shard_id = t.shard_id \
+             AND e.run_id = t.tree_id)"
+        );
+        self.branches(&alone, &mut found).await?;
+        let among = format!(
+            "SELECT t.shard_id, t.tree_id, t.branch_id, t.data, t.data_encoding FROM history_tree t JOIN \
+             (SELECT shard_id, tree_id FROM history_tree WHERE {several} GROUP BY shard_id, tree_id \
+             HAVING count(*) > 1) AS several USING (shard_id, tree_id) WHERE {of_tree} \
+             AND EXISTS (SELECT FROM executions e WHERE {of_run} AND e.shard_id = t.shard_id AND e.run_id = t.tree_id)"
+        );
+        self.branches(&among, &mut found).await?;
+        Ok(found)
+    }
+
+    /// Every branch of a tree.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub async fn branches_of(&mut self, shard: i32, tree: Uuid) -> Result<Vec<Branch>, PostgresError> {
+        let mut found = Vec::new();
+        let sql = format!(
+            "SELECT shard_id, tree_id, branch_id, data, data_encoding FROM history_tree \
+             WHERE shard_id = {shard} AND tree_id = {}",
+            literal(tree)
+        );
+        self.branches(&sql, &mut found).await?;
+        Ok(found)
+    }
+
+    async fn branches(&mut self, select: &str, into: &mut Vec<Branch>) -> Result<(), PostgresError> {
+        let sql = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
+        let rows = match CopyOut::start(&mut self.connection, &sql).await {
+            Ok(copy) => copy.rows(|fields: &Fields<'_, 5>| into.push(branch(fields))).await,
+            Err(error) => Err(error),
+        };
+        rows.map(drop).map_err(|error| self.persistence.error("reading the branches of Temporal's histories", error))
+    }
+
+    /// Nodes whose branch has no row.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub async fn leftover_nodes(&mut self, shards: ShardRange) -> Result<Vec<Leftover>, PostgresError> {
+        self.leftover_nodes_of(shards, None).await
+    }
+
+    /// The same, of one tree when one is named.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub async fn leftover_nodes_of(
+        &mut self,
+        shards: ShardRange,
+        tree: Option<Uuid>,
+    ) -> Result<Vec<Leftover>, PostgresError> {
+        type Row = (i32, Vec<u8>, Vec<u8>, i64, bool);
+        let of_tree = tree.map_or_else(String::new, |tree| format!(" AND tree_id = {}", literal(tree)));
+        let (of_node, of_run) = (shards.of("shard_id") + &of_tree, shards.of("e.shard_id"));
+        let sql = format!(
+            "SELECT n.shard_id, n.tree_id, n.branch_id, n.nodes, EXISTS (SELECT FROM executions e WHERE {of_run} \
+             AND e.shard_id = n.shard_id AND e.run_id = n.tree_id) FROM (SELECT shard_id, tree_id, branch_id, \
+             count(*) AS nodes FROM history_node WHERE {of_node} GROUP BY shard_id, tree_id, branch_id) AS n \
+             WHERE NOT EXISTS (SELECT FROM history_tree t WHERE t.shard_id = n.shard_id AND t.tree_id = n.tree_id \
+             AND t.branch_id = n.branch_id)"
+        );
+        let asked: Result<Vec<Row>, _> = sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(&mut self.connection).await;
+        let rows =
+            asked.map_err(|error| self.persistence.error("looking for history nodes without a branch", error))?;
+        let leftover = |(shard, tree, branch, nodes, has_run): Row| Leftover {
+            shard,
+            tree: Uuid::from_slice(&tree).unwrap_or_default(),
+            branch: Uuid::from_slice(&branch).unwrap_or_default(),
+            nodes: u64::try_from(nodes).unwrap_or_default(),
+            has_run,
+        };
+        Ok(rows.into_iter().map(leftover).collect())
+    }
+
+    /// Branches that have no node of their own.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub async fn bare_branches(&mut self, shards: ShardRange) -> Result<Vec<Branch>, PostgresError> {
+        let mut found = Vec::new();
+        let (of_tree, of_node) = (shards.of("t.shard_id"), shards.of("n.shard_id"));
+        let sql = format!(
+            "SELECT t.shard_id, t.tree_id, t.branch_id, t.data, t.data_encoding FROM history_tree t WHERE {of_tree} \
+             AND NOT EXISTS (SELECT FROM history_node n WHERE {of_node} AND n.shard_id = t.shard_id \
+             AND n.tree_id = t.tree_id AND n.branch_id = t.branch_id)"
+        );
+        self.branches(&sql, &mut found).await?;
+        Ok(found)
+    }
+
+    /// Nodes of a branch from one on, and the bytes they take in the table.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub async fn nodes(
+        &mut self,
+        shard: i32,
+        tree: Uuid,
+        branch: Uuid,
+        from: i64,
+    ) -> Result<(u64, u64), PostgresError> {
+        const NODES: &str = "SELECT count(*), coalesce(sum(pg_column_size(data)), 0)::int8 FROM history_node \
+            WHERE shard_id = $1 AND tree_id = $2 AND branch_id = $3 AND node_id >= $4";
+        let asked: Result<(i64, i64), _> = sqlx::query_as(NODES)
+            .bind(shard)
+            .bind(tree.as_bytes().to_vec())
+            .bind(branch.as_bytes().to_vec())
+            .bind(from)
+            .fetch_one(&mut self.connection)
+            .await;
+        let (nodes, bytes) = asked.map_err(|error| self.persistence.error("measuring history nodes", error))?;
+        Ok((u64::try_from(nodes).unwrap_or_default(), u64::try_from(bytes).unwrap_or_default()))
+    }
+}
+
+fn literal(id: Uuid) -> String {
+    format!("'\\x{}'::bytea", id.simple())
+}
+
+fn branch(fields: &Fields<'_, 5>) -> Branch {
+    let (shard, tree) = (fields.int4(0), Uuid::from_slice(fields.bytes(1)).unwrap_or_default());
+    let id = Uuid::from_slice(fields.bytes(2)).unwrap_or_default();
+    let info = readable(fields.text(4)).then(|| HistoryTreeInfo::decode(fields.bytes(3)).ok()).flatten();
+    let info = info.unwrap_or_default();
+    let history = info.branch_info.or_else(|| HistoryBranch::decode(&*info.branch_token).ok()).unwrap_or_default();
+    let ancestor = |range: &HistoryBranchRange| {
+        Some(Ancestor { branch: Uuid::parse_str(&range.branch_id).ok()?, end: range.end_node_id })
+    };
+    let ancestors: Option<Vec<Ancestor>> = history.ancestors.iter().map(ancestor).collect();
+    let same = |text: &str, column: Uuid| Uuid::parse_str(text).is_ok_and(|said| said == column);
+    Branch {
+        shard,
+        tree,
+        id,
+        readable: ancestors.is_some() && same(&history.tree_id, tree) && same(&history.branch_id, id),
+        ancestors: ancestors.unwrap_or_default(),
+        run: run_of(shard, &info.info),
+        forked: info.fork_time.and_then(|time| time.instant()),
+    }
+}
+
+/// `namespaceId:workflowId:runId`, where the workflow's id may have colons of its own.
+fn run_of(shard: i32, info: &str) -> Option<RunKey> {
+    let (namespace, rest) = info.split_once(':')?;
+    let (workflow, run) = rest.rsplit_once(':')?;
+    let (namespace, run) = (Uuid::parse_str(namespace).ok()?, Uuid::parse_str(run).ok()?);
+    Some(RunKey { shard, namespace, workflow: workflow.to_owned(), run })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_read_from_a_branch_whatever_its_workflow_is_called() {
+        let (namespace, run) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let check = |workflow: &str| {
+            let found = run_of(3, &format!("{namespace}:{workflow}:{run}")).unwrap();
+            assert_eq!(found, RunKey { shard: 3, namespace, workflow: workflow.to_owned(), run });
+        };
+        check("order-1");
+        check("a:b:c");
+        check(":");
+        check("");
+        for broken in
+            ["", "x", "a:b", &format!("{namespace}:w:x"), &format!("x:w:{run}"), &format!("{namespace}:{run}")]
+        {
+            assert_eq!(run_of(3, broken), None, "{broken}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! `namespaces` and what the cluster says of itself.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prost::Message;
+use uuid::Uuid;
+
+use super::Session;
+use super::executions::readable;
+use super::messages::{ClusterMetadata, NamespaceDetail};
+use crate::clients::postgres::PostgresError;
+
+/// A row of `namespaces`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamespaceRow {
+    /// Its identity.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// How long a closed run is kept; `None` when the row does not say.
+    pub retention: Option<Duration>,
+    /// True while it is being deleted.
+    pub is_deleted: bool,
+    /// True when histories are archived before they are deleted.
+    pub archives: bool,
+}
+
+/// What the cluster says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// History shards, as the cluster was set up; `None` when it does not say.
+    pub shards: Option<i32>,
+    /// The highest shard that has a row.
+    pub highest_shard: i32,
+    /// The version of the tables' schema.
+    pub schema: Option<String>,
+    /// What the database's clock says.
+    pub now: Timestamp,
+}
+
+impl Session {
+    /// Every namespace.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub async fn namespace_rows(&mut self) -> Result<Vec<NamespaceRow>, PostgresError> {
+        let asked: Result<Vec<(Vec<u8>, String, Vec<u8>, String)>, _> =
+            sqlx::query_as("SELECT id, name, data, data_encoding FROM namespaces ORDER BY name")
+                .fetch_all(&mut self.connection)
+                .await;
+        let rows = asked.map_err(|error| self.persistence.error("reading Temporal's namespaces", error))?;
+        let row = |(id, name, data, encoding): (Vec<u8>, String, Vec<u8>, String)| {
+            let detail = readable(&encoding).then(|| NamespaceDetail::decode(&*data).ok()).flatten();
+            let (info, config) = detail.map_or((None, None), |detail| (detail.info, detail.config));
+            let seconds = config.and_then(|config| config.retention).map(|retention| retention.seconds);
+            Some(NamespaceRow {
+                id: Uuid::from_slice(&id).ok()?,
+                name,
+                retention: seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs),
+                is_deleted: info.is_some_and(|info| info.state == 3),
+                archives: config.is_some_and(|config| config.history_archival_state == 2),
+            })
+        };
+        Ok(rows.into_iter().filter_map(row).collect())
+    }
+
+    /// What the cluster says of itself.
+    ///
+    /// # Errors
+    /// When a query fails.
+    pub async fn cluster(&mut self) -> Result<Cluster, PostgresError> {
+        const ASKED: &str = "SELECT (SELECT coalesce(max(shard_id), 0) FROM shards), \
+            (SELECT curr_version FROM schema_version WHERE version_partition = 0 AND db_name = current_database()), \
+            (extract(epoch FROM clock_timestamp()) * 1000000)::int8";
+        let asked: Result<(i32, Option<String>, i64), _> = sqlx::query_as(ASKED).fetch_one(&mut self.connection).await;
+        let (highest_shard, schema, micros) =
+            asked.map_err(|error| self.persistence.error("reading what Temporal's cluster says of itself", error))?;
+        let asked: Result<Vec<(Vec<u8>, String)>, _> =
+            sqlx::query_as("SELECT data, data_encoding FROM cluster_metadata_info")
+                .fetch_all(&mut self.connection)
+                .await;
+        let rows =
+            asked.map_err(|error| self.persistence.error("reading what Temporal's cluster says of itself", error))?;
+        let shards = |(data, encoding): &(Vec<u8>, String)| {
+            let decoded = readable(encoding).then(|| ClusterMetadata::decode(&**data).ok()).flatten();
+            decoded.map(|metadata| metadata.history_shard_count).filter(|count| *count > 0)
+        };
+        let now = Timestamp::from_microsecond(micros).unwrap_or_default();
+        Ok(Cluster { shards: rows.iter().find_map(shards), highest_shard, schema, now })
+    }
+}

@@ -1,0 +1,111 @@
+//! Why an audit, or what acts on one, failed.
+
+use jiff::SignedDuration;
+
+use crate::clients::postgres::PostgresError;
+use crate::clients::temporal::TemporalError;
+use crate::failure::{Explain, Kind};
+
+/// What can go wrong while Temporal's tables are looked through.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditError {
+    /// PostgreSQL failed.
+    #[error(transparent)]
+    Postgres(#[from] PostgresError),
+    /// Temporal failed.
+    #[error(transparent)]
+    Temporal(#[from] TemporalError),
+    /// The tables are not as they must be for an answer that can be relied on.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It was asked to stop.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+/// What the tables must not be like.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A schema this version was not made for.
+    #[error("database `{database}` has version {version} of Temporal's schema, which this sexton does not know")]
+    Schema {
+        /// The database.
+        database: String,
+        /// Its version.
+        version: String,
+    },
+    /// The shards are not those of the cluster.
+    #[error("the cluster says that it has {said} history shards, but database `{database}` has a shard {highest}")]
+    Shards {
+        /// The database.
+        database: String,
+        /// The count in the cluster's metadata.
+        said: i32,
+        /// The highest shard with a row.
+        highest: i32,
+    },
+    /// Ages would be wrong.
+    #[error("the clocks of sexton and of PostgreSQL differ by {seconds} s")]
+    Clock {
+        /// By how much.
+        seconds: i64,
+    },
+    /// Rows that are not read.
+    #[error("{rows} rows of `executions` are in an encoding that is not read, or do not decode")]
+    Unreadable {
+        /// How many.
+        rows: u64,
+    },
+    /// What is asked for would be done on a database that may lack rows.
+    #[error("database `{database}` is a standby, on which nothing can be decided for good")]
+    Standby {
+        /// The database.
+        database: String,
+    },
+}
+
+impl Refusal {
+    /// A clock that is off by more than a minute.
+    pub(crate) fn clock(off: SignedDuration) -> Option<Self> {
+        let seconds = off.abs().as_secs();
+        (seconds > 60).then_some(Self::Clock { seconds })
+    }
+}
+
+impl Explain for AuditError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Postgres(error) => error.kind(),
+            Self::Temporal(error) => error.kind(),
+            Self::Refused(_) => Kind::Refused,
+            Self::Cancelled => Kind::Cancelled,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Postgres(error) => error.hint(),
+            Self::Temporal(error) => error.hint(),
+            Self::Refused(refusal) => Some(refusal.hint()),
+            Self::Cancelled => None,
+        }
+    }
+}
+
+impl Refusal {
+    fn hint(&self) -> String {
+        match self {
+            Self::Schema { .. } => "look for a newer sexton; docs/retention.md names the versions it knows".to_owned(),
+            Self::Shards { .. } => {
+                "see whether `postgres.databases.main` is the database of this cluster, and of this cluster only".into()
+            }
+            Self::Clock { .. } => "set both clocks by NTP; a run's age decides over its deletion".into(),
+            Self::Unreadable { .. } => {
+                "a Temporal server of version 1.20 or later writes `Proto3`; look at `SELECT data_encoding, count(*) \
+                 FROM executions GROUP BY 1`"
+                    .into()
+            }
+            Self::Standby { .. } => "name the primary under `postgres.host`".into(),
+        }
+    }
+}

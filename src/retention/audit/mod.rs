@@ -1,0 +1,276 @@
+//! The audit: what fills Temporal's tables, what should not be there any more, and how it grows. Writes nothing.
+//!
+//! `executions` streams by once, a range of pages at a time; what is kept does not grow with the table. Bytes of a
+//! history are those that Temporal counts in the run's row: `history_node` itself is only counted, by its index.
+
+mod error;
+mod growth;
+mod html;
+mod runs;
+mod tables;
+
+pub use error::{AuditError, Refusal};
+pub use growth::{Growth, Past, growth};
+pub use html::html;
+pub use runs::{Example, Group, NamespaceSum, Sum};
+pub use tables::{Leak, TableReport};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::clients::persistence::{NamespaceRow, PageRange, Persistence, ScannedRun, Session};
+use crate::context::Context;
+use crate::progress::Unit;
+use crate::retention::orphans::{self, Orphans};
+use crate::units::Span;
+
+/// Versions of Temporal's schema that were looked at: server 1.22 to 1.31.
+const SCHEMAS: std::ops::RangeInclusive<u32> = 10..=19;
+
+/// Pages read with one statement: 256 MiB.
+const PAGES: u64 = 32_768;
+
+/// What to look for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    /// A closed run is overdue only so long after its retention has ended.
+    pub slack: Span,
+    /// An open run is worth a word when it is older than this.
+    pub long_open: Span,
+    /// A branch without a run is an orphan only when it is older than this.
+    pub orphan_age: Span,
+    /// Trees with orphans that are noted for removal.
+    pub most_trees: usize,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Audit {
+    /// When it began.
+    pub at: Timestamp,
+    /// The database.
+    pub database: String,
+    /// The version of Temporal's schema.
+    pub schema: Option<String>,
+    /// History shards.
+    pub shards: i32,
+    /// Bytes of all tables with their indexes.
+    pub bytes: u64,
+    /// Rows of `executions`.
+    pub runs: u64,
+    /// By namespace, the largest first.
+    pub namespaces: Vec<NamespaceSum>,
+    /// The largest histories.
+    pub largest: Vec<Example>,
+    /// The runs that have been open longest, of those older than the policy finds usual.
+    pub oldest_open: Vec<Example>,
+    /// Rows that cannot be read.
+    pub unreadable: u64,
+    /// Rows of other archetypes than workflows.
+    pub other_archetypes: u64,
+    /// Runs in a state that is neither open nor closed, such as the losing side of a conflict between clusters.
+    pub hidden: u64,
+    /// Histories that nothing refers to.
+    pub orphans: Orphans,
+    /// Every table, the largest first.
+    pub tables: Vec<TableReport>,
+    /// Rows in tables that leak.
+    pub leaks: Vec<Leak>,
+    /// How it grows, once there are earlier audits to compare with.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub growth: Option<Growth>,
+    /// What the reader should know.
+    pub notes: Vec<String>,
+}
+
+impl Audit {
+    /// Closed runs that should have been deleted.
+    #[must_use]
+    pub fn overdue(&self) -> u64 {
+        self.namespaces.iter().map(|namespace| namespace.overdue.runs).sum()
+    }
+}
+
+/// A database that was looked at before anything is read from it, and the namespaces there.
+#[derive(Debug)]
+pub struct Checked {
+    /// A session on it.
+    pub session: Session,
+    /// Its namespaces.
+    pub namespaces: Vec<NamespaceRow>,
+    /// History shards.
+    pub shards: i32,
+    /// The version of the schema.
+    pub schema: Option<String>,
+}
+
+/// Connects, and refuses a database that would give wrong answers.
+///
+/// # Errors
+/// [`AuditError::Refused`], and any error of the database.
+pub async fn check(persistence: &Persistence, ctx: &Context) -> Result<Checked, AuditError> {
+    let mut session = persistence.connect().await?;
+    let cluster = session.cluster().await?;
+    let database = || persistence.database().to_owned();
+    if let Some(version) = cluster.schema.as_ref().filter(|version| !is_known(version)) {
+        return Err(Refusal::Schema { database: database(), version: version.clone() }.into());
+    }
+    if let Some(said) = cluster.shards.filter(|said| cluster.highest_shard > *said) {
+        return Err(Refusal::Shards { database: database(), said, highest: cluster.highest_shard }.into());
+    }
+    if let Some(refusal) = Refusal::clock(cluster.now.duration_since(Timestamp::now())) {
+        return Err(refusal.into());
+    }
+    if ctx.is_cancelled() {
+        return Err(AuditError::Cancelled);
+    }
+    let namespaces = session.namespace_rows().await?;
+    let shards = cluster.shards.unwrap_or(cluster.highest_shard);
+    Ok(Checked { session, namespaces, shards, schema: cluster.schema })
+}
+
+fn is_known(version: &str) -> bool {
+    let minor = version.strip_prefix("1.").and_then(|minor| minor.split('.').next()?.parse().ok());
+    minor.is_some_and(|minor| SCHEMAS.contains(&minor))
+}
+
+/// Looks at everything. Writes nothing.
+///
+/// # Errors
+/// Any [`AuditError`].
+pub async fn audit(persistence: &Persistence, wanted: Wanted, ctx: &Context) -> Result<Audit, AuditError> {
+    let Checked { mut session, namespaces, shards, schema } = check(persistence, ctx).await?;
+    let tables = session.tables().await?;
+    let mut totals = runs::Totals::new(&namespaces, ctx.now, wanted.slack, wanted.long_open);
+    let runs = scan(&mut session, ctx, |run| totals.add(run)).await?;
+    let branches = tables.iter().find(|table| table.name == "history_tree").map_or(0, |table| table.rows);
+    let looking = orphans::Looking { shards, branches, min_age: wanted.orphan_age, most: wanted.most_trees };
+    let orphans = orphans::find(&mut session, looking, &totals.resets, ctx).await?;
+    let leaks = tables::leaks(&mut session).await?;
+    session.close().await;
+
+    let (unreadable, other_archetypes, hidden) = (totals.unreadable, totals.other_archetypes, totals.hidden);
+    let (namespaces, largest, oldest_open) = totals.conclude();
+    let bytes = tables.iter().map(|table| table.bytes).sum();
+    let mut notes = Vec::new();
+    if unreadable > 0 {
+        notes.push(format!("{unreadable} rows of executions cannot be read; they are in no figure but this one"));
+    }
+    if schema.is_none() {
+        notes.push("the database does not say which version of Temporal's schema it has".into());
+    }
+    Ok(Audit {
+        at: ctx.now,
+        database: persistence.database().to_owned(),
+        schema,
+        shards,
+        bytes,
+        runs,
+        namespaces,
+        largest,
+        oldest_open,
+        unreadable,
+        other_archetypes,
+        hidden,
+        orphans,
+        tables: tables.into_iter().map(TableReport::of).collect(),
+        leaks,
+        growth: None,
+        notes,
+    })
+}
+
+/// What there is to say of a namespace's retention.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Proof {
+    /// The namespace.
+    pub namespace: String,
+    /// How long a closed run is kept; `None` when it is not known.
+    pub retention: Option<Span>,
+    /// Closed runs there are.
+    pub closed: u64,
+    /// When the oldest of them ended.
+    pub oldest_closed: Option<Timestamp>,
+    /// Those that should be gone.
+    pub overdue: u64,
+    /// Whether none should be gone.
+    pub holds: bool,
+}
+
+/// Looks at every closed run, whether its retention has ended. Writes nothing.
+///
+/// # Errors
+/// Any [`AuditError`]; [`Refusal::Unreadable`] when there are rows that cannot be read, which might be overdue.
+pub async fn prove(persistence: &Persistence, slack: Span, ctx: &Context) -> Result<Vec<Proof>, AuditError> {
+    let Checked { mut session, namespaces, .. } = check(persistence, ctx).await?;
+    let mut totals = runs::Totals::new(&namespaces, ctx.now, slack, Span::days(36_500));
+    scan(&mut session, ctx, |run| totals.add(run)).await?;
+    session.close().await;
+    if totals.unreadable > 0 {
+        return Err(Refusal::Unreadable { rows: totals.unreadable }.into());
+    }
+    let mut proofs: Vec<Proof> = totals.conclude().0.into_iter().map(Proof::of).collect();
+    proofs.sort_by(|a, b| a.namespace.cmp(&b.namespace));
+    Ok(proofs)
+}
+
+impl Proof {
+    fn of(sum: NamespaceSum) -> Self {
+        Self {
+            holds: sum.overdue.runs == 0 && sum.retention.is_some(),
+            namespace: sum.namespace,
+            retention: sum.retention,
+            closed: sum.closed.runs,
+            oldest_closed: sum.oldest_closed,
+            overdue: sum.overdue.runs,
+        }
+    }
+}
+
+/// Hands every run to `each`; returns how many there were.
+pub(crate) async fn scan(
+    session: &mut Session,
+    ctx: &Context,
+    mut each: impl FnMut(&ScannedRun<'_>),
+) -> Result<u64, AuditError> {
+    let pages = session.pages("executions").await?;
+    ctx.progress.stage("pages of executions", Some(pages), Unit::Items);
+    let mut runs = 0;
+    for range in ranges(pages) {
+        if ctx.is_cancelled() {
+            return Err(AuditError::Cancelled);
+        }
+        runs += session.scan_executions(range, &mut each).await?;
+        ctx.progress.advance(range.to.unwrap_or(pages).saturating_sub(range.from));
+    }
+    Ok(runs)
+}
+
+/// The pages of a table in ranges; the last one reads on to wherever the table ends by then.
+fn ranges(pages: u64) -> impl Iterator<Item = PageRange> {
+    let count = pages.div_ceil(PAGES).max(1);
+    (0..count).map(move |place| PageRange { from: place * PAGES, to: (place + 1 < count).then(|| (place + 1) * PAGES) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schema_versions_are_told_apart() {
+        for known in ["1.10", "1.17", "1.19"] {
+            assert!(is_known(known), "{known}");
+        }
+        for unknown in ["1.20", "1.9", "2.0", "", "x", "1.x"] {
+            assert!(!is_known(unknown), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn ranges_cover_a_table_once() {
+        let all: Vec<_> = ranges(PAGES * 2 + 1).map(|range| (range.from, range.to)).collect();
+        assert_eq!(all, [(0, Some(PAGES)), (PAGES, Some(2 * PAGES)), (2 * PAGES, None)]);
+        assert_eq!(ranges(0).count(), 1);
+        assert_eq!(ranges(PAGES).map(|range| range.to).collect::<Vec<_>>(), [None]);
+    }
+}
