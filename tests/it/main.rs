@@ -10,6 +10,7 @@ mod k8s;
 mod kills;
 mod migrate;
 mod output;
+mod overdue;
 mod restored;
 mod retention;
 mod store;
