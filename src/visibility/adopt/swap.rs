@@ -43,7 +43,7 @@ pub(super) struct Swapped {
     pub compared: u64,
 }
 
-/// Since when writes are blocked, by which call, and what is being done.
+/// Since when writes are blocked, and what is being done.
 #[derive(Debug, Default)]
 pub(super) struct Clock {
     now: Mutex<Now>,
@@ -61,9 +61,12 @@ impl Clock {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn block(&self, call: AbortHandle) {
-        let mut now = self.now();
-        (now.since, now.call) = (Some(Instant::now()), Some(call));
+    fn block(&self) {
+        self.now().since = Some(Instant::now());
+    }
+
+    fn sends(&self, call: AbortHandle) {
+        self.now().call = Some(call);
     }
 
     pub(super) fn doing(&self, what: impl Into<String>) {
@@ -80,7 +83,7 @@ impl Clock {
         self.now().since
     }
 
-    /// The call that blocks writes.
+    /// The last of the calls that mark the live index and block its writes.
     pub(super) fn call(&self) -> Option<AbortHandle> {
         self.now().call.clone()
     }
@@ -113,7 +116,7 @@ impl Swap<'_> {
             // Under the mark it would be taken for this adoption's.
             return Err(AdoptError::Stale(format!("writes to {index} have been blocked meanwhile")));
         }
-        search.update_aliases(json!([{"add": {"index": index, "alias": self.mark}}])).await?;
+        self.mark().await?;
         self.stage("blocking writes");
         self.in_time(end)?;
         self.block().await?;
@@ -144,14 +147,27 @@ impl Swap<'_> {
         if Instant::now() < end { Ok(()) } else { Err(self.late()) }
     }
 
+    async fn mark(&self) -> Result<(), AdoptError> {
+        let (search, action) = (self.search.clone(), json!([{"add": {"index": self.index, "alias": self.mark}}]));
+        self.answered(async move { search.update_aliases(action).await }).await
+    }
+
     /// Blocks writes by a call to the mark: once that has been taken off, a call that is late cannot block them any more.
-    /// The call goes on when this is dropped, so that it is known whether it was answered.
     async fn block(&self) -> Result<(), AdoptError> {
         let (search, mark) = (self.search.clone(), self.mark.to_owned());
-        let call = tokio::spawn(async move { search.block_writes(&mark).await });
-        self.clock.block(call.abort_handle());
+        self.clock.block();
+        self.answered(async move { search.block_writes(&mark).await }).await
+    }
+
+    /// Makes a call that goes on when this is dropped, so that the undoing knows when it was answered.
+    async fn answered(
+        &self,
+        call: impl Future<Output = Result<(), SearchError>> + Send + 'static,
+    ) -> Result<(), AdoptError> {
+        let call = tokio::spawn(call);
+        self.clock.sends(call.abort_handle());
         let lost = |error: tokio::task::JoinError| {
-            Err(SearchError::Malformed { call: "block of writes".into(), cause: error.to_string() })
+            Err(SearchError::Malformed { call: self.clock.stage(), cause: error.to_string() })
         };
         Ok(call.await.unwrap_or_else(lost)?)
     }

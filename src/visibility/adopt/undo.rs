@@ -16,6 +16,7 @@ use super::error::UndoError;
 use super::lift::Lift;
 use super::marks::Mark;
 use super::observe::{Part, adoptions, part_of, writes};
+use super::prepare::PAUSE;
 use crate::clients::search::{IndexDescription, Search, SearchError, WriteBlock};
 
 /// How often the world may change under the undoing before it gives up.
@@ -87,7 +88,7 @@ pub struct Undoing<'a> {
     pub settle: Duration,
     /// When a block that cannot be taken off becomes an error.
     pub limit: Duration,
-    /// The block call of this process, which may not have been answered.
+    /// The call of this process that marks the live index or blocks its writes, which may not have been answered.
     pub(super) call: Option<AbortHandle>,
 }
 
@@ -109,9 +110,8 @@ impl<'a> Undoing<'a> {
     /// The same, with the instant at which the block was seen to be off, when it was lifted here.
     pub(super) async fn timed(&self) -> Result<(Undone, Option<Instant>), UndoError> {
         let Self { search, index, .. } = *self;
-        let (mut removed, mut attempt) = (Vec::new(), 0);
+        let (mut removed, mut attempt, begun) = (Vec::new(), 0, Instant::now());
         let marks = loop {
-            attempt += 1;
             let mut family = search.describe_family(index).await?;
             let Some(live) = family.remove(index) else { return Ok((Undone::Adopted, None)) };
             let marks = adoptions(index, &live.aliases).into_iter().map(|(alias, _)| alias);
@@ -119,6 +119,13 @@ impl<'a> Undoing<'a> {
             if marks.is_empty() && self.which != Which::All {
                 break marks;
             }
+            // The mark is on its way still. It must not stay: somebody else's later block would be taken for its own.
+            let unanswered = self.call.as_ref().is_some_and(|call| !call.is_finished());
+            if marks.is_empty() && unanswered && begun.elapsed() < self.settle {
+                tokio::time::sleep(PAUSE).await;
+                continue;
+            }
+            attempt += 1;
             let uuid = live.setting("index.uuid").unwrap_or_default();
             let acts = Acts::find(search, index, &uuid, &family, self.copies).await?;
             if acts == Acts::default() {

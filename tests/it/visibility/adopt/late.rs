@@ -87,7 +87,27 @@ async fn a_block_that_comes_after_its_deadline_is_lifted() {
     assert!(takes_writes(&ground, 900));
 }
 
-/// The same where nobody is left who knows of it: without its mark it cannot be carried out.
+/// The same of its mark, under which somebody else's block would be taken for an adoption's.
+#[test]
+fn a_mark_that_comes_when_the_process_is_stopped_does_not_stay() {
+    let ground = Ground::new(Engine::opensearch(), 30);
+    let (name, before) = (ground.name(), ground.documents(&ground.name()));
+    let (hold, reached, let_go) = held();
+    let door = Intercept::new(ground.scratch.engine.clone());
+    door.before("POST /_aliases", &format!("\"alias\":\"{name}-sexton-adopts"), hold);
+    let ledger = postgres::Scratch::new("ledger");
+    let site = site(&ground.scratch, &ledger, door.settings().url.as_str());
+    let mut running = site.start(&["adopt", "--log-format", "text"], "adopt.log");
+    reached.recv_timeout(Duration::from_secs(40)).unwrap_or_else(|_| panic!("{}", running.log()));
+    running.signal("TERM");
+    std::thread::sleep(Duration::from_millis(700));
+    let_go.send(()).unwrap();
+    assert_eq!(running.wait(), Some(1), "{}", running.log());
+    std::thread::sleep(Duration::from_millis(500));
+    ground.is_as_before(&before);
+}
+
+/// The block's own call comes when nobody is left who knows of it: without its mark it cannot be carried out.
 #[test]
 fn a_block_that_comes_after_its_process_died_and_all_was_undone_is_refused() {
     let ground = Ground::new(Engine::opensearch(), 30);
