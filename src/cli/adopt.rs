@@ -97,15 +97,15 @@ pub(super) async fn guard(site: Site, args: &GuardArgs) -> Result<Exit, Shown> {
         Shown::from(Failure::new(Kind::Config, "the guard needs the section `search:` in the configuration"))
     })?;
     let search = Search::connect(settings).await.map_err(Shown::of)?;
-    let ready = || {
-        output::text(guard::READY);
+    let say = |word: &str| {
+        output::text(word);
         let _ = std::io::stdout().flush();
     };
     let input = input().map_err(|error| {
         let message = format!("`{GUARD_VERB}` is started by `sexton adopt`, through a pipe: {error}");
         Shown::from(Failure::new(Kind::Usage, crate::failure::without_errno(&message)))
     })?;
-    guard::watch(&search, &args.index, input, ready).await.map_err(Shown::of)?;
+    guard::watch(&search, &args.index, input, say).await.map_err(Shown::of)?;
     Ok(Exit::Done)
 }
 

@@ -1,7 +1,5 @@
 //! Executes a plan, looking again right before each act that cannot be undone.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
@@ -123,10 +121,10 @@ async fn execute(
         Step::PutLifecyclePolicy { .. } | Step::AttachPolicy { .. } | Step::ChangePolicy { .. } => {
             report.set.extend(lifecycle::execute(step, search).await?);
         }
-        Step::UndoAdoption { index } => {
-            let undone = adopt::undo(search, index, &adopt::Which::All, false, Duration::ZERO).await?;
-            report.set.push(format!("adoption of {index} undone: {}", undone.told()));
-        }
+        Step::UndoAdoption { index, left } => match adopt::undo_left(search, index, left).await? {
+            Some(undone) => report.set.push(format!("adoption of {index} undone: {}", undone.told())),
+            None => return Err(VisibilityError::Stale(format!("what an adoption of {index} left is not what it was"))),
+        },
         Step::PutTemplate { name, template, .. } => {
             search.put_template(name, template).await?;
             report.set.push(format!("template {name}"));

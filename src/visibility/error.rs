@@ -1,6 +1,7 @@
 //! What stops the visibility job.
 
 use super::DriverKind;
+use super::adopt::UndoError;
 use super::apply::VisibilityReport;
 use super::rebuild::RebuildReport;
 use super::reconcile::ReconcileReport;
@@ -25,6 +26,9 @@ pub enum VisibilityError {
     /// Acting would be wrong.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// What an adoption that died left could not be undone.
+    #[error(transparent)]
+    Undo(#[from] UndoError),
     /// The world is not the one the plan was made for.
     #[error("the plan no longer fits: {0}")]
     Stale(String),
@@ -137,6 +141,7 @@ impl Explain for VisibilityError {
             Self::Persistence(failure) => failure.kind,
             Self::Temporal(error) => error.kind(),
             Self::Refused(_) => Kind::Refused,
+            Self::Undo(error) => error.kind(),
             Self::Stale(_) => Kind::Stale,
             Self::Cancelled { .. } => Kind::Cancelled,
             Self::Documents { .. } => Kind::Failed,
@@ -151,6 +156,7 @@ impl Explain for VisibilityError {
             Self::Persistence(failure) => failure.hint.clone(),
             Self::Temporal(error) => error.hint(),
             Self::Refused(refusal) => Some(refusal.hint()),
+            Self::Undo(error) => error.hint(),
             Self::Stale(_) => Some("run again: a new plan is made".into()),
             Self::Cancelled { .. } => Some("run again: what was done is not done twice".into()),
             Self::Documents { reason, .. } if reason.starts_with("403 ") => Some(

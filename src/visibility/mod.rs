@@ -77,8 +77,10 @@ pub async fn plan(
     let observed = observe(search, policy).await?;
     let mut plan = decide(&observed, policy, longest_retention, ctx.now)?;
     let name = policy.index.as_str();
-    if observed == Observed::Concrete && adopt::left_blocked(search, name, ctx.now).await? {
-        plan.steps.push(Step::UndoAdoption { index: name.to_owned() });
+    if observed == Observed::Concrete
+        && let Some(left) = adopt::left(search, name, ctx.now).await?
+    {
+        plan.steps.push(Step::UndoAdoption { index: name.to_owned(), left });
     }
     Ok(plan)
 }

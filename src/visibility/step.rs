@@ -5,10 +5,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::DriverKind;
+use super::adopt::Left;
 use super::observe::IndexState;
 use crate::clients::search::{Guard, RolloverConditions, Template};
 use crate::plan::{Action, Change, Plan};
-use crate::units::human_bytes;
+use crate::units::{counted, human_bytes};
 
 /// What would be done now, and what is known of each index.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,6 +56,8 @@ pub enum Step {
     UndoAdoption {
         /// The plain index.
         index: String,
+        /// What there is of it.
+        left: Left,
     },
     /// Create or correct sexton's legacy template, which carries the mapping to the next index.
     PutTemplate {
@@ -206,6 +209,17 @@ impl Step {
             Self::PutTemplate { name, exists: true, differs, .. } => {
                 differing(differs, &format!("template {name}"), NEXT_INDEX)
             }
+            Self::UndoAdoption { left, .. } => {
+                let removed = left.indices.iter().map(|index| {
+                    let docs = index.docs.map_or_else(
+                        || "documents not known".to_owned(),
+                        |docs| counted(usize::try_from(docs).unwrap_or(usize::MAX), "document", "documents"),
+                    );
+                    let subject = format!("index {}", index.name);
+                    Change::new(Action::Delete, subject, format!("{LEFT}; {docs}")).destructive()
+                });
+                std::iter::once(self.change()).chain(removed).collect()
+            }
             _ => vec![self.change()],
         }
     }
@@ -224,12 +238,11 @@ impl Step {
                 NEXT_INDEX,
             )
             .field("mapping", None, format!("{} fields", fields(&template.mappings))),
-            Self::UndoAdoption { index } => Change::new(
-                Action::Update,
-                format!("index {index}"),
-                "an adoption that died left it, past its deadline",
-            )
-            .field("index.blocks.write", Some("true".into()), "none"),
+            Self::UndoAdoption { index, .. } => Change::new(Action::Update, format!("index {index}"), LEFT).field(
+                "index.blocks.write",
+                Some("true".into()),
+                "none",
+            ),
             Self::AddFields { index, properties } => {
                 let names: Vec<&str> = properties.keys().map(String::as_str).collect();
                 Change::new(Action::Update, format!("index {index}"), "older indices have these search attributes")
@@ -273,6 +286,7 @@ impl Step {
     }
 }
 
+const LEFT: &str = "an adoption that died left it, past its deadline";
 const NEXT_INDEX: &str = "the next index gets the write index's mapping";
 
 /// `ilm` or `ism`, as the engine's calls name it.

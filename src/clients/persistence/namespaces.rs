@@ -45,12 +45,13 @@ impl Session {
     /// # Errors
     /// When the query fails.
     pub async fn namespace_rows(&mut self) -> Result<Vec<NamespaceRow>, PostgresError> {
-        let asked: Result<Vec<(Vec<u8>, String, Vec<u8>, String)>, _> =
+        type Row = (Vec<u8>, String, Vec<u8>, String);
+        let asked: Result<Vec<Row>, _> =
             sqlx::query_as("SELECT id, name, data, data_encoding FROM namespaces ORDER BY name")
                 .fetch_all(&mut self.connection)
                 .await;
         let rows = asked.map_err(|error| self.persistence.error("reading Temporal's namespaces", error))?;
-        let row = |(id, name, data, encoding): (Vec<u8>, String, Vec<u8>, String)| {
+        let row = |(id, name, data, encoding): Row| {
             let detail = readable(&encoding).then(|| NamespaceDetail::decode(&*data).ok()).flatten();
             let (info, config) = detail.map_or((None, None), |detail| (detail.info, detail.config));
             let seconds = config.and_then(|config| config.retention).map(|retention| retention.seconds);

@@ -4,6 +4,7 @@
 //! the crate's typed ones follow Elasticsearch 9 while Temporal clusters run Elasticsearch 7 and 8 and OpenSearch.
 //! Its transport asks for plain `application/json`, which every one of these engines accepts.
 
+mod block;
 mod bulk;
 mod cluster;
 mod columns;
@@ -19,6 +20,7 @@ mod settings;
 mod state_management;
 mod transport;
 
+pub use block::{BlockState, WriteBlock};
 pub use bulk::{Bulk, Done, Op};
 pub use cluster::NodeDisk;
 pub use columns::Row;

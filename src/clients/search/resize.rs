@@ -1,4 +1,4 @@
-//! Write blocks and clones, and what is read of indices before one is cloned.
+//! Clones, and what is read of indices before one is cloned.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,12 +49,6 @@ impl Engine {
     pub fn can_clone(&self) -> bool {
         self.product == Product::OpenSearch || self.version >= Version { major: 7, minor: 4 }
     }
-
-    /// True where `PUT <index>/_block/write` waits for the writes under way: Elasticsearch from 7.9 on, every
-    /// OpenSearch.
-    fn has_block_call(&self) -> bool {
-        self.product == Product::OpenSearch || self.version >= Version { major: 7, minor: 9 }
-    }
 }
 
 impl Search {
@@ -78,51 +72,6 @@ impl Search {
             (index.clone(), description)
         });
         Ok(described.collect())
-    }
-
-    /// Forbids writes to one index. When it returns, no write that was under way is still to come, unless the engine
-    /// cannot tell (then [`Self::writes_are_over`] can).
-    ///
-    /// # Errors
-    /// Any [`SearchError`].
-    pub async fn block_writes(&self, index: &str) -> Result<(), SearchError> {
-        if self.engine().has_block_call() {
-            let call = Call::put_empty(format!("/{}/_block/write", segment(index)));
-            let what = call.to_string();
-            let body = self.call(call).await?;
-            if body["acknowledged"] == true {
-                return Ok(());
-            }
-            // A shard did not say that its writes are over.
-            Err(SearchError::Malformed { call: what, cause: "the block is not acknowledged by every shard".into() })
-        } else {
-            self.set_settings(index, json!({ "index.blocks.write": true })).await
-        }
-    }
-
-    /// True when no write that began before the block is still under way. Engines without the block call are asked
-    /// for a synced flush, which fails while there are any.
-    ///
-    /// # Errors
-    /// Any [`SearchError`] but the one that says there are writes under way.
-    pub async fn writes_are_over(&self, index: &str) -> Result<bool, SearchError> {
-        if self.engine().has_block_call() {
-            return Ok(true);
-        }
-        let call = Call::post(format!("/{}/_flush/synced", segment(index)), None).repeatable();
-        match self.call(call).await {
-            Ok(body) => Ok(body["_shards"]["failed"].as_u64() == Some(0)),
-            Err(SearchError::Unexpected { status: 409, .. }) => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Allows writes again.
-    ///
-    /// # Errors
-    /// Any [`SearchError`].
-    pub async fn lift_write_block(&self, index: &str) -> Result<(), SearchError> {
-        self.set_settings(index, json!({ "index.blocks.write": null })).await
     }
 
     /// Writes what is in memory to disk.
@@ -149,47 +98,39 @@ impl Search {
         self.call(call.query("wait_for_active_shards", "0")).await.map(drop)
     }
 
-    /// The highest sequence number of each shard, -1 for one that never took a write: the same twice means that
-    /// nothing was written in between.
-    ///
-    /// # Errors
-    /// Any [`SearchError`].
-    pub async fn highest_seq_nos(&self, index: &str) -> Result<BTreeMap<String, i64>, SearchError> {
-        let call = Call::get(format!("/{}/_stats", segment(index)))
-            .query("level", "shards")
-            .query("filter_path", "indices.*.shards.*.routing.primary,indices.*.shards.*.seq_no.max_seq_no");
-        let body = self.call(call).await?;
-        let shards = entries(&body["indices"][index]["shards"]).filter_map(|(shard, copies)| {
-            let primary = copies.as_array()?.iter().find(|copy| copy["routing"]["primary"] == true)?;
-            Some((shard.clone(), primary["seq_no"]["max_seq_no"].as_i64()?))
-        });
-        Ok(shards.collect())
-    }
-
     /// The copies of one index's shards.
     ///
     /// # Errors
     /// Any [`SearchError`].
     pub async fn shard_copies(&self, index: &str) -> Result<ShardCopies, SearchError> {
         let call = Call::get(format!("/_cluster/health/{}", segment(index))).query("timeout", "5s");
+        let what = call.to_string();
         let body = self.call(call).await?;
-        let number = |field: &str| body[field].as_u64().unwrap_or(0);
+        // A number that is not there must not pass for none missing.
+        let number = |field: &str| {
+            let malformed = || SearchError::Malformed { call: what.clone(), cause: format!("no {field}") };
+            body[field].as_u64().ok_or_else(malformed)
+        };
         Ok(ShardCopies {
-            active: number("active_shards"),
-            missing: number("unassigned_shards").saturating_add(number("initializing_shards")),
+            active: number("active_shards")?,
+            missing: number("unassigned_shards")?.saturating_add(number("initializing_shards")?),
         })
     }
 
     /// True when the engine can make the removal of an alias fail where there is no such alias (`must_exist`). Asked
-    /// with the removal of an alias that does not exist.
+    /// with such a removal beside an action that changes nothing and succeeds, the addition of an alias that the index
+    /// has: an engine that passes over the flag then acknowledges the call.
     ///
     /// # Errors
     /// Any [`SearchError`] but the one that says it cannot.
-    pub async fn has_must_exist(&self, index: &str) -> Result<bool, SearchError> {
-        let nothing = json!([{"remove": {"index": index, "alias": "sexton-no-such-alias", "must_exist": true}}]);
+    pub async fn has_must_exist(&self, index: &str, alias: &str) -> Result<bool, SearchError> {
+        let nothing = json!([
+            {"add": {"index": index, "alias": alias}},
+            {"remove": {"index": index, "alias": "sexton-no-such-alias", "must_exist": true}},
+        ]);
         match self.update_aliases(nothing).await {
-            Ok(()) | Err(SearchError::NotFound { .. }) => Ok(true),
-            Err(SearchError::Unexpected { status: 400, .. }) => Ok(false),
+            Err(SearchError::NotFound { .. }) => Ok(true),
+            Ok(()) | Err(SearchError::Unexpected { status: 400, .. }) => Ok(false),
             Err(error) => Err(error),
         }
     }

@@ -2,7 +2,7 @@ use async_trait::async_trait;
 
 use super::reconcile::documents_of;
 use super::visibility::longest_retention;
-use super::{Site, no_policy};
+use super::{Site, no_policy, partly};
 use crate::clients::search::Resolved;
 use crate::context::Context;
 use crate::failure::{Failure, chain};
@@ -81,18 +81,28 @@ impl Planned for PlannedAdoption {
 
     async fn apply(&self, ctx: &Context) -> Result<Applied, Failure> {
         let mut report = adopt::apply(&self.plan, &self.ground.search, &self.guard, ctx).await?;
+        let mut failure = None;
         if report.write.is_some() {
-            match self.reconcile(ctx).await {
-                Ok(reconciled) => report.reconciled = Some(reconciled),
-                // The adoption stands; the job `reconcile` makes up for it.
-                Err(error) => report.notes.push(format!("the documents were not reconciled: {}", chain(&error))),
-            }
+            let reconciled = partly(self.reconcile(ctx).await, |error| error.reconciled().cloned());
+            (report.reconciled, failure) = match reconciled {
+                Ok((done, failure)) => (Some(done), failure),
+                Err(failure) => (None, Some(failure)),
+            };
+            failure = failure.map(not_reconciled);
         }
         let docs = counted(usize::try_from(report.docs).unwrap_or(usize::MAX), "document", "documents");
         let pause = report.pause_ms.map_or_else(String::new, |pause| format!(", writes paused for {pause} ms"));
         let read = report.read.as_deref().unwrap_or_default();
         let write = report.write.as_deref().unwrap_or_default();
         let summary = format!("adopted {}: {docs} in {read}{pause}; writes go to {write}", report.index);
-        Ok(Applied::done(true, summary, &report))
+        Ok(Applied { failure, ..Applied::done(true, summary, &report) })
     }
+}
+
+/// The adoption stands, and its run failed all the same: until the documents are reconciled, lists are wrong.
+fn not_reconciled(mut failure: Failure) -> Failure {
+    failure.message = format!("the index is adopted, but its documents were not reconciled: {}", failure.message);
+    let next = "the adoption stands; run `sexton once reconcile`";
+    let hint = failure.hint.take().map_or_else(|| next.to_owned(), |hint| format!("{hint}; {next}"));
+    failure.with_hint(hint)
 }

@@ -13,20 +13,17 @@ use super::guard::{Guard, GuardCommand};
 use super::marks::Mark;
 use super::observe::adoptions;
 use super::plan::{AdoptPlan, Adoption, Way};
-use super::prepare::{self, Prepared};
-use super::swap::{Clock, Swap, Swapped};
-use super::undo::{Undone, Which, undo};
-use crate::clients::search::Search;
+use super::prepare;
+use super::swap::{Clock, Swap};
+use super::undo::{SETTLE, Undoing, Undone, Which};
+use crate::clients::search::{Search, WriteBlock};
 use crate::context::Context;
 use crate::failure::chain;
 use crate::progress::Unit;
-use crate::units::Span;
 use crate::visibility::reconcile::ReconcileReport;
 
 /// How long the guard of an adoption that died may take before its block is lifted without it.
 const GUARD_GRACE: Duration = Duration::from_secs(10);
-/// How long a call that was given up may still be carried out.
-const SETTLE: Duration = Duration::from_secs(2);
 /// How long undoing is tried again while the engine does not answer.
 const UNDO_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -97,7 +94,14 @@ pub async fn apply(
         Ok(guard) => guard,
         Err(cause) => return Err(undone(search, index, cause, &clock, Duration::ZERO).await),
     };
-    match guarded(search, index, adoption, &prepared, &id, &mut guard, &clock, ctx).await {
+    // The guard acts at the mark's deadline, in whole seconds; this process a little earlier, so that it is the one to
+    // undo while it lives.
+    let deadline = Duration::from(adoption.deadline);
+    let at = Timestamp::now().checked_add(SignedDuration::try_from(deadline).unwrap_or_default());
+    let mark = &Mark::Adopts { deadline: at.unwrap_or(Timestamp::MAX), id }.alias(index);
+    let limit = deadline.saturating_sub(Duration::from_millis(1_500).max(deadline / 20));
+    let swap = Swap { search, index, adoption, prepared: &prepared, mark, limit, clock: &clock, ctx };
+    match swap.guarded(&mut guard).await {
         Ok(swapped) => {
             report.docs = swapped.docs;
             report.pause_ms = Some(millis(swapped.pause));
@@ -124,48 +128,22 @@ pub async fn apply(
     Ok(report)
 }
 
-/// The short part, under its deadline.
-#[expect(clippy::too_many_arguments, reason = "one call site; a struct would only name them once more")]
-async fn guarded(
-    search: &Search,
-    index: &str,
-    adoption: &Adoption,
-    prepared: &Prepared,
-    id: &str,
-    guard: &mut Guard,
-    clock: &Clock,
-    ctx: &Context,
-) -> Result<Swapped, AdoptError> {
-    let deadline = Duration::from(adoption.deadline);
-    // The guard acts at the mark's deadline, in whole seconds; this process a little earlier, so that it is the one to
-    // undo while it lives.
-    let at = Timestamp::now().checked_add(SignedDuration::try_from(deadline).unwrap_or_default());
-    let mark = Mark::Adopts { deadline: at.unwrap_or(Timestamp::MAX), id: id.to_owned() }.alias(index);
-    guard.watch(&mark).await?;
-    let swap = Swap { search, index, adoption, prepared, mark: &mark, clock, ctx };
-    let limit = deadline.saturating_sub(Duration::from_millis(1_500).max(deadline / 20));
-    tokio::select! {
-        result = swap.run() => result,
-        () = tokio::time::sleep(limit) => Err(AdoptError::Deadline { limit: Span::from(limit), doing: clock.stage() }),
-        () = ctx.cancel.cancelled() => Err(AdoptError::Cancelled),
-    }
-}
-
 /// Makes sure that the live index is the planned one, and undoes what an earlier adoption left on it.
 async fn clear(search: &Search, index: &str, adoption: &Adoption, ctx: &Context) -> Result<Option<String>, AdoptError> {
     let begun = Instant::now();
     loop {
-        let live = prepare::live(search, index).await?;
-        if live.setting("index.uuid").as_deref() != Some(&adoption.uuid) {
+        let state = search.block_state(index).await?;
+        let now = state.ok_or_else(|| AdoptError::Stale(format!("{index} is no index any more")))?;
+        if now.uuid != adoption.uuid {
             return Err(AdoptError::Stale(format!("{index} is another index of the same name")));
         }
-        let marks = adoptions(index, &live);
-        if live.blocks("write") && marks.is_empty() {
+        let (marks, blocked) = (adoptions(index, &now.aliases), now.write != WriteBlock::Off);
+        if blocked && marks.is_empty() {
             return Err(AdoptError::Stale(format!("writes to {index} have been blocked meanwhile")));
         }
         // Its own guard lifts the block of an adoption that died. Where that was killed as well nobody would.
         let alive = |mark: &Mark| matches!(mark, Mark::Adopts { deadline, .. } if *deadline > Timestamp::now());
-        let guarded = live.blocks("write") && marks.iter().any(|(_, mark)| alive(mark));
+        let guarded = blocked && marks.iter().any(|(_, mark)| alive(mark));
         if !guarded || begun.elapsed() >= GUARD_GRACE {
             break;
         }
@@ -175,7 +153,10 @@ async fn clear(search: &Search, index: &str, adoption: &Adoption, ctx: &Context)
         ctx.progress.stage("waiting for the guard of an adoption that died", None, Unit::Items);
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    match undo(search, index, &Which::All, adoption.way == Way::Clone, Duration::ZERO).await? {
+    let mut undoing = Undoing::new(search, index, Which::All);
+    // A block call of the adoption that died may be on its way still.
+    (undoing.copies, undoing.settle) = (adoption.way == Way::Clone, SETTLE);
+    match undoing.run().await? {
         Undone::Adopted => Err(AdoptError::Stale(format!("{index} has become an alias meanwhile"))),
         Undone::Back { lifted: false, removed } if removed.is_empty() => Ok(None),
         back => Ok(Some(back.told())),
@@ -186,11 +167,15 @@ async fn clear(search: &Search, index: &str, adoption: &Adoption, ctx: &Context)
 async fn undone(search: &Search, index: &str, cause: AdoptError, clock: &Clock, settle: Duration) -> AdoptError {
     warn!(index, error = %chain(&cause), stage = clock.stage(), "undoing the adoption");
     let (cause, begun) = (Box::new(cause), Instant::now());
+    let mut undoing = Undoing::new(search, index, Which::All);
+    (undoing.settle, undoing.call) = (settle, clock.call());
     loop {
-        match undo(search, index, &Which::All, false, settle).await {
-            Ok(back) => {
-                let pause_ms = clock.pause().map(|pause| millis(pause.saturating_sub(settle)));
-                return AdoptError::Undone { cause, back, pause_ms };
+        match undoing.timed().await {
+            Ok((back, off)) => {
+                // Where the guard was quicker, it is not known when.
+                let until = if back == Undone::Adopted { Some(Instant::now()) } else { off };
+                let pause = clock.since().and_then(|since| Some(until?.saturating_duration_since(since)));
+                return AdoptError::Undone { cause, back, pause_ms: pause.map(millis) };
             }
             Err(error) if begun.elapsed() >= UNDO_PATIENCE => {
                 return AdoptError::NotUndone { cause, undo: Box::new(error.into()) };

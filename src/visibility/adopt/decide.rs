@@ -6,7 +6,8 @@ use super::error::AdoptRefusal;
 use super::marks::{LONGEST_NAME, Mark, numbered};
 use super::observe::{AUTO_CREATE, DISK_THRESHOLD, LOW_WATERMARK, Live, Part, World};
 use super::plan::{AdoptPlan, Adoption, Leftovers, Way};
-use crate::clients::search::{Health, NodeDisk, Template};
+use crate::clients::search::{Health, NodeDisk, Template, WriteBlock};
+use crate::policy::retention::glob_matches;
 use crate::policy::visibility::VisibilityPolicy;
 use crate::units::{Size, Span};
 use crate::visibility::rollover::{own_template, template_step};
@@ -86,18 +87,19 @@ fn way(live: &Live, method: Method) -> Result<Way, AdoptRefusal> {
 fn leftovers(live: &Live, way: Way) -> Result<Leftovers, AdoptRefusal> {
     let mut left =
         Leftovers { marks: live.adoptions().into_iter().map(|(alias, _)| alias).collect(), ..Leftovers::default() };
-    left.blocked = live.index.blocks("write") && !left.marks.is_empty();
+    left.blocked = live.write != WriteBlock::Off && !left.marks.is_empty();
     for (name, found) in &live.numbered {
         match found.part {
             Part::Foreign => {
                 return Err(AdoptRefusal::Taken { index: live.name.clone(), found: name.clone() });
             }
-            Part::Next if found.writes > 0 => {
-                return Err(AdoptRefusal::NotEmpty { found: name.clone(), writes: found.writes });
+            Part::Next if found.writes.is_none() => return Err(AdoptRefusal::Silent { found: name.clone() }),
+            Part::Next if found.writes > Some(0) => {
+                return Err(AdoptRefusal::NotEmpty { found: name.clone(), writes: found.writes.unwrap_or_default() });
             }
             // What was copied stays good: versions say what is still to be copied.
             Part::Copy if way == Way::Copy => {}
-            Part::Next | Part::Clone | Part::Copy => left.indices.push(name.clone()),
+            Part::Next | Part::Clone | Part::Copy | Part::Key => left.indices.push(name.clone()),
         }
     }
     Ok(left)
@@ -125,9 +127,10 @@ fn sound(live: &Live, leftovers: &Leftovers) -> Result<(), AdoptRefusal> {
     if live.index.blocks("read_only_allow_delete") {
         return Err(AdoptRefusal::FloodStage(name()));
     }
-    let other = ["read_only", "metadata", "read"].into_iter().find(|block| live.index.blocks(block));
-    let other = other.or_else(|| (live.index.blocks("write") && !leftovers.blocked).then_some("write"));
-    if let Some(block) = other {
+    if live.write != WriteBlock::Off && !leftovers.blocked {
+        return Err(AdoptRefusal::WriteBlocked { index: name(), begun: live.write == WriteBlock::Begun });
+    }
+    if let Some(block) = ["read_only", "metadata", "read"].into_iter().find(|block| live.index.blocks(block)) {
         return Err(AdoptRefusal::Blocked { index: name(), block: block.to_owned() });
     }
     let aliases: Vec<String> =
@@ -198,27 +201,11 @@ pub(super) fn creates(setting: Option<&str>, name: &str) -> bool {
                     Some(glob) => (false, glob),
                     None => (true, pattern.strip_prefix('+').unwrap_or(pattern)),
                 };
-                matches(glob, name).then_some(creates)
+                glob_matches(glob, name).then_some(creates)
             });
             matching.next().unwrap_or(false)
         }
     }
-}
-
-/// A pattern in which `*` stands for any text.
-fn matches(glob: &str, name: &str) -> bool {
-    let mut parts = glob.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
-    let mut last = None;
-    for part in parts {
-        if let Some(middle) = last.replace(part) {
-            match rest.find(middle) {
-                Some(at) => rest = rest.get(at + middle.len()..).unwrap_or_default(),
-                None => return false,
-            }
-        }
-    }
-    last.map_or(rest.is_empty(), |end| rest.ends_with(end))
 }
 
 /// sexton's template with the live index's mapping; its settings are the rollover driver's business.

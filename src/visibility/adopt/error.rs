@@ -15,6 +15,9 @@ pub enum AdoptError {
     /// Adopting would be wrong.
     #[error(transparent)]
     Refused(#[from] AdoptRefusal),
+    /// What was left or begun could not be undone.
+    #[error(transparent)]
+    Undo(#[from] UndoError),
     /// The copy failed.
     #[error(transparent)]
     Copy(#[from] CopyError),
@@ -44,6 +47,14 @@ pub enum AdoptError {
     /// Something was written to the live index although its writes are blocked.
     #[error("something was written to `{0}` while its writes were blocked")]
     Written(String),
+    /// A shard was lost while writes were blocked.
+    #[error("{missing} copies of the shards of index `{index}` are not there any more")]
+    Shards {
+        /// The live index.
+        index: String,
+        /// Shard copies that are not there.
+        missing: u64,
+    },
     /// An index does not become green.
     #[error("index `{index}` is not green after {waited}: {missing} copies of its shards are missing")]
     NotGreen {
@@ -67,7 +78,7 @@ pub enum AdoptError {
         cause: Box<AdoptError>,
         /// What was undone.
         back: Undone,
-        /// How long writes were blocked, if they were.
+        /// How long writes were blocked, if they were and it is known.
         pause_ms: Option<u64>,
     },
     /// It failed, and undoing it failed as well.
@@ -86,6 +97,7 @@ impl Explain for AdoptError {
             Self::Search(error) => error.kind(),
             Self::Refused(_) => Kind::Refused,
             Self::Copy(error) => error.kind(),
+            Self::Undo(error) => error.kind(),
             Self::Stale(_) => Kind::Stale,
             Self::Cancelled => Kind::Cancelled,
             Self::Counts { .. } => Kind::VerificationFailed,
@@ -100,19 +112,68 @@ impl Explain for AdoptError {
             Self::Search(error) => error.hint(),
             Self::Refused(refusal) => Some(refusal.hint()),
             Self::Copy(error) => error.hint(),
+            Self::Undo(error) => error.hint(),
             Self::Stale(_) | Self::Cancelled => Some("run `sexton adopt` again".into()),
             Self::Deadline { .. } => {
                 Some("see what keeps the cluster busy, or give it longer with `--deadline`; Temporal repeats its writes for about an hour".into())
             }
             Self::Counts { .. } | Self::Written(_) => Some("look who else writes to these indices, then run `sexton adopt` again".into()),
-            Self::NotGreen { index, .. } => Some(format!("`GET _cluster/allocation/explain` says why shards of {index} are not assigned")),
+            Self::NotGreen { index, .. } | Self::Shards { index, .. } => Some(format!("`GET _cluster/allocation/explain` says why shards of {index} are not assigned")),
             Self::Guard(_) => Some("the guard is sexton itself, started with `adopt-guard`; see its lines in the log".into()),
             Self::Undone { cause, .. } => cause.hint(),
-            Self::NotUndone { .. } => {
-                Some("run `sexton adopt` again as soon as the engine answers; the guard lifts the write block meanwhile, if it can".into())
-            }
+            Self::NotUndone { undo, .. } => match **undo {
+                Self::Undo(UndoError::StillBlocked { .. }) => undo.hint(),
+                _ => Some("run `sexton adopt` again as soon as the engine answers; the guard lifts the write block meanwhile, if it can".into()),
+            },
         }
     }
+}
+
+/// Undoing that failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UndoError {
+    /// The engine could not be asked or told.
+    #[error(transparent)]
+    Search(#[from] SearchError),
+    /// The block stays in force whatever is done.
+    #[error("writes to `{index}` are still blocked after {waited} of taking the block off")]
+    StillBlocked {
+        /// Of the search engine.
+        address: String,
+        /// The live index.
+        index: String,
+        /// How long it was tried.
+        waited: Span,
+        /// True where a block that was begun has to be finished first.
+        begun: bool,
+    },
+}
+
+impl Explain for UndoError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Search(error) => error.kind(),
+            Self::StillBlocked { .. } => Kind::Failed,
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Search(error) => error.hint(),
+            Self::StillBlocked { address, index, begun, .. } => Some(format!(
+                "see which writes go on (`GET _tasks?actions=*bulk*&detailed`); when they are over, with the engine's login: {}",
+                lifting(address, index, *begun)
+            )),
+        }
+    }
+}
+
+/// The commands that take a write block off by hand, in a form that a shell takes.
+fn lifting(address: &str, index: &str, begun: bool) -> String {
+    let finish = format!("curl -X PUT '{address}/{index}/_block/write' && ");
+    let body = r#"{"index.blocks.write": null}"#;
+    let lift = format!("curl -X PUT '{address}/{index}/_settings' -H 'content-type: application/json' -d '{body}'");
+    if begun { finish + &lift } else { lift }
 }
 
 /// Why nothing is done.
@@ -143,8 +204,16 @@ pub enum AdoptRefusal {
     Blocked {
         /// The live index.
         index: String,
-        /// `write`, `read_only`, `metadata`, `read`.
+        /// `read_only`, `metadata`, `read`.
         block: String,
+    },
+    /// Writes blocked by somebody else.
+    #[error("index `{index}` has a block that is not sexton's: index.blocks.write")]
+    WriteBlocked {
+        /// The live index.
+        index: String,
+        /// True when the block was begun only, so that the setting does not take it off.
+        begun: bool,
     },
     /// Other aliases would go with the live index.
     #[error("index `{index}` is behind other aliases as well, which would be lost: {}", aliases.join(", "))]
@@ -177,6 +246,14 @@ pub enum AdoptRefusal {
         found: String,
         /// How often.
         writes: u64,
+    },
+    /// Whether somebody wrote to it cannot be seen.
+    #[error(
+        "index `{found}` was made by an adoption, and whether it has been written to since is not known: its shards do not answer"
+    )]
+    Silent {
+        /// The index in the way.
+        found: String,
     },
     /// Closed workflows would vanish from lists before their namespace's retention ends.
     #[error("a namespace keeps closed workflows for {retention}, but their documents may be deleted after {life}")]
@@ -239,6 +316,13 @@ impl AdoptRefusal {
             Self::Blocked { index, block } => {
                 format!("find out who set it; `PUT {index}/_settings` with `index.blocks.{block}: null` lifts it")
             }
+            Self::WriteBlocked { index, begun: false } => {
+                format!("find out who set it; `PUT {index}/_settings` with `index.blocks.write: null` lifts it")
+            }
+            Self::WriteBlocked { index, begun: true } => {
+                format!("find out who began it; `PUT {index}/_block/write` finishes it, then `PUT {index}/_settings` with `index.blocks.write: null` lifts it")
+            }
+            Self::Silent { found } => format!("`GET _cluster/allocation/explain` says why shards of {found} are not assigned"),
             Self::Aliased { .. } => "take them off (`POST _aliases`); put them on the new indices afterwards if they are needed".into(),
             Self::Managed { index, .. } => format!("take the policy off (`POST {index}/_ilm/remove` or `_plugins/_ism/remove/{index}`)"),
             Self::Taken { found, .. } | Self::NotEmpty { found, .. } => {

@@ -1,9 +1,10 @@
 //! The guard: a second process that lifts the write block when the first one dies or sleeps through its deadline.
 //!
 //! It is sexton itself, started with a hidden verb, in a process group of its own so that a signal to the first one's
-//! group does not end it. The two talk through the guard's standard input: the mark of the adoption when it begins,
-//! `done` when it is over. An end without `done` means that the other process is gone. Where both are killed at once, as
-//! with a whole pod, the next `sexton adopt` undoes what is left.
+//! group does not end it. The two talk through pipes. The guard says `ready` when it is connected; it is told the mark of
+//! the adoption and says `watching`, before which nothing is blocked; it is told `done` when all is over. An end without
+//! `done` means that the other process is gone. Where both are killed at once, as with a whole pod, the next `sexton
+//! adopt` undoes what is left.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,21 +13,25 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, ChildStdin, Command};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tracing::{info, warn};
 
-use super::error::AdoptError;
+use super::error::{AdoptError, UndoError};
 use super::marks::Mark;
-use super::undo::{Undone, Which, undo};
-use crate::clients::search::{Search, SearchError};
+use super::undo::{Undoing, Undone, Which};
+use crate::clients::search::Search;
 use crate::failure::chain;
 
 /// What the guard says on its standard output when it is connected.
 pub const READY: &str = "ready";
+/// What it says when it watches over an adoption.
+pub const WATCHING: &str = "watching";
 /// What it is told when it is not needed any more.
 const DONE: &str = "done";
 /// How long a guard may take to connect.
 const START: Duration = Duration::from_secs(30);
+/// How long a guard may take to say that it watches.
+const ANSWER: Duration = Duration::from_secs(10);
 /// How long a guard that was told `done` may take to end.
 const END: Duration = Duration::from_secs(5);
 /// After its process died, calls of it may still be carried out for so long.
@@ -48,6 +53,7 @@ pub struct GuardCommand {
 pub(super) struct Guard {
     child: Child,
     stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
 }
 
 impl Guard {
@@ -63,21 +69,27 @@ impl Guard {
             .spawn()
             .map_err(failed)?;
         let stdin = child.stdin.take();
-        let mut said = String::new();
-        if let Some(stdout) = child.stdout.take() {
-            let mut stdout = BufReader::new(stdout);
-            let read = tokio::time::timeout(START, stdout.read_line(&mut said)).await;
-            read.map_err(|_| AdoptError::Guard("it does not connect".into()))?.map_err(failed)?;
-        }
-        if said.trim() != READY {
-            return Err(AdoptError::Guard("it ended before it was connected".into()));
-        }
-        Ok(Self { child, stdin })
+        let stdout = child.stdout.take().ok_or_else(|| AdoptError::Guard("it has no output".into()))?;
+        let mut guard = Self { child, stdin, stdout: BufReader::new(stdout) };
+        guard.says(READY, START, "it does not connect", "it ended before it was connected").await?;
+        Ok(guard)
     }
 
-    /// Tells it whose block it guards.
+    /// Tells it whose block it guards, and waits until it watches.
     pub(super) async fn watch(&mut self, mark: &str) -> Result<(), AdoptError> {
-        self.tell(mark).await.map_err(|error| AdoptError::Guard(error.to_string()))
+        self.tell(mark).await.map_err(|error| AdoptError::Guard(crate::failure::without_errno(&error.to_string())))?;
+        self.says(WATCHING, ANSWER, "it does not say that it watches", "it ended before it watched").await
+    }
+
+    /// Waits for this line.
+    async fn says(&mut self, word: &str, limit: Duration, late: &str, gone: &str) -> Result<(), AdoptError> {
+        let mut said = String::new();
+        match tokio::time::timeout(limit, self.stdout.read_line(&mut said)).await {
+            Ok(Ok(_)) if said.trim() == word => Ok(()),
+            Ok(Ok(_)) => Err(AdoptError::Guard(gone.to_owned())),
+            Ok(Err(error)) => Err(AdoptError::Guard(crate::failure::without_errno(&error.to_string()))),
+            Err(_) => Err(AdoptError::Guard(late.to_owned())),
+        }
     }
 
     /// Tells it that it is not needed any more, and waits for its end.
@@ -107,20 +119,22 @@ pub enum Watched {
     Undid(Undone),
 }
 
-/// The guard's whole life: says `ready`, waits for `done`, for the end of its input, or for the deadline.
+/// The guard's whole life: says `ready`, is told a mark and says `watching`, waits for `done`, for the end of its input,
+/// or for the deadline.
 ///
 /// # Errors
-/// The last [`SearchError`] when undoing did not succeed for half an hour.
+/// The last [`UndoError`] when undoing did not succeed for half an hour.
 pub async fn watch(
     search: &Search,
     index: &str,
     input: impl AsyncBufRead + Unpin,
-    ready: impl FnOnce(),
-) -> Result<Watched, SearchError> {
-    ready();
+    mut say: impl FnMut(&str),
+) -> Result<Watched, UndoError> {
+    say(READY);
     let mut lines = input.lines();
     let Ok(Some(mark)) = lines.next_line().await else { return Ok(Watched::Released) };
     let Some(Mark::Adopts { deadline, .. }) = Mark::read(index, &mark) else { return Ok(Watched::Released) };
+    say(WATCHING);
     let left = Duration::try_from(deadline.duration_since(Timestamp::now())).unwrap_or_default();
     tokio::select! {
         line = lines.next_line() => match line {
@@ -144,10 +158,12 @@ pub async fn watch(
 }
 
 /// The mark may still be on its way when the other process dies: it is looked for until nothing can come any more.
-async fn attempt(search: &Search, index: &str, mark: &str) -> Result<Undone, SearchError> {
+async fn attempt(search: &Search, index: &str, mark: &String) -> Result<Undone, UndoError> {
     let end = std::time::Instant::now() + SETTLE;
+    let mut undoing = Undoing::new(search, index, Which::Marked(std::slice::from_ref(mark)));
+    undoing.settle = SETTLE;
     loop {
-        let undone = undo(search, index, &Which::Marked(mark), false, SETTLE).await?;
+        let undone = undoing.run().await?;
         let nothing = undone == Undone::Back { lifted: false, removed: vec![] };
         if !nothing || std::time::Instant::now() >= end {
             return Ok(undone);

@@ -21,6 +21,11 @@ pub enum Mark {
         /// The adoption.
         id: String,
     },
+    /// On the key of a swap: an empty index that the swap has to remove, where that cannot be made to fail by `must_exist`.
+    Key {
+        /// The adoption.
+        id: String,
+    },
     /// On a clone of the live index.
     Clone {
         /// Of which index, by [`tag`].
@@ -40,6 +45,7 @@ impl Mark {
         match self {
             Self::Adopts { deadline, id } => format!("{index}-sexton-adopts-{}-{id}", deadline.as_second()),
             Self::Next { id } => format!("{index}-sexton-next-{id}"),
+            Self::Key { id } => format!("{index}-sexton-unlocks-{id}"),
             Self::Clone { of } => format!("{index}-sexton-clone-{of}"),
             Self::Copy { of } => format!("{index}-sexton-copy-{of}"),
         }
@@ -57,6 +63,7 @@ impl Mark {
                 Some(Self::Adopts { deadline, id: id.to_owned() })
             }
             "next" => Some(Self::Next { id: rest.to_owned() }),
+            "unlocks" => Some(Self::Key { id: rest.to_owned() }),
             "clone" => Some(Self::Clone { of: rest.to_owned() }),
             "copy" => Some(Self::Copy { of: rest.to_owned() }),
             _ => None,
@@ -80,6 +87,18 @@ pub(super) fn numbered(index: &str, number: u64) -> String {
     format!("{index}-{number:06}")
 }
 
+/// The name of the key index of the adoption of this id.
+pub(super) fn key(index: &str, id: &str) -> String {
+    format!("{index}-sexton-key-{id}")
+}
+
+/// Whether an index is the key of a swap: by its name and by its mark, and behind no other alias.
+pub(super) fn is_key<'a>(index: &str, name: &str, aliases: impl IntoIterator<Item = &'a String>) -> bool {
+    let mut aliases = aliases.into_iter();
+    let marked = aliases.next().and_then(|alias| Mark::read(index, alias));
+    aliases.next().is_none() && matches!(marked, Some(Mark::Key { id }) if name == key(index, &id))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -92,6 +111,7 @@ mod tests {
         for mark in [
             Mark::Adopts { deadline, id: id() },
             Mark::Next { id: id() },
+            Mark::Key { id: id() },
             Mark::Clone { of: of.clone() },
             Mark::Copy { of },
         ] {
@@ -108,6 +128,18 @@ mod tests {
         {
             assert_eq!(Mark::read("v", alias), None, "{alias}");
         }
+    }
+
+    #[test]
+    fn a_key_is_known_by_its_name_and_its_only_alias() {
+        let mark = |id: &str| Mark::Key { id: id.into() }.alias("v");
+        let check = |name: &str, aliases: &[String], expect| assert_eq!(is_key("v", name, aliases), expect, "{name}");
+        check("v-sexton-key-a", &[mark("a")], true);
+        check("v-sexton-key-a", &[mark("b")], false);
+        check("v-sexton-key-a", &[], false);
+        check("v-sexton-key-a", &[mark("a"), "theirs".into()], false);
+        check("v-sexton-key-a", &["theirs".into(), mark("a")], false);
+        check("v-000002", &[mark("a")], false);
     }
 
     #[test]

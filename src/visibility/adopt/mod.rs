@@ -25,18 +25,25 @@
 //! | index, our mark | any of these | any of these | the mark removed, then the same |
 //! | index, blocked, no mark | any | any | refused: somebody else's block |
 //! | index | not ours | any | refused: not sexton's to remove |
-//! | index | any | not ours, or not empty | refused |
+//! | index | any | not ours, not empty, or not known to be | refused |
 //! | nothing | any | any | refused |
+//!
+//! Where the engine has no `must_exist` there may also be the key, `X-sexton-key-…`; it goes with whatever else is undone.
+//!
+//! Blocked is what the engine has in force, not what the settings say ([`WriteBlock`]). The calls that block writes and
+//! allow them again go to the mark, so that without it they come to nothing, however late they are.
 //!
 //! "Ours" is said by a mark, an alias `X-sexton-…`; for a clone the engine's own `index.resize.source.uuid` must say the
 //! same, and an index behind any other alias is not ours. Removing never happens by name alone. The swap and the undoing
-//! exclude each other ([`undo`](mod@undo)), so that two processes that both think it is their turn do no harm.
+//! exclude each other ([`Undoing`]), so that two processes that both think it is their turn do no harm.
 
 mod apply;
 mod cleanup;
 mod decide;
 mod error;
 pub mod guard;
+mod left;
+mod lift;
 mod marks;
 mod observe;
 mod plan;
@@ -44,20 +51,22 @@ mod prepare;
 mod swap;
 mod undo;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use apply::{AdoptReport, apply};
 pub use cleanup::{Cleanup, look};
 pub use decide::{Surroundings, Wanted, decide};
-pub use error::{AdoptError, AdoptRefusal};
+pub use error::{AdoptError, AdoptRefusal, UndoError};
 pub use guard::GuardCommand;
+pub use left::{Left, LeftIndex, left, undo_left};
 pub use marks::Mark;
 pub use observe::{Live, Numbered, Part, World, observe};
 pub use plan::{AdoptPlan, Adoption, Leftovers, Way};
-pub use undo::{Undone, Which, undo};
+pub use undo::{Undoing, Undone, Which};
 
-use crate::clients::search::{Search, SearchError};
+use crate::clients::search::Search;
+#[cfg(doc)]
+use crate::clients::search::WriteBlock;
 use crate::policy::visibility::VisibilityPolicy;
 
 /// How the documents are to get over.
@@ -71,18 +80,6 @@ pub enum Method {
     Clone,
     /// By a copy.
     Copy,
-}
-
-/// Whether an adoption that died has left its write block on the plain index, past its deadline: its guard died too, for
-/// example with their pod.
-///
-/// # Errors
-/// Any [`SearchError`].
-pub async fn left_blocked(search: &Search, index: &str, now: Timestamp) -> Result<bool, SearchError> {
-    let Some(live) = search.describe_family(index).await?.remove(index) else { return Ok(false) };
-    let past = |mark: &Mark| matches!(mark, Mark::Adopts { deadline, .. } if *deadline < now);
-    let marks = observe::adoptions(index, &live);
-    Ok(live.blocks("write") && !marks.is_empty() && marks.iter().all(|(_, mark)| past(mark)))
 }
 
 /// Observes the index and computes what there is to do. Writes nothing.

@@ -1,10 +1,13 @@
 //! What there is: the live index, the indices that have its name and a number, and what an adoption needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
 
 use super::error::{AdoptError, AdoptRefusal};
-use super::marks::{Mark, number, tag};
-use crate::clients::search::{Engine, Health, IndexDescription, NodeDisk, Resolved, Search, SearchError, Template};
+use super::marks::{Mark, is_key, number, tag};
+use crate::clients::search::{
+    Engine, Health, IndexDescription, NodeDisk, Resolved, Search, SearchError, Template, WriteBlock,
+};
 use crate::visibility::rollover::own_name;
 
 /// What the name stands for.
@@ -32,6 +35,8 @@ pub struct Live {
     pub index: IndexDescription,
     /// Its identity.
     pub uuid: String,
+    /// Its write block, as it is in force.
+    pub write: WriteBlock,
     /// True when it is closed.
     pub closed: bool,
     /// Its health, where the engine says it.
@@ -44,7 +49,7 @@ pub struct Live {
     pub bytes: u64,
     /// Bytes of all copies of its shards.
     pub all_bytes: u64,
-    /// The indices that have its name and a number.
+    /// The indices that have its name and a number, and the keys of swaps.
     pub numbered: BTreeMap<String, Numbered>,
     /// sexton's template, if it is there.
     pub template: Option<Template>,
@@ -56,13 +61,13 @@ pub struct Live {
     pub missing_privileges: Option<Vec<String>>,
 }
 
-/// An index whose name is that of the live index and a number.
+/// An index that an adoption of the live index made, or whose name stands in the way of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Numbered {
     /// What it is.
     pub part: Part,
-    /// How often it was written to; read of the next index alone.
-    pub writes: u64,
+    /// How often it was written to; `None` when its shards do not say. Read of the next index alone.
+    pub writes: Option<u64>,
 }
 
 /// What an index of the family is to an adoption of this live index.
@@ -74,6 +79,8 @@ pub enum Part {
     Copy,
     /// The write index to come.
     Next,
+    /// The key of a swap.
+    Key,
     /// None of an adoption's.
     Foreign,
 }
@@ -87,7 +94,7 @@ impl Live {
     /// The marks of adoptions on the live index, as (alias, mark).
     #[must_use]
     pub fn adoptions(&self) -> Vec<(String, Mark)> {
-        adoptions(&self.name, &self.index)
+        adoptions(&self.name, &self.index.aliases)
     }
 
     /// The first index of this part.
@@ -97,9 +104,9 @@ impl Live {
     }
 }
 
-/// The marks of adoptions on an index.
-pub(super) fn adoptions(name: &str, index: &IndexDescription) -> Vec<(String, Mark)> {
-    let marks = index.aliases.iter().filter_map(|alias| Some((alias.clone(), Mark::read(name, alias)?)));
+/// The marks of adoptions among an index's aliases.
+pub(super) fn adoptions(name: &str, aliases: &BTreeSet<String>) -> Vec<(String, Mark)> {
+    let marks = aliases.iter().filter_map(|alias| Some((alias.clone(), Mark::read(name, alias)?)));
     marks.filter(|(_, mark)| matches!(mark, Mark::Adopts { .. })).collect()
 }
 
@@ -121,6 +128,14 @@ pub(super) fn part(name: &str, uuid: &str, index: &IndexDescription) -> Part {
         }
     }
     part
+}
+
+/// The part of an index of this name; `None` for one that is no concern of an adoption's.
+pub(super) fn part_of(name: &str, uuid: &str, other: &str, index: &IndexDescription) -> Option<Part> {
+    if is_key(name, other, &index.aliases) {
+        return Some(Part::Key);
+    }
+    number(name, other).map(|_| part(name, uuid, index))
 }
 
 /// Reads everything. Writes nothing.
@@ -162,11 +177,15 @@ pub async fn observe(search: &Search, name: &str) -> Result<World, AdoptError> {
         (bytes, all_bytes) = search.store_bytes(name).await?;
     }
     let mut numbered = BTreeMap::new();
-    for (other, description) in family.into_iter().filter(|(other, _)| number(name, other).is_some()) {
-        let part = part(name, &uuid, &description);
-        let writes = if part == Part::Next { writes(search, &other).await? } else { 0 };
+    for (other, description) in family {
+        let Some(part) = part_of(name, &uuid, &other, &description) else { continue };
+        let writes = if part == Part::Next { writes(search, &other).await? } else { Some(0) };
         numbered.insert(other, Numbered { part, writes });
     }
+    let write = match search.block_state(name).await? {
+        Some(state) if state.uuid == uuid => state.write,
+        _ => return Err(AdoptError::Stale(format!("{name} became another index just now"))),
+    };
     let settings = search.cluster_settings().await?;
     let wanted = [AUTO_CREATE, DISK_THRESHOLD, LOW_WATERMARK];
     let text = |value: &serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
@@ -176,6 +195,7 @@ pub async fn observe(search: &Search, name: &str) -> Result<World, AdoptError> {
         engine: search.engine().clone(),
         index,
         uuid,
+        write,
         closed,
         health,
         policy,
@@ -190,11 +210,28 @@ pub async fn observe(search: &Search, name: &str) -> Result<World, AdoptError> {
     })))
 }
 
-/// How often an index was written to, whether searches see it yet or not; 0 as long as its shards do not answer.
-pub(super) async fn writes(search: &Search, index: &str) -> Result<u64, SearchError> {
-    match search.highest_seq_nos(index).await {
-        Ok(shards) => Ok(shards.into_values().filter_map(|highest| u64::try_from(highest + 1).ok()).sum()),
-        Err(SearchError::NotFound { .. } | SearchError::Unexpected { .. } | SearchError::Red { .. }) => Ok(0),
-        Err(error) => Err(error),
+/// How long shards that do not answer are asked again.
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// How often an index was written to, whether searches see it yet or not; `None` when not every shard says it, which may
+/// be many times. An index none of whose shards was ever started was not written to.
+pub(super) async fn writes(search: &Search, index: &str) -> Result<Option<u64>, SearchError> {
+    let begun = Instant::now();
+    loop {
+        match search.numbers_given(index).await {
+            Ok(mut all) => return Ok(all.remove(index).map(|shards| shards.into_iter().sum())),
+            // Nothing is there that could have been written to.
+            Err(SearchError::NotFound { .. }) => return Ok(Some(0)),
+            Err(SearchError::Unexpected { .. } | SearchError::Red { .. }) => {
+                if search.never_started(index).await? {
+                    return Ok(Some(0));
+                }
+                if begun.elapsed() >= ANSWER {
+                    return Ok(None);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

@@ -5,17 +5,18 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value, json};
 
 use super::error::AdoptError;
-use super::marks::{Mark, tag};
+use super::marks::{Mark, key, tag};
 use super::plan::{Adoption, Way};
-use crate::clients::search::{IndexDescription, Search};
+use crate::clients::search::{IndexDescription, Search, ShardCopies};
 use crate::context::Context;
 use crate::units::Span;
-use crate::visibility::copy::{Copy, CopyError, Position};
-use crate::visibility::rollover::missing_fields;
+use crate::visibility::copy::{Copy, CopyError, Position, carry_mapping};
 use crate::visibility::step::Step;
 
 /// How long a new index may take to become green.
 const GREEN: Duration = Duration::from_secs(60);
+/// How long is waited between two looks at something that takes a moment.
+pub(super) const PAUSE: Duration = Duration::from_millis(25);
 /// A pass that writes no more than this is the last one before the block.
 const SMALL_PASS: u64 = 500;
 /// Passes over an index that is written to faster than it can be copied come to no end.
@@ -48,8 +49,8 @@ pub(super) struct Prepared {
     pub next_mark: String,
     /// The mark of the index that is read.
     pub read_mark: String,
-    /// Whether the swap can be made to fail when the next index lost its mark.
-    pub must_exist: bool,
+    /// The index that the swap has to remove, where it cannot be made to fail when the next index lost its mark.
+    pub key: Option<String>,
     /// The settings that give a clone the live index's replicas.
     pub replicas: Map<String, Value>,
     /// Where the last pass of a copy begins.
@@ -74,7 +75,10 @@ pub(super) async fn prepare(
     }
     let next_mark = Mark::Next { id: id.to_owned() }.alias(index);
     search.create_index(&adoption.write, body(&live, &next_mark)).await?;
-    let must_exist = search.has_must_exist(&adoption.write).await?;
+    let key = match search.has_must_exist(&adoption.write, &next_mark).await? {
+        true => None,
+        false => Some(create_key(search, index, id).await?),
+    };
     let of = tag(&adoption.uuid);
     let read_mark = match adoption.way {
         Way::Clone => Mark::Clone { of },
@@ -83,37 +87,34 @@ pub(super) async fn prepare(
     let read_mark = read_mark.alias(index);
     let replicas = replicas(&live);
     let position = Position::new();
-    let mut prepared = Prepared { next_mark, read_mark, must_exist, replicas, position, copied: 0, compared: 0 };
+    let mut prepared = Prepared { next_mark, read_mark, key, replicas, position, copied: 0, compared: 0 };
     if adoption.way == Way::Copy {
         if !adoption.resumes {
             search.create_index(&adoption.read, body(&live, &prepared.read_mark)).await?;
         }
-        green(search, &adoption.read).await?;
+        green(search, &adoption.read, Some(GREEN), |_| {}).await?;
         passes(search, index, adoption, &mut prepared, ctx).await?;
     } else {
         // What is on disk already need not be written while writes are blocked.
         search.flush(index).await?;
     }
-    green(search, &adoption.write).await?;
+    green(search, &adoption.write, Some(GREEN), |_| {}).await?;
     Ok(prepared)
+}
+
+/// An empty index of this adoption alone. The swap removes it, and fails when an undoing has done so before.
+async fn create_key(search: &Search, index: &str, id: &str) -> Result<String, AdoptError> {
+    let name = key(index, id);
+    let settings = json!({"number_of_shards": 1, "number_of_replicas": 0, "auto_expand_replicas": false});
+    let mark = Mark::Key { id: id.to_owned() }.alias(index);
+    search.create_index(&name, json!({ "settings": settings, "aliases": { mark: {} } })).await?;
+    Ok(name)
 }
 
 /// The live index, as long as it is one.
 pub(super) async fn live(search: &Search, index: &str) -> Result<IndexDescription, AdoptError> {
     let mut family = search.describe_family(index).await?;
     family.remove(index).ok_or_else(|| AdoptError::Stale(format!("{index} is no index any more")))
-}
-
-/// Fields that came into the live index's mapping since go into the successors' as well.
-pub(super) async fn carry_mapping(search: &Search, live: &IndexDescription, to: &str) -> Result<(), AdoptError> {
-    let there = search.mappings(to).await?.remove(to).unwrap_or_default();
-    carry_fields(search, &live.mapping, to, &there).await
-}
-
-/// The same between two mappings that were read already.
-pub(super) async fn carry_fields(search: &Search, from: &Value, to: &str, there: &Value) -> Result<(), AdoptError> {
-    let missing = missing_fields(from, there);
-    if missing.is_empty() { Ok(()) } else { Ok(search.add_fields(to, &missing).await?) }
 }
 
 /// The replicas of a clone, which a clone does not take over.
@@ -134,7 +135,7 @@ async fn passes(
 ) -> Result<(), AdoptError> {
     let copy = Copy { source: search, from: index, target: search, to: &adoption.read };
     for _ in 0..PASSES {
-        carry_mapping(search, &live(search, index).await?, &adoption.read).await?;
+        carry_mapping(search, index, search, &adoption.read).await?;
         let from = prepared.position.clone();
         let pass = copy.pass(&from, ctx).await.map_err(cancelled)?;
         prepared.copied += pass.written;
@@ -162,18 +163,25 @@ pub(super) fn cancelled(error: CopyError) -> AdoptError {
     }
 }
 
-async fn green(search: &Search, index: &str) -> Result<(), AdoptError> {
+/// Waits until the index is green, for so long; without a limit the caller has one. What is missing still is told.
+pub(super) async fn green(
+    search: &Search,
+    index: &str,
+    limit: Option<Duration>,
+    told: impl Fn(ShardCopies),
+) -> Result<(), AdoptError> {
     let begun = Instant::now();
     loop {
         let copies = search.shard_copies(index).await?;
         if copies.active > 0 && copies.missing == 0 {
             return Ok(());
         }
-        if begun.elapsed() > GREEN {
-            let (index, waited) = (index.to_owned(), Span::seconds(GREEN.as_secs()));
+        if let Some(limit) = limit.filter(|limit| begun.elapsed() > *limit) {
+            let (index, waited) = (index.to_owned(), Span::from(limit));
             return Err(AdoptError::NotGreen { index, waited, missing: copies.missing });
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        told(copies);
+        tokio::time::sleep(PAUSE).await;
     }
 }
 

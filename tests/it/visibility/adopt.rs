@@ -1,7 +1,10 @@
 //! Adopting a live index on OpenSearch (by a clone) and Elasticsearch 6.8 (by a copy), judged by curl.
 
+mod block;
+mod foreign;
 mod guard;
 mod kills;
+mod late;
 mod load;
 mod refusals;
 mod worlds;
@@ -28,11 +31,15 @@ type Documents = BTreeMap<String, (u64, Value)>;
 impl Ground {
     /// With so many documents, every third of them open.
     fn new(engine: Engine, documents: u64) -> Self {
+        Self::of_shards(engine, documents, 1)
+    }
+
+    fn of_shards(engine: Engine, documents: u64, shards: u32) -> Self {
         let scratch = Scratch::new(engine);
         let ledger = postgres::Scratch::new("ledger");
         let site = site(&scratch, &ledger, &scratch.engine.url);
         let ground = Self { scratch, site, _ledger: ledger };
-        ground.scratch.create(&ground.name(), json!({}));
+        ground.scratch.create(&ground.name(), json!({"settings": {"index.number_of_shards": shards}}));
         ground.scratch.add_search_attribute("OrderId");
         ground.write(&ground.name(), 0..documents);
         ground
@@ -74,7 +81,7 @@ impl Ground {
         let name = self.name();
         assert_eq!(self.scratch.engine.http("GET", &format!("/_alias/{name}"), None).0, 404, "it is no alias");
         assert!(!self.is_blocked());
-        assert_eq!(self.marks(), Vec::<String>::new());
+        self.nothing_is_left();
         assert_eq!(&self.documents(&name), documents);
     }
 
@@ -90,11 +97,24 @@ impl Ground {
         });
         assert_eq!(members, expected);
         assert!(!self.is_blocked());
-        assert_eq!(self.marks(), Vec::<String>::new());
+        self.nothing_is_left();
         assert_eq!(&self.documents(&first), documents);
         assert_eq!(self.documents(&second), Documents::new());
         let health = self.scratch.engine.ok("GET", &format!("/_cluster/health/{name}"), None);
         assert_eq!(health["status"], "green");
+    }
+
+    /// No mark, no key, and no block in force.
+    #[track_caller]
+    fn nothing_is_left(&self) {
+        let engine = &self.scratch.engine;
+        assert_eq!(self.marks(), Vec::<String>::new());
+        let keys = engine.ok("GET", &format!("/{}-sexton-key-*", self.name()), None);
+        assert_eq!(keys, json!({}));
+        let state = engine.ok("GET", "/_cluster/state/blocks", None);
+        let blocks = state["blocks"]["indices"].as_object();
+        let ours = blocks.into_iter().flatten().find(|(index, _)| index.starts_with(&self.name()));
+        assert_eq!(ours, None);
     }
 
     /// Whether any index of the family is blocked.
@@ -202,6 +222,33 @@ async fn keeps_every_document(engine: Engine, args: &[&str], way: &str) {
     assert_eq!(again["runs"][0]["outcome"], "unchanged");
     // The visibility job takes over from here, and rolls the alias when it is due.
     ground.site.run(&["once", "visibility"]).expect(0);
+}
+
+/// A shard that is passed over would be in no count.
+#[test]
+fn an_index_of_several_shards_is_adopted() {
+    for method in ["clone", "copy"] {
+        let ground = Ground::of_shards(Engine::opensearch(), 300, 3);
+        let before = ground.documents(&ground.name());
+        ground.adopt(&["--method", method]).expect(0);
+        ground.is_adopted(&before);
+    }
+}
+
+/// The adoption stands; the run has failed, since lists may be wrong until a reconcile.
+#[test]
+fn an_adoption_without_its_reconcile_is_a_failed_run() {
+    let ground = Ground::new(Engine::opensearch(), 30);
+    let before = ground.documents(&ground.name());
+    let config = std::fs::read_to_string(ground.site.path().join("sexton.yaml")).unwrap();
+    // A database without Temporal's tables.
+    let config = config.replace(&format!("main: {}", stack().get("TEMPORAL_DATABASE")), "main: postgres");
+    std::fs::write(ground.site.path().join("sexton.yaml"), config).unwrap();
+    let said = ground.adopt(&["--json"]).expect(1);
+    let run = &said.json()["runs"][0];
+    assert_eq!((&run["outcome"], &run["report"]["docs"]), (&json!("failed"), &json!(30)), "{run}");
+    assert!(run.to_string().contains("the index is adopted, but its documents were not reconciled"), "{run}");
+    ground.is_adopted(&before);
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ fn live() -> Live {
             mapping: json!({"properties": {"CloseTime": {"type": "date_nanos"}}}),
         },
         uuid: "uuid".into(),
+        write: WriteBlock::Off,
         closed: false,
         health: Some(Health::Green),
         policy: None,
@@ -56,11 +57,14 @@ fn marked(live: &mut Live) -> String {
 
 fn block(live: &mut Live, what: &str) {
     live.index.settings.insert(format!("index.blocks.{what}"), Value::from("true"));
+    if what == "write" {
+        live.write = WriteBlock::On;
+    }
 }
 
 fn part(live: &mut Live, number: u64, part: Part) -> String {
     let name = numbered(NAME, number);
-    live.numbered.insert(name.clone(), Numbered { part, writes: 0 });
+    live.numbered.insert(name.clone(), Numbered { part, writes: Some(0) });
     name
 }
 
@@ -128,7 +132,11 @@ fn unsound_indices_are_refused() {
     check(&|live| live.health = Some(Health::Yellow), &|r| r.to_string().contains("is yellow, not green"));
     check(&|live| live.health = None, &|r| r.to_string().contains("unknown health"));
     check(&|live| block(live, "read_only_allow_delete"), &|r| matches!(r, AdoptRefusal::FloodStage(_)));
-    for other in ["write", "read_only", "metadata", "read"] {
+    check(&|live| block(live, "write"), &|r| matches!(r, AdoptRefusal::WriteBlocked { begun: false, .. }));
+    // In force, though the setting does not say so.
+    let begun = |live: &mut Live| live.write = WriteBlock::Begun;
+    check(&begun, &|r| r.hint().contains("_block/write"));
+    for other in ["read_only", "metadata", "read"] {
         check(&|live| block(live, other), &|r| matches!(r, AdoptRefusal::Blocked { block, .. } if block == other));
     }
     check(&|live| live.index.aliases.extend(["mine".to_owned()]), &|r| matches!(r, AdoptRefusal::Aliased { .. }));
@@ -136,8 +144,13 @@ fn unsound_indices_are_refused() {
     check(&|live| drop(part(live, 3, Part::Foreign)), &|r| matches!(r, AdoptRefusal::Taken { .. }));
     let written = |live: &mut Live| {
         let name = part(live, 2, Part::Next);
-        live.numbered.insert(name, Numbered { part: Part::Next, writes: 1 });
+        live.numbered.insert(name, Numbered { part: Part::Next, writes: Some(1) });
     };
+    let silent = |live: &mut Live| {
+        let name = part(live, 2, Part::Next);
+        live.numbered.insert(name, Numbered { part: Part::Next, writes: None });
+    };
+    check(&silent, &|r| matches!(r, AdoptRefusal::Silent { .. }));
     check(&written, &|r| matches!(r, AdoptRefusal::NotEmpty { writes: 1, .. }));
     let missing = |live: &mut Live| live.missing_privileges = Some(vec!["`manage` on the index".into()]);
     check(&missing, &|r| r.to_string().ends_with("lacks `manage` on the index"));

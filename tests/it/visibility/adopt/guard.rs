@@ -5,12 +5,16 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use sexton::clients::search::{Search, SearchError};
 use sexton::context::Context;
 use sexton::failure::{Explain, Kind};
 use sexton::policy::visibility::{IndexName, VisibilityPolicy};
 use sexton::units::Span;
-use sexton::visibility::adopt::{self, AdoptError, Cleanup, GuardCommand, Method, Surroundings, Undone, Wanted};
+use sexton::visibility::adopt::{
+    self, AdoptError, AdoptPlan, Cleanup, GuardCommand, Method, Surroundings, Undone, Wanted,
+};
 
+use super::block::slow_write;
 use super::{Ground, site};
 use crate::support::postgres;
 use crate::support::search::Engine;
@@ -46,24 +50,36 @@ impl Drop for Late {
 }
 
 /// A sexton that is in its short part when this returns.
-struct Blocked {
-    ground: Ground,
+pub struct Blocked {
+    pub ground: Ground,
     late: Site,
-    running: Running,
+    pub running: Running,
     _proxy: Late,
     _ledger: postgres::Scratch,
 }
 
 impl Blocked {
     fn new(deadline: &str) -> Self {
-        let ground = Ground::new(Engine::opensearch(), 30);
+        Self::with(Ground::new(Engine::opensearch(), 30), deadline, |_| ()).0
+    }
+
+    /// The same while a write is under way that takes about so many seconds.
+    pub fn under_a_slow_write(deadline: &str, seconds: u64) -> (Self, std::thread::JoinHandle<()>) {
+        Self::with(Ground::new(Engine::opensearch(), 30), deadline, |ground| slow_write(ground, seconds))
+    }
+
+    /// The same on this ground; what is to happen before writes are blocked happens while it prepares.
+    pub fn with<T>(ground: Ground, deadline: &str, before: impl FnOnce(&Ground) -> T) -> (Self, T) {
         let proxy = Late::new(&ground.scratch.engine.url, 150);
         let ledger = postgres::Scratch::new("ledger");
         let late = site(&ground.scratch, &ledger, &proxy.url);
         let running = late.start(&["adopt", "--deadline", deadline, "--log-format", "text"], "adopt.log");
+        let prepares = eventually(Duration::from_secs(40), || ground.scratch.exists(&ground.scratch.index(2)));
+        assert!(prepares, "it never begins:\n{}", running.log());
+        let happened = before(&ground);
         let blocked = eventually(Duration::from_secs(40), || ground.is_blocked());
         assert!(blocked, "writes are never blocked:\n{}", running.log());
-        Self { ground, late, running, _proxy: proxy, _ledger: ledger }
+        (Self { ground, late, running, _proxy: proxy, _ledger: ledger }, happened)
     }
 
     /// The process ids of this adoption's guards.
@@ -142,6 +158,10 @@ fn the_job_visibility_lifts_a_block_past_its_deadline() {
     let before = blocked.ground.documents(&blocked.ground.name());
     let planned = blocked.ground.site.run(&["plan", "visibility"]).expect(2);
     assert!(planned.out.contains("index.blocks.write true -> none"), "{planned:?}");
+    // What goes is named with its documents.
+    let next = blocked.ground.scratch.index(2);
+    let line = planned.out.lines().find(|line| line.contains(&next)).unwrap_or_default();
+    assert!(line.contains("0 documents") && line.contains("[destructive]"), "{planned:?}");
     blocked.ground.site.run(&["once", "visibility"]).expect(0);
     blocked.ground.is_as_before(&before);
     blocked.ground.site.run(&["plan", "visibility"]).expect(0);
@@ -182,28 +202,43 @@ fn a_stopped_process_undoes_at_once() {
     blocked.goes_on();
 }
 
-/// An adoption through the library, whose guard's command does something before the guard starts: after everything is
-/// prepared and before writes are blocked.
-async fn with_interference(ground: &Ground, deadline: Span, interference: &[(&str, String, Value)]) -> AdoptError {
-    let search = ground.scratch.engine.client().await;
+/// The plan of an adoption through the library.
+pub async fn library_plan(ground: &Ground, search: &Search, deadline: Span) -> AdoptPlan {
     let policy = VisibilityPolicy { index: IndexName::try_from(ground.name()).unwrap(), ..VisibilityPolicy::default() };
     let around = Surroundings { longest_retention: None, cleanup: Cleanup::NotSeen { looked: 0 } };
     let wanted = Wanted { method: Method::Auto, deadline };
-    let plan = adopt::plan(&search, &policy, wanted, &around).await.unwrap();
-    let calls = interference.iter().map(|(method, path, body)| {
-        let url = format!("{}{path}", ground.scratch.engine.url);
-        format!("curl -sS -m 20 -o /dev/null -X {method} '{url}' -H 'content-type: application/json' -d '{body}'; ")
+    adopt::plan(search, &policy, wanted, &around).await.unwrap()
+}
+
+/// The real guard, before which a shell does something.
+pub fn guard_after(ground: &Ground, first: &str) -> GuardCommand {
+    let folder = ground.site.path().display();
+    let script =
+        format!("{first} cd '{folder}' && exec '{}' adopt-guard --config '{folder}/sexton.yaml' \"$0\"", binary());
+    GuardCommand { program: "sh".into(), arguments: vec!["-c".into(), script.into()] }
+}
+
+/// An adoption through the library, whose guard's command does something before the guard starts: after everything is
+/// prepared and before writes are blocked.
+pub async fn with_interference(ground: &Ground, deadline: Span, calls: &[(&str, String, Value)]) -> AdoptError {
+    let engine = &ground.scratch.engine;
+    let search = engine.client().await;
+    let plan = library_plan(ground, &search, deadline).await;
+    // No password in arguments.
+    let mut login = String::new();
+    if let (Some((user, password)), Some(ca)) = (&engine.user, &engine.ca) {
+        login = format!("user = \"{user}:{password}\"\ncacert = \"{}\"\n", ca.display());
+    }
+    let file = ground.site.path().join("curl");
+    std::fs::write(&file, login).unwrap();
+    let calls = calls.iter().map(|(method, path, body)| {
+        let url = format!("{}{path}", engine.url.trim_end_matches('/'));
+        format!(
+            "curl -sS -m 20 -o /dev/null -K '{}' -X {method} '{url}' -H 'content-type: application/json' -d '{body}'; ",
+            file.display()
+        )
     });
-    let config = ground.site.path().join("sexton.yaml");
-    let policies = ground.site.path();
-    let script = format!(
-        "{} cd '{}' && exec '{}' adopt-guard --config '{}' \"$0\"",
-        calls.collect::<String>(),
-        policies.display(),
-        binary(),
-        config.display()
-    );
-    let guard = GuardCommand { program: "sh".into(), arguments: vec!["-c".into(), script.into()] };
+    let guard = guard_after(ground, &calls.collect::<String>());
     let error = adopt::apply(&plan, &search, &guard, &Context::plain()).await.unwrap_err();
     println!("{error}");
     error
@@ -243,17 +278,45 @@ async fn a_swap_whose_next_index_was_removed_is_undone() {
     ground.is_as_before(&before);
 }
 
+/// Where the engine has no `must_exist` the swap needs a key, which an undoing removes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_whose_key_was_removed_is_undone() {
+    let ground = Ground::new(Engine::elasticsearch6(), 30);
+    let before = ground.documents(&ground.name());
+    let removal = ("DELETE", format!("/{}-sexton-key-*", ground.name()), json!({}));
+    let error = with_interference(&ground, Span::seconds(60), &[removal]).await;
+    let AdoptError::Undone { cause, back, .. } = error else { panic!("{error:?}") };
+    assert!(matches!(*cause, AdoptError::Search(SearchError::NotFound { .. })), "{cause:?}");
+    assert_eq!(back, Undone::Back { lifted: true, removed: vec![ground.scratch.index(2)] });
+    // The copy stays, for the next adoption to go on with.
+    assert_eq!(ground.documents(&ground.name()), before);
+    ground.adopt(&[]).expect(0);
+    ground.is_adopted(&before);
+}
+
+/// An adoption that is undone takes its key along.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undone_adoption_leaves_no_key() {
+    let ground = Ground::new(Engine::elasticsearch6(), 30);
+    let block = ("PUT", format!("/{}/_settings", ground.name()), json!({"index.blocks.write": true}));
+    let error = with_interference(&ground, Span::seconds(60), &[block]).await;
+    let AdoptError::Undone { back: Undone::Back { lifted: false, removed }, .. } = error else { panic!("{error:?}") };
+    let key = format!("{}-sexton-key-", ground.name());
+    assert_eq!(removed.iter().filter(|index| index.starts_with(&key)).count(), 1, "{removed:?}");
+    assert_eq!(ground.scratch.engine.ok("GET", &format!("/{key}*"), None), json!({}));
+}
+
 /// A guard that cannot be started: nothing is blocked at all.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_guard_nothing_is_blocked() {
     let ground = Ground::new(Engine::opensearch(), 3);
     let before = ground.documents(&ground.name());
     let search = ground.scratch.engine.client().await;
-    let policy = VisibilityPolicy { index: IndexName::try_from(ground.name()).unwrap(), ..VisibilityPolicy::default() };
-    let around = Surroundings { longest_retention: None, cleanup: Cleanup::NotSeen { looked: 0 } };
-    let wanted = Wanted { method: Method::Auto, deadline: Span::seconds(60) };
-    let plan = adopt::plan(&search, &policy, wanted, &around).await.unwrap();
-    for (program, arguments) in [("false", vec![]), ("no-such-program", vec![]), ("echo", vec!["hello".into()])] {
+    let plan = library_plan(&ground, &search, Span::seconds(60)).await;
+    // The last is connected, and dies when it is told what to watch.
+    let dies = vec!["-c".into(), "echo ready; read mark".into()];
+    let guards = [("false", vec![]), ("no-such-program", vec![]), ("echo", vec!["hello".into()]), ("sh", dies)];
+    for (program, arguments) in guards {
         let guard = GuardCommand { program: program.into(), arguments };
         let error = adopt::apply(&plan, &search, &guard, &Context::plain()).await.unwrap_err();
         let AdoptError::Undone { cause, pause_ms: None, .. } = &error else { panic!("{error:?}") };

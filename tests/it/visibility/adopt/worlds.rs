@@ -36,6 +36,11 @@ fn leave(ground: &Ground, left: Left, copy: bool) {
     if left.next {
         let mark = Mark::Next { id: "dead".into() }.alias(&name);
         ground.scratch.create(&next, json!({"aliases": {mark: {}}}));
+        // Where it copies, the engine has no `must_exist`.
+        if copy {
+            let mark = Mark::Key { id: "dead".into() }.alias(&name);
+            ground.scratch.create(&format!("{name}-sexton-key-dead"), json!({"aliases": {mark: {}}}));
+        }
     }
     if left.first && copy {
         let mark = Mark::Copy { of: tag(ground) }.alias(&name);

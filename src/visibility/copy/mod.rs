@@ -8,17 +8,22 @@
 //! A copy only adds. What was deleted in the source meanwhile is found by [`Copy::sweep`]. Whether both sides hold the
 //! same is said by [`Copy::verify`], by count and by the version of each document.
 
-use std::collections::BTreeMap;
+mod outcome;
+mod read;
+mod whole;
+
 use std::time::Duration;
 
-use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::rollover::missing_fields;
-use crate::clients::search::{Bulk, Done, Hit, Op, Scan, Search, SearchError};
+use self::read::{Reader, versions};
+use crate::clients::search::{Bulk, Done, Hit, Op, Search, SearchError};
 use crate::context::Context;
-use crate::failure::{Explain, Kind};
 use crate::progress::Unit;
+
+pub use outcome::{CopyError, Difference, Verified};
+pub use whole::copy_indices;
+pub(super) use whole::{carry_fields, carry_mapping};
 
 /// At most so many documents are read and written at once.
 pub const BATCH: usize = 1_000;
@@ -54,104 +59,6 @@ pub struct Pass {
     pub present: u64,
     /// Where the next pass begins.
     pub next: Position,
-}
-
-/// Whether both sides hold the same.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
-pub struct Verified {
-    /// Documents compared one by one.
-    pub compared: u64,
-    /// Documents in the source.
-    pub source: u64,
-    /// Documents in the target.
-    pub target: u64,
-    /// How many documents differ.
-    pub differing: u64,
-    /// The first of them.
-    pub differences: Vec<Difference>,
-}
-
-/// A document that is not the same on both sides.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Difference {
-    /// Its id.
-    pub id: String,
-    /// Its version in the source.
-    pub source: u64,
-    /// Its version in the target; `None` when it is not there.
-    pub target: Option<u64>,
-}
-
-/// A copy that failed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum CopyError {
-    /// An engine could not be asked or told.
-    #[error(transparent)]
-    Search(#[from] SearchError),
-    /// The target refuses a document.
-    #[error("index `{index}` refuses the document `{id}`: {reason}")]
-    Refused {
-        /// The index written to.
-        index: String,
-        /// The document.
-        id: String,
-        /// The engine's words.
-        reason: String,
-    },
-    /// Documents cannot be read in full: `_source` is switched off.
-    #[error("index `{0}` keeps no `_source`, so that its documents cannot be copied")]
-    NoSource(String),
-    /// Both sides do not hold the same.
-    #[error("the copy in `{to}` differs from `{from}`: {}", told(verified))]
-    Differs {
-        /// The index read.
-        from: String,
-        /// The index written.
-        to: String,
-        /// What was found.
-        verified: Box<Verified>,
-    },
-    /// The run was asked to stop between two batches.
-    #[error("the copy was stopped after {0} documents")]
-    Cancelled(u64),
-}
-
-impl Explain for CopyError {
-    fn kind(&self) -> Kind {
-        match self {
-            Self::Search(error) => error.kind(),
-            Self::Refused { .. } | Self::NoSource(_) => Kind::Failed,
-            Self::Differs { .. } => Kind::VerificationFailed,
-            Self::Cancelled(_) => Kind::Cancelled,
-        }
-    }
-
-    fn hint(&self) -> Option<String> {
-        match self {
-            Self::Search(error) => error.hint(),
-            Self::Refused { .. } => Some("compare the mappings of the two indices (`GET <index>/_mapping`)".into()),
-            Self::NoSource(_) => Some("an index without `_source` can only be cloned".into()),
-            Self::Differs { .. } => Some("look whether somebody else writes to the copy, then run again".into()),
-            Self::Cancelled(_) => Some("run again: what was copied is not copied twice".into()),
-        }
-    }
-}
-
-impl Verified {
-    /// True when both sides hold the same documents with the same versions.
-    #[must_use]
-    pub fn equal(&self) -> bool {
-        self.differing == 0 && self.source == self.target
-    }
-}
-
-fn told(verified: &Verified) -> String {
-    let mut text = format!("{} documents against {}", verified.target, verified.source);
-    for difference in verified.differences.iter().take(3) {
-        let found = difference.target.map_or_else(|| "missing".to_owned(), |version| format!("version {version}"));
-        text += &format!(", `{}` is {found} and should be version {}", difference.id, difference.source);
-    }
-    text
 }
 
 impl Copy<'_> {
@@ -301,99 +208,6 @@ impl Copy<'_> {
         }
         Ok(applied)
     }
-}
-
-/// Copies whole indices, one after the other, each into an index of the given name in the target, and verifies each by
-/// count and version. A target index that is missing is created from the target's own templates; fields that only the
-/// source's mapping has (custom search attributes) are added to it. Made twice, the second time writes nothing.
-///
-/// The source must not be written to meanwhile, or the comparison finds a difference.
-///
-/// # Errors
-/// Any [`CopyError`]; [`CopyError::Differs`] names the first documents that differ.
-pub async fn copy_indices(
-    source: &Search,
-    target: &Search,
-    pairs: &[(String, String)],
-    ctx: &Context,
-) -> Result<Vec<Verified>, CopyError> {
-    let mut all = Vec::new();
-    for (from, to) in pairs {
-        carry_mapping(source, from, target, to).await?;
-        let copy = Copy { source, from, target, to };
-        copy.pass(&Position::new(), ctx).await?;
-        let verified = copy.verify(&Position::new(), None, ctx).await?;
-        if !verified.equal() {
-            let verified = Box::new(verified);
-            return Err(CopyError::Differs { from: from.clone(), to: to.clone(), verified });
-        }
-        all.push(verified);
-    }
-    Ok(all)
-}
-
-/// The target index exists and has every field of the source. Where both have a field the target's type stays: a
-/// `date` of Elasticsearch 6 becomes the `date_nanos` of Temporal's newer template.
-async fn carry_mapping(source: &Search, from: &str, target: &Search, to: &str) -> Result<(), SearchError> {
-    let of = source.mappings(from).await?.remove(from).unwrap_or_default();
-    let there = match target.mappings(to).await {
-        Ok(mut found) => found.remove(to),
-        Err(SearchError::NotFound { .. }) => None,
-        Err(error) => return Err(error),
-    };
-    let there = match there {
-        Some(mapping) => mapping,
-        None => {
-            target.create_index(to, json!({})).await?;
-            target.mappings(to).await?.remove(to).unwrap_or_default()
-        }
-    };
-    let missing = missing_fields(&of, &there);
-    if missing.is_empty() { Ok(()) } else { target.add_fields(to, &missing).await }
-}
-
-/// Reads one shard page by page.
-struct Reader<'a> {
-    search: &'a Search,
-    index: &'a str,
-    shard: usize,
-    from: u64,
-    below: Option<u64>,
-    source: bool,
-    size: usize,
-}
-
-impl<'a> Reader<'a> {
-    fn new(search: &'a Search, index: &'a str, shard: usize, from: u64, source: bool) -> Self {
-        // Until it is known how large the documents are, few of them are read.
-        Self { search, index, shard, from, below: None, source, size: if source { BATCH / 10 } else { BATCH } }
-    }
-
-    async fn next(&mut self) -> Result<Option<Vec<Hit>>, SearchError> {
-        let (shard, filter) = (self.shard, everything());
-        let scan = Scan {
-            shard,
-            filter,
-            from: self.from,
-            below: self.below,
-            size: self.size,
-            fields: &[],
-            source: self.source,
-        };
-        let page = self.search.scan(self.index, &scan).await?;
-        let Some(last) = page.last() else { return Ok(None) };
-        self.from = last.seq_no.saturating_add(1);
-        let bytes: usize = page.iter().filter_map(|hit| hit.source.as_ref()).map(|body| body.get().len()).sum();
-        let fitting = BATCH_BYTES.checked_div(bytes / page.len()).unwrap_or(BATCH);
-        self.size = fitting.clamp(1, BATCH).min(self.size.saturating_mul(4));
-        Ok(Some(page))
-    }
-}
-
-async fn versions(search: &Search, index: &str, page: &[Hit]) -> Result<BTreeMap<String, u64>, SearchError> {
-    let ids: Vec<&str> = page.iter().map(|hit| hit.id.as_str()).collect();
-    let found = search.find(&[index], &ids, &[], false).await?;
-    Ok(found.into_iter().map(|hit| (hit.id, hit.version)).collect())
 }
 
 fn everything() -> Value {
