@@ -2,11 +2,11 @@
 
 STACK := tests/stack
 # What runs longer under SEXTON_SOAK, beside the kills.
-SOAKS := visibility::soak visibility::rebuild visibility::adopt::load
+SOAKS := visibility::soak visibility::rebuild visibility::adopt::load overdue
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak bench-visibility lint build up down clean
+.PHONY: help demo test soak bench-visibility bench-audit lint build up down clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ soak: up ## Kills at random instants, thirty for each verb that writes; ten minu
 bench-visibility: up ## What a reconcile costs, beside the engine's own _reindex
 	$(CARGO) build --locked --profile benchmark --bin sexton --example bench-visibility
 	environment=$$($(STACK)/env) && eval "$$environment" && target/benchmark/examples/bench-visibility
+
+bench-audit: up build ## What an audit of a million runs costs, beside a plain COPY
+	$(CARGO) build --locked --profile benchmark --bin sexton
+	environment=$$($(STACK)/env) && eval "$$environment" && tests/bench/audit/run
 
 lint: ## Formatting, clippy, licences, shell scripts
 	tests/lint
