@@ -205,6 +205,7 @@ fn any_policy() -> impl Strategy<Value = RetentionPolicy> {
                     (name.try_into().unwrap(), wanted)
                 })
                 .collect(),
+            ..RetentionPolicy::default()
         }
     })
 }
