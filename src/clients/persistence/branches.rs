@@ -53,7 +53,7 @@ pub struct Leftover {
     pub branch: Uuid,
     /// Its nodes.
     pub nodes: u64,
-    /// True when there is a run of the tree's id: the run's history then has lost its row.
+    /// True when there is a run of the tree's id.
     pub has_run: bool,
 }
 
@@ -213,11 +213,9 @@ fn branch(fields: &Fields<'_, 5>) -> Branch {
     let info = readable(fields.text(4)).then(|| HistoryTreeInfo::decode(fields.bytes(3)).ok()).flatten();
     let info = info.unwrap_or_default();
     let history = info.branch_info.or_else(|| HistoryBranch::decode(&*info.branch_token).ok()).unwrap_or_default();
-    let ancestor = |range: &HistoryBranchRange| {
-        Some(Ancestor { branch: Uuid::parse_str(&range.branch_id).ok()?, end: range.end_node_id })
-    };
-    let ancestors: Option<Vec<Ancestor>> = history.ancestors.iter().map(ancestor).collect();
-    let same = |text: &str, column: Uuid| Uuid::parse_str(text).is_ok_and(|said| said == column);
+    let ancestors = ancestors(&history);
+    // In the form that the server writes, in which the tree's id is looked for in runs too.
+    let same = |text: &str, column: Uuid| text == column.to_string();
     Branch {
         shard,
         tree,
@@ -227,6 +225,14 @@ fn branch(fields: &Fields<'_, 5>) -> Branch {
         run: run_of(shard, &info.info),
         forked: info.fork_time.and_then(|time| time.instant()),
     }
+}
+
+/// The branches whose nodes a branch goes on from; `None` when one of them cannot be told.
+pub(super) fn ancestors(branch: &HistoryBranch) -> Option<Vec<Ancestor>> {
+    let ancestor = |range: &HistoryBranchRange| {
+        Some(Ancestor { branch: Uuid::parse_str(&range.branch_id).ok()?, end: range.end_node_id })
+    };
+    branch.ancestors.iter().map(ancestor).collect()
 }
 
 /// `namespaceId:workflowId:runId`, where the workflow's id may have colons of its own.

@@ -58,22 +58,22 @@ pub struct ExecutionDetail {
     pub attributes_removed: bool,
 }
 
-const KEYS: &str = "unnest($1::int4[], $2::bytea[], $3::text[], $4::bytea[]) \
+pub(super) const KEYS: &str = "unnest($1::int4[], $2::bytea[], $3::text[], $4::bytea[]) \
     WITH ORDINALITY AS d (shard_id, namespace_id, workflow_id, run_id, place)";
 const SAME: &str = "e.shard_id = d.shard_id AND e.namespace_id = d.namespace_id \
     AND e.workflow_id = d.workflow_id AND e.run_id = d.run_id";
 
 /// Keys as the four arrays that [`KEYS`] takes.
 #[derive(Default)]
-struct Columns {
-    shards: Vec<i32>,
-    namespaces: Vec<Vec<u8>>,
-    workflows: Vec<String>,
-    runs: Vec<Vec<u8>>,
+pub(super) struct Columns {
+    pub(super) shards: Vec<i32>,
+    pub(super) namespaces: Vec<Vec<u8>>,
+    pub(super) workflows: Vec<String>,
+    pub(super) runs: Vec<Vec<u8>>,
 }
 
 impl Columns {
-    fn of(keys: &[RunKey]) -> Self {
+    pub(super) fn of(keys: &[RunKey]) -> Self {
         let mut columns = Self::default();
         for key in keys {
             columns.shards.push(key.shard);

@@ -2,7 +2,6 @@
 //! changes nothing here.
 
 use prost::Message;
-use uuid::Uuid;
 
 /// `WorkflowExecutionState`, the column `executions.state`.
 #[derive(Clone, PartialEq, Message)]
@@ -40,16 +39,12 @@ impl WorkflowExecutionInfo {
         let mut histories = self.version_histories.iter().flat_map(|all| &all.histories);
         histories.any(|history| !history.branch_token.is_empty())
     }
-}
 
-impl WorkflowExecutionInfo {
-    /// The trees that hold this run's history; an unreadable token gives `None`.
-    pub(super) fn trees(&self) -> impl Iterator<Item = Option<Uuid>> {
+    /// The branches that hold this run's history, one for each version of it; an unreadable token gives `None`.
+    pub(super) fn branches(&self) -> impl Iterator<Item = Option<HistoryBranch>> {
         let histories = self.version_histories.iter().flat_map(|all| &all.histories);
-        histories.filter(|history| !history.branch_token.is_empty()).map(|history| {
-            let branch = HistoryBranch::decode(&*history.branch_token).ok()?;
-            Uuid::parse_str(&branch.tree_id).ok()
-        })
+        let tokens = histories.map(|history| &history.branch_token).filter(|token| !token.is_empty());
+        tokens.map(|token| HistoryBranch::decode(&**token).ok())
     }
 }
 

@@ -14,15 +14,17 @@ mod scan;
 mod shard;
 mod tables;
 mod timers;
+mod uses;
 mod visibility;
 
 pub use branches::{Ancestor, Branch, Leftover, ShardRange};
 pub use executions::{Execution, ExecutionDetail, ExecutionState, RunKey};
 pub use namespaces::{Cluster, NamespaceRow};
-pub use remove::{Removal, Removed};
+pub use remove::{Removal, Removed, TreeState};
 pub use scan::{PageRange, ScannedRun};
 pub use shard::shard_of;
 pub use tables::TableFacts;
+pub use uses::{Use, Users, Uses};
 
 use std::collections::BTreeMap;
 

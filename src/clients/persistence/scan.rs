@@ -44,8 +44,6 @@ pub struct ScannedRun<'r> {
     pub row_bytes: u64,
     /// False for other archetypes, which share the table and have no history.
     pub has_history: bool,
-    /// The tree that holds its history, when that is another run's: it was begun by a reset.
-    pub foreign_tree: Option<Uuid>,
     /// False for a row in an encoding that is not read, or that does not decode: nothing else is known of it.
     pub readable: bool,
 }
@@ -111,7 +109,6 @@ fn run<'r>(fields: &Fields<'r, 8>) -> ScannedRun<'r> {
         history_bytes: 0,
         row_bytes: (data.len() + state.len()) as u64,
         has_history: false,
-        foreign_tree: None,
         readable: decoded.is_some(),
     };
     if let Some((info, state)) = decoded {
@@ -120,14 +117,6 @@ fn run<'r>(fields: &Fields<'r, 8>) -> ScannedRun<'r> {
         scanned.closed = info.close_time.and_then(|time| time.instant());
         scanned.history_bytes = info.execution_stats.map_or(0, |stats| u64::try_from(stats.history_size).unwrap_or(0));
         scanned.has_history = info.has_history();
-        let own = Some(scanned.run);
-        let mut trees = info.trees();
-        match trees.find(|tree| *tree != own) {
-            None => {}
-            Some(Some(tree)) => scanned.foreign_tree = Some(tree),
-            Some(None) => scanned.readable = false,
-        }
-        drop(trees);
         scanned.workflow_type = info.workflow_type_name;
     }
     scanned

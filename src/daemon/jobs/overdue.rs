@@ -1,6 +1,5 @@
 use async_trait::async_trait;
 
-use super::audit::wanted;
 use super::{Site, no_connection, no_policy};
 use crate::clients::persistence::Persistence;
 use crate::clients::temporal::Temporal;
@@ -9,7 +8,7 @@ use crate::failure::Failure;
 use crate::job::{Applied, Job, JobName, Planned};
 use crate::plan::{Action, Change, Plan};
 use crate::policy::retention::{OrphanAction, RetentionPolicy};
-use crate::retention::audit::{self, AuditError};
+use crate::retention::audit::AuditError;
 use crate::retention::orphans::{self, OrphanReport, Orphans};
 use crate::retention::overdue::{self, Ground, OverduePlan, OverdueReport};
 use crate::units::human_bytes;
@@ -49,7 +48,8 @@ impl Job for OverdueJob {
         let orphans = match policy.orphans.action {
             OrphanAction::Report => None,
             OrphanAction::Delete => {
-                Some(audit::audit(&ground.persistence, wanted(&policy), ctx).await?).map(|audit| audit.orphans)
+                let most = usize::try_from(policy.orphans.most).unwrap_or(usize::MAX);
+                Some(orphans::look(&ground.persistence, policy.orphans.min_age.span(), most, ctx).await?)
             }
         };
         Ok(Box::new(PlannedOverdue { ground, policy, plan, orphans }))
@@ -78,12 +78,11 @@ impl Planned for PlannedOverdue {
         let mut plan = self.plan.plan();
         if let Some(orphans) = self.orphans.as_ref().filter(|orphans| !orphans.trees.is_empty()) {
             let reason = format!(
-                "{} branches without a run, {} without a row; {} nodes, {}; in {} trees, of which this run sees to {}",
+                "{} branches without a run, {} without a row; {} nodes, {}; this run sees to {} trees",
                 orphans.branches,
                 orphans.leftover_branches,
                 orphans.nodes + orphans.leftover_nodes,
                 human_bytes(orphans.bytes + orphans.leftover_bytes),
-                orphans.branches + orphans.leftover_branches,
                 orphans.trees.len()
             );
             plan.changes.push(Change::new(Action::Delete, "histories that nothing refers to", reason).destructive());

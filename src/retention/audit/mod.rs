@@ -145,7 +145,7 @@ pub async fn audit(persistence: &Persistence, wanted: Wanted, ctx: &Context) -> 
     let runs = scan(&mut session, ctx, |run| totals.add(run)).await?;
     let branches = tables.iter().find(|table| table.name == "history_tree").map_or(0, |table| table.rows);
     let looking = orphans::Looking { shards, branches, min_age: wanted.orphan_age, most: wanted.most_trees };
-    let orphans = orphans::find(&mut session, looking, &totals.resets, ctx).await?;
+    let orphans = orphans::find(&mut session, looking, ctx).await?;
     let leaks = tables::leaks(&mut session).await?;
     session.close().await;
 

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::clients::persistence::{ExecutionState, NamespaceRow, ScannedRun};
-use crate::retention::orphans::{Resets, Tree};
 use crate::units::Span;
 
 /// Workflow types told apart in one namespace; a type made up for every run must not fill the memory.
@@ -107,8 +106,6 @@ pub(super) struct Totals {
     oldest_open: BinaryHeap<Reverse<Ranked>>,
     /// Rows in an encoding that is not read.
     pub unreadable: u64,
-    /// The trees of other runs that runs have their history in.
-    pub resets: Resets,
     /// Rows of other archetypes than workflows.
     pub other_archetypes: u64,
     /// Runs in a state that is neither open nor closed.
@@ -160,7 +157,6 @@ impl Totals {
             largest: BinaryHeap::new(),
             oldest_open: BinaryHeap::new(),
             unreadable: 0,
-            resets: Resets::new(),
             other_archetypes: 0,
             hidden: 0,
             now,
@@ -170,9 +166,6 @@ impl Totals {
     }
 
     pub(super) fn add(&mut self, run: &ScannedRun<'_>) {
-        if let Some(id) = run.foreign_tree {
-            *self.resets.entry(Tree { shard: run.shard, id }).or_default() += 1;
-        }
         if !run.readable {
             self.unreadable += 1;
         } else if run.state == ExecutionState::Hidden {
@@ -296,7 +289,6 @@ mod tests {
             history_bytes: bytes,
             row_bytes: 10,
             has_history: true,
-            foreign_tree: None,
             readable: true,
         }
     }

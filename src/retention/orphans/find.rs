@@ -1,20 +1,22 @@
 //! Looks for histories that nothing refers to, shard after shard. Writes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::SignedDuration;
 use uuid::Uuid;
 
-use super::judge::{Verdict, judge, removal, unused_from};
-use super::{Example, Orphans, Resets, Tree};
-use crate::clients::persistence::{Branch, RunKey, Session, ShardRange};
+use super::judge::{Unknown, Verdict, is_old, judge, removal, unknown, unused_from};
+use super::{Example, Noted, Orphans, Tree};
+use crate::clients::persistence::{Branch, Leftover, Persistence, RunKey, Session, ShardRange, TreeState};
 use crate::context::Context;
 use crate::progress::Unit;
-use crate::retention::audit::AuditError;
+use crate::retention::audit::{self, AuditError, Checked, Refusal};
 use crate::units::Span;
 
 /// About so many branches are compared with one statement.
 const AT_ONCE: u64 = 500_000;
+/// Runs or trees looked up with one statement.
+const LOOKED_UP: usize = 5_000;
 /// Trees whose orphaned nodes are measured; the figures say when there are more.
 const MEASURED: u64 = 10_000;
 /// Examples shown.
@@ -33,19 +35,29 @@ pub struct Looking {
     pub most: usize,
 }
 
+/// Looks for what may be removed: on a database that would give wrong answers nothing is looked for.
+///
+/// # Errors
+/// [`AuditError::Refused`], and any other [`AuditError`].
+pub async fn look(persistence: &Persistence, min_age: Span, most: usize, ctx: &Context) -> Result<Orphans, AuditError> {
+    let Checked { mut session, shards, .. } = audit::check(persistence, ctx).await?;
+    if session.is_standby().await? {
+        return Err(Refusal::Standby { database: persistence.database().to_owned() }.into());
+    }
+    let branches = session.branch_rows().await?;
+    let found = find(&mut session, Looking { shards, branches, min_age, most }, ctx).await?;
+    session.close().await;
+    Ok(found)
+}
+
 /// Looks at every branch and every node.
 ///
 /// # Errors
 /// When the database cannot be read, and on cancel.
-pub async fn find(
-    session: &mut Session,
-    looking: Looking,
-    resets: &Resets,
-    ctx: &Context,
-) -> Result<Orphans, AuditError> {
+pub async fn find(session: &mut Session, looking: Looking, ctx: &Context) -> Result<Orphans, AuditError> {
     let Looking { shards, branches, min_age, most } = looking;
     let min_age = SignedDuration::try_from(std::time::Duration::from(min_age)).unwrap_or(SignedDuration::MAX);
-    let mut search = Search { found: Orphans::default(), min_age, most, resets, now: ctx.now };
+    let mut search = Search { found: Orphans::default(), lost: BTreeSet::new(), min_age, most, now: ctx.now };
     ctx.progress.stage("branches of histories", Some(u64::try_from(shards).unwrap_or_default()), Unit::Items);
     let per_shard = (branches / u64::try_from(shards.max(1)).unwrap_or(1)).max(1);
     let step = i32::try_from((AT_ONCE / per_shard).clamp(1, 1_000)).unwrap_or(1);
@@ -64,82 +76,155 @@ pub async fn find(
     Ok(search.found)
 }
 
-struct Search<'r> {
-    resets: &'r Resets,
+struct Search {
     found: Orphans,
+    /// Trees in which runs have lost their rows.
+    lost: BTreeSet<Tree>,
     min_age: SignedDuration,
     most: usize,
     now: jiff::Timestamp,
 }
 
-impl Search<'_> {
+impl Search {
     async fn branches(&mut self, session: &mut Session, range: ShardRange) -> Result<(), AuditError> {
         let doubtful = session.doubtful_branches(range).await?;
-        for (place, tree) in with_runs(session, doubtful).await? {
-            let verdicts = judge(&tree, self.now, self.min_age);
-            let count = |wanted: Verdict| verdicts.iter().filter(|verdict| **verdict == wanted).count() as u64;
-            self.found.young += count(Verdict::Young);
-            self.found.unreadable += count(Verdict::Unreadable);
-            let orphans = count(Verdict::Orphan);
-            if orphans == 0 {
-                continue;
+        let mut trees: Vec<Vec<Branch>> = Vec::new();
+        for tree in with_runs(session, doubtful).await?.into_values() {
+            // Where every run exists there is nothing to find, and nothing more is read.
+            if tree.iter().any(|(_, exists)| !exists) {
+                trees.push(tree.into_iter().map(|(branch, _)| branch).collect());
             }
-            if !is_complete(&tree, place, self.resets.get(&place)) {
-                self.found.lost += 1;
-                continue;
-            }
-            self.found.branches += orphans;
-            self.note(place);
-            let (mut nodes, mut bytes) = (0, 0);
-            if self.found.branches <= MEASURED {
-                for (branch, from) in removal(&tree, &verdicts).nodes {
-                    let (more_nodes, more_bytes) = session.nodes(place.shard, place.id, branch, from).await?;
-                    nodes += more_nodes;
-                    bytes += more_bytes;
-                }
-            } else {
-                self.found.not_measured += orphans;
-            }
-            self.found.nodes += nodes;
-            self.found.bytes += bytes;
-            let orphan = tree.iter().zip(&verdicts).find(|(_, verdict)| **verdict == Verdict::Orphan);
-            if let Some(((branch, _), _)) = orphan.filter(|_| self.found.examples.len() < SHOWN) {
-                self.found.examples.push(example(branch, nodes, bytes));
+        }
+        for part in trees.chunks(LOOKED_UP) {
+            for tree in session.with_uses(part.iter().flatten().cloned().collect()).await? {
+                self.tree(session, &tree).await?;
             }
         }
         Ok(())
     }
 
+    async fn tree(&mut self, session: &mut Session, tree: &TreeState) -> Result<(), AuditError> {
+        let Some(place) = place(tree) else { return Ok(()) };
+        let verdicts = judge(tree, self.now, self.min_age);
+        let count = |wanted: Verdict| verdicts.iter().filter(|verdict| **verdict == wanted).count() as u64;
+        self.found.young += count(Verdict::Young);
+        match unknown(tree) {
+            Some(Unknown::Lost(runs)) => self.lost(place, runs),
+            Some(Unknown::Unreadable) => self.found.unreadable += count(Verdict::Unknown),
+            None => {}
+        }
+        let orphans = count(Verdict::Orphan);
+        if orphans == 0 {
+            return Ok(());
+        }
+        self.found.branches += orphans;
+        self.note(place, Noted::Branches);
+        let (mut nodes, mut bytes) = (0, 0);
+        if self.found.branches <= MEASURED {
+            for (branch, from) in removal(tree, &verdicts).nodes {
+                let (more_nodes, more_bytes) = session.nodes(place.shard, place.id, branch, from).await?;
+                nodes += more_nodes;
+                bytes += more_bytes;
+            }
+        } else {
+            self.found.not_measured += orphans;
+        }
+        self.found.nodes += nodes;
+        self.found.bytes += bytes;
+        let orphan = tree.branches.iter().zip(&verdicts).find(|(_, verdict)| **verdict == Verdict::Orphan);
+        if let Some(((branch, _), _)) = orphan.filter(|_| self.found.examples.len() < SHOWN) {
+            self.found.examples.push(example(branch, nodes, bytes));
+        }
+        Ok(())
+    }
+
     async fn leftovers(&mut self, session: &mut Session, range: ShardRange) -> Result<(), AuditError> {
+        let mut trees: BTreeMap<Tree, Vec<Leftover>> = BTreeMap::new();
         for leftover in session.leftover_nodes(range).await? {
-            if leftover.has_run {
-                self.found.lost += 1;
-                continue;
+            trees.entry(Tree { shard: leftover.shard, id: leftover.tree }).or_default().push(leftover);
+        }
+        let mut bare: BTreeMap<i32, BTreeMap<Uuid, Vec<Leftover>>> = BTreeMap::new();
+        for (place, leftovers) in trees {
+            let branches = session.branches_of(place.shard, place.id).await?;
+            match session.with_uses(branches).await?.pop() {
+                Some(tree) => self.beside_branches(session, place, &tree, &leftovers).await?,
+                // The tree's own run has lost everything but its nodes.
+                None if leftovers.iter().any(|leftover| leftover.has_run) => self.lost(place, 1),
+                None => drop(bare.entry(place.shard).or_default().insert(place.id, leftovers)),
             }
-            let place = Tree { shard: leftover.shard, id: leftover.tree };
-            let tree = session.branches_of(leftover.shard, leftover.tree).await?;
-            let tree = with_runs(session, tree).await?.remove(&place).unwrap_or_default();
-            if !is_complete(&tree, place, self.resets.get(&place)) {
-                self.found.lost += 1;
-                continue;
+        }
+        for (shard, trees) in bare {
+            self.without_branches(session, shard, trees).await?;
+        }
+        Ok(())
+    }
+
+    async fn beside_branches(
+        &mut self,
+        session: &mut Session,
+        place: Tree,
+        tree: &TreeState,
+        leftovers: &[Leftover],
+    ) -> Result<(), AuditError> {
+        match unknown(tree) {
+            Some(Unknown::Lost(runs)) => self.lost(place, runs),
+            Some(Unknown::Unreadable) => self.found.unreadable += leftovers.len() as u64,
+            None => {
+                for leftover in leftovers {
+                    let Some(from) = unused_from(tree, leftover.branch) else { continue };
+                    let (nodes, bytes) = session.nodes(place.shard, place.id, leftover.branch, from).await?;
+                    if nodes == 0 {
+                        continue;
+                    }
+                    let last = session.last_event(place.shard, place.id, leftover.branch).await?;
+                    if is_old(last, self.now, self.min_age) {
+                        self.leftover(nodes, bytes);
+                        self.note(place, Noted::Branches);
+                    } else {
+                        self.found.young += 1;
+                    }
+                }
             }
-            if tree.iter().any(|(branch, _)| !branch.readable) {
-                self.found.unreadable += 1;
-                continue;
+        }
+        Ok(())
+    }
+
+    /// Nothing says which workflow these trees are of, so that every run of the shard is asked.
+    async fn without_branches(
+        &mut self,
+        session: &mut Session,
+        shard: i32,
+        trees: BTreeMap<Uuid, Vec<Leftover>>,
+    ) -> Result<(), AuditError> {
+        let mut old = BTreeMap::new();
+        for (id, leftovers) in trees {
+            let mut is_tree_old = true;
+            for leftover in &leftovers {
+                let last = session.last_event(shard, id, leftover.branch).await?;
+                is_tree_old &= is_old(last, self.now, self.min_age);
             }
-            let Some(from) = unused_from(&tree, leftover.branch) else { continue };
-            let (nodes, bytes) = session.nodes(leftover.shard, leftover.tree, leftover.branch, from).await?;
-            if nodes == 0 {
-                continue;
-            }
-            let last = session.last_event(leftover.shard, leftover.tree, leftover.branch).await?;
-            if last.is_some_and(|last| self.now.duration_since(last) >= self.min_age) {
-                self.found.leftover_branches += 1;
-                self.found.leftover_nodes += nodes;
-                self.found.leftover_bytes += bytes;
-                self.note(place);
+            if is_tree_old {
+                old.insert(id, leftovers);
             } else {
-                self.found.young += 1;
+                self.found.young += leftovers.len() as u64;
+            }
+        }
+        if old.is_empty() {
+            return Ok(());
+        }
+        let users = session.users(shard, &old.keys().copied().collect()).await?;
+        for (id, leftovers) in old {
+            let place = Tree { shard, id };
+            if let Some(runs) = users.runs.get(&id) {
+                self.lost(place, *runs);
+            } else if users.unreadable > 0 {
+                self.found.unreadable += leftovers.len() as u64;
+            } else {
+                for leftover in &leftovers {
+                    let (nodes, bytes) = session.nodes(shard, id, leftover.branch, 0).await?;
+                    self.leftover(nodes, bytes);
+                }
+                self.note(place, Noted::NodesOnly);
             }
         }
         Ok(())
@@ -158,20 +243,27 @@ impl Search<'_> {
         Ok(())
     }
 
-    fn note(&mut self, tree: Tree) {
-        let resets = self.resets.get(&tree).copied().unwrap_or_default();
+    fn leftover(&mut self, nodes: u64, bytes: u64) {
+        self.found.leftover_branches += 1;
+        self.found.leftover_nodes += nodes;
+        self.found.leftover_bytes += bytes;
+    }
+
+    fn lost(&mut self, tree: Tree, runs: u64) {
+        if self.lost.insert(tree) {
+            self.found.lost += runs;
+        }
+    }
+
+    fn note(&mut self, tree: Tree, noted: Noted) {
         if self.found.trees.len() < self.most {
-            self.found.trees.insert(tree, resets);
+            self.found.trees.insert(tree, noted);
         }
     }
 }
 
-/// Whether every run that a reset put into the tree has a branch there. The row of a branch that is missing would have
-/// said which nodes of others it uses.
-pub(super) fn is_complete(tree: &[(Branch, bool)], place: Tree, resets: Option<&u32>) -> bool {
-    let others =
-        tree.iter().filter(|(branch, exists)| *exists && branch.run.as_ref().is_none_or(|r| r.run != place.id));
-    others.count() >= resets.map_or(0, |count| usize::try_from(*count).unwrap_or(usize::MAX))
+fn place(tree: &TreeState) -> Option<Tree> {
+    tree.branches.first().map(|(branch, _)| Tree { shard: branch.shard, id: branch.tree })
 }
 
 /// The branches by tree, each with whether its run exists. One that does not say whose it is counts as somebody's.
@@ -179,7 +271,6 @@ async fn with_runs(
     session: &mut Session,
     branches: Vec<Branch>,
 ) -> Result<BTreeMap<Tree, Vec<(Branch, bool)>>, AuditError> {
-    const LOOKED_UP: usize = 5_000;
     let mut trees: BTreeMap<Tree, Vec<(Branch, bool)>> = BTreeMap::new();
     for part in branches.chunks(LOOKED_UP) {
         let keys: Vec<RunKey> = part.iter().filter_map(|branch| branch.run.clone()).collect();

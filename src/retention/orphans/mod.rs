@@ -2,16 +2,17 @@
 //! Temporal's own scavenger waits for months and reports a broken look as a success.
 //!
 //! Nothing is ever removed that a living branch uses as an ancestor: a run that was reset goes on from the nodes of the
-//! run before it, also when that one is long gone.
+//! run before it, also when that one is long gone. What lives is read twice: from the rows of `history_tree`, and from
+//! the runs themselves, each of which names its branch. Where the two do not fit, the whole tree is left alone.
 
 mod find;
 mod judge;
 mod remove;
 
-pub use find::{Looking, find};
+pub use find::{Looking, find, look};
 pub use remove::remove;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -26,8 +27,15 @@ pub struct Tree {
     pub id: Uuid,
 }
 
-/// The trees of other runs that runs have their history in, each with how many do.
-pub type Resets = HashMap<Tree, u32>;
+/// What a tree was found to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noted {
+    /// Branches, by which everything can be looked at once more before it goes.
+    Branches,
+    /// Nodes without any branch. No run of the shard had its history there, and none can come to: a new run is in a tree
+    /// of its own or, made by a reset, in the tree of another run.
+    NodesOnly,
+}
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -48,7 +56,7 @@ pub struct Orphans {
     pub leftover_bytes: u64,
     /// Branches that may be orphans and are too young to tell.
     pub young: u64,
-    /// Branches that cannot be judged, because they or their tree cannot be read.
+    /// Branches that cannot be judged, because something of their tree or a run of their workflow cannot be read.
     pub unreadable: u64,
     /// Runs that exist although their history has lost its row.
     pub lost: u64,
@@ -56,9 +64,9 @@ pub struct Orphans {
     pub empty: u64,
     /// Some of the branches whose run does not exist.
     pub examples: Vec<Example>,
-    /// The trees that have something to remove, as many as one run may, each with the runs that resets put there.
+    /// The trees that have something to remove, as many as one run may.
     #[serde(skip)]
-    pub trees: BTreeMap<Tree, u32>,
+    pub trees: BTreeMap<Tree, Noted>,
 }
 
 /// An orphan.

@@ -1,11 +1,10 @@
 //! Removes histories that nothing refers to: a transaction for each tree, in which everything is looked at once more.
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
-use super::find::is_complete;
-use super::judge::{Verdict, judge, removal, unused_from};
-use super::{OrphanReport, Orphans};
-use crate::clients::persistence::{Branch, Removal, Session, ShardRange};
+use super::judge::{all_that_goes, is_old};
+use super::{Noted, OrphanReport, Orphans};
+use crate::clients::persistence::{Removal, Session, TreeState};
 use crate::context::Context;
 use crate::progress::Unit;
 use crate::retention::audit::AuditError;
@@ -35,27 +34,15 @@ async fn every(
 ) -> Result<(), AuditError> {
     let min_age = SignedDuration::try_from(std::time::Duration::from(min_age)).unwrap_or(SignedDuration::MAX);
     ctx.progress.stage("histories without a run removed", Some(found.trees.len() as u64), Unit::Items);
-    for (tree, resets) in &found.trees {
+    for (tree, noted) in &found.trees {
         if ctx.is_cancelled() {
             return Err(AuditError::Cancelled);
         }
-        let leftovers = leftovers(session, tree.shard, tree.id, min_age, ctx).await?;
-        let decide = |branches: &[(Branch, bool)]| {
-            let verdicts = judge(branches, ctx.now, min_age);
-            if verdicts.contains(&Verdict::Unreadable) || !is_complete(branches, *tree, Some(resets)) {
-                return Removal::default();
-            }
-            let mut all = removal(branches, &verdicts);
-            let stay: Vec<(Branch, bool)> =
-                branches.iter().filter(|(branch, _)| !all.branches.contains(&branch.id)).cloned().collect();
-            for branch in leftovers {
-                if let Some(from) = unused_from(&stay, branch)
-                    && !all.nodes.iter().any(|(there, _)| *there == branch)
-                {
-                    all.nodes.push((branch, from));
-                }
-            }
-            all
+        let decide = |state: &TreeState| match noted {
+            _ if !state.branches.is_empty() => all_that_goes(state, ctx.now, min_age),
+            Noted::NodesOnly => nodes_only(state, ctx.now, min_age),
+            // What named the tree's workflow is gone meanwhile, and with it what could prove anything.
+            Noted::Branches => Removal::default(),
         };
         let removed = session.remove_of_tree(tree.shard, tree.id, decide).await?;
         if removed.branches + removed.nodes > 0 {
@@ -68,20 +55,9 @@ async fn every(
     Ok(())
 }
 
-/// Branches of the tree that have nodes but no row, are old enough, and belong to no run of the tree's id.
-async fn leftovers(
-    session: &mut Session,
-    shard: i32,
-    tree: uuid::Uuid,
-    min_age: SignedDuration,
-    ctx: &Context,
-) -> Result<Vec<uuid::Uuid>, AuditError> {
-    let mut old = Vec::new();
-    for leftover in session.leftover_nodes_of(ShardRange { from: shard, to: shard + 1 }, Some(tree)).await? {
-        let last = session.last_event(shard, tree, leftover.branch).await?;
-        if !leftover.has_run && last.is_some_and(|last| ctx.now.duration_since(last) >= min_age) {
-            old.push(leftover.branch);
-        }
-    }
-    Ok(old)
+/// A tree without any branch goes as a whole: which nodes go on from which is not known.
+fn nodes_only(tree: &TreeState, now: Timestamp, min_age: SignedDuration) -> Removal {
+    let goes = tree.leftovers.iter().all(|(leftover, last)| !leftover.has_run && is_old(*last, now, min_age));
+    let nodes = tree.leftovers.iter().filter(|_| goes).map(|(leftover, _)| (leftover.branch, 0));
+    Removal { branches: Vec::new(), nodes: nodes.collect() }
 }
