@@ -12,7 +12,7 @@ use std::fmt;
 pub enum Kind {
     /// Something went wrong while it was done.
     Failed,
-    /// Nothing was done because doing it would be wrong.
+    /// It, or a part of it, was not done because doing it would be wrong.
     Refused,
     /// The run was asked to stop, or its deadline passed.
     Cancelled,

@@ -12,6 +12,7 @@ use crate::daemon::runner::{Finished, Request, Runner};
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
 use crate::job::JobName;
+use crate::retention::Consent;
 use crate::units::Span;
 
 /// `sexton once`.
@@ -27,6 +28,10 @@ pub(super) struct OnceArgs {
     /// exits 3 when one does not
     #[arg(long, conflicts_with = "dry_run")]
     prove: bool,
+    /// With retention or all: agree to retentions that become shorter, which make closed runs deletable; `--dry-run`
+    /// shows how many
+    #[arg(long)]
+    yes: bool,
     /// How long to wait for another run of the same job to end
     #[arg(long, value_name = "DURATION", default_value = "0s")]
     wait: Span,
@@ -57,6 +62,11 @@ pub(super) async fn once(site: Site, args: &OnceArgs, global: &Global) -> Result
         let failure = Failure::new(Kind::Usage, "`--prove` is about retention: it goes with `retention` or `overdue`");
         return Err(failure.with_hint("sexton once retention --prove").into());
     }
+    if args.yes && !matches!(only, None | Some(JobName::Retention)) {
+        let failure = Failure::new(Kind::Usage, "`--yes` is about retention: it goes with `retention` or `all`");
+        return Err(failure.with_hint("sexton once retention --yes").into());
+    }
+    let site = site.with_consent(if args.yes { Consent::Given } else { Consent::Policy });
     let stop = signals::stop_token();
     let jobs = site.configured(only);
     if args.dry_run {

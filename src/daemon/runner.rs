@@ -153,6 +153,10 @@ impl Runner {
             lock.release().await;
         }
         match (&failure, &applied) {
+            // It did what it may and left the rest for a person to decide: nothing is broken.
+            (Some(f), Some(a)) if f.kind == Kind::Refused => {
+                warn!(outcome = outcome.as_str(), summary = %a.summary, refused = %f, hint = f.hint.as_deref(), "ended");
+            }
             (Some(f), _) => error!(outcome = outcome.as_str(), error = %f, hint = f.hint.as_deref(), "ended"),
             (None, Some(a)) => info!(outcome = outcome.as_str(), summary = %a.summary, "ended"),
             (None, None) => info!(outcome = outcome.as_str(), "ended"),

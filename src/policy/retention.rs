@@ -30,6 +30,8 @@ pub struct RetentionPolicy {
     pub applies_to: Vec<NamePattern>,
     /// Which namespaces to leave alone, although `applies_to` matches them.
     pub ignore: Vec<NamePattern>,
+    /// Whether a retention may become shorter without somebody saying yes to it.
+    pub allow_shortening: bool,
     /// The namespaces with settings of their own.
     pub namespaces: BTreeMap<NamespaceName, NamespacePolicy>,
     /// What is done about closed runs that are still there after their retention.
@@ -155,10 +157,14 @@ impl Default for AuditPolicy {
 pub struct NamespacePolicy {
     /// Instead of the default.
     pub retention: Option<Retention>,
+    /// Instead of the policy's own `allow_shortening`.
+    pub allow_shortening: Option<bool>,
     /// The owner's e-mail address.
     pub owner: Option<Text>,
     /// Free text.
     pub description: Option<Text>,
+    /// Keys and values of the user's own. Keys that are not named stay as they are.
+    pub data: BTreeMap<DataKey, String>,
     /// Register the namespace when it does not exist.
     pub ensure: bool,
 }
@@ -169,6 +175,7 @@ impl Default for RetentionPolicy {
             default: Retention(Span::days(30)),
             applies_to: vec![NamePattern("*".into())],
             ignore: Vec::new(),
+            allow_shortening: false,
             namespaces: BTreeMap::new(),
             overdue: OverduePolicy::default(),
             orphans: OrphanPolicy::default(),
@@ -355,6 +362,30 @@ impl TryFrom<String> for Text {
     }
 }
 
+/// A key of a namespace's own data.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[serde(try_from = "String")]
+pub struct DataKey(String);
+
+impl DataKey {
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for DataKey {
+    type Error = String;
+
+    fn try_from(key: String) -> Result<Self, String> {
+        if key.trim().is_empty() {
+            return Err("a key under `data` is empty; write the key, or remove it".into());
+        }
+        Ok(Self(key))
+    }
+}
+
 fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() {
         return Err("the name of a namespace is empty; write the name, or remove it".into());
@@ -391,13 +422,16 @@ mod tests {
     #[test]
     fn a_full_policy_is_read() {
         let policy = read(
-            "default: 14d\napplies_to: ['prod-*']\nignore: ['prod-tmp-*']\nnamespaces:\n  orders:\n    retention: 90d\n    owner: a@b.c\n    description: Orders\n    ensure: true\n  billing: {}\n",
+            "default: 14d\napplies_to: ['prod-*']\nignore: ['prod-tmp-*']\nnamespaces:\n  orders:\n    retention: 90d\n    owner: a@b.c\n    description: Orders\n    data: {tier: gold, 'cost center': ''}\n    allow_shortening: true\n    ensure: true\n  billing: {}\n",
         )
         .unwrap();
         let orders = &policy.namespaces[&NamespaceName("orders".into())];
         assert_eq!(orders.retention.map(Retention::span), Some(Span::days(90)));
         assert_eq!(orders.owner.as_ref().map(Text::as_str), Some("a@b.c"));
         assert!(orders.ensure);
+        let data: Vec<_> = orders.data.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        assert_eq!(data, [("cost center", ""), ("tier", "gold")]);
+        assert_eq!((policy.allow_shortening, orders.allow_shortening), (false, Some(true)));
         assert_eq!(policy.namespaces[&NamespaceName("billing".into())], NamespacePolicy::default());
         assert!(policy.covers("prod-x") && !policy.covers("prod-tmp-x") && !policy.covers("other"));
     }
@@ -421,6 +455,10 @@ mod tests {
         check("namespaces: {'a b': {}}", "has a space");
         check("namespaces: {a: {owner: ''}}", "back to empty");
         check("namespaces: {a: {description: ' '}}", "back to empty");
+        check("namespaces: {a: {data: {'': x}}}", "is empty");
+        check("namespaces: {a: {data: {k: [x]}}}", "string");
+        check("namespaces: {a: {data: {k: x, k: y}}}", "duplicate");
+        check("namespaces: {a: {allow_shortening: perhaps}}", "bool");
         check("namespaces: {a: {}, a: {}}", "duplicate");
         check("namespaces: {a: {}}\nignore: [a]", "both `ignore` and `namespaces`");
         check("ignore: ['']", "is empty");

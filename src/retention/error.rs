@@ -1,6 +1,7 @@
 //! Why a retention run failed.
 
 use super::report::RetentionReport;
+use super::shortening::Hold;
 use crate::clients::temporal::TemporalError;
 use crate::failure::{Explain, Kind};
 
@@ -30,6 +31,14 @@ pub enum RetentionError {
         /// The hint of the failure.
         hint: Option<String>,
     },
+    /// Everything was done but what makes a retention shorter, to which nobody has agreed.
+    #[error("a shorter retention was held back: {}", report.held_back())]
+    HeldBack {
+        /// What was done.
+        report: RetentionReport,
+        /// Why, of the first one.
+        hold: Hold,
+    },
     /// The run was asked to stop.
     #[error("cancelled after {} namespaces", report.namespaces.len())]
     Cancelled {
@@ -44,7 +53,10 @@ impl RetentionError {
     pub fn report(&self) -> Option<&RetentionReport> {
         match self {
             Self::Observe(_) => None,
-            Self::Namespaces { report, .. } | Self::Stopped { report, .. } | Self::Cancelled { report } => Some(report),
+            Self::Namespaces { report, .. }
+            | Self::Stopped { report, .. }
+            | Self::HeldBack { report, .. }
+            | Self::Cancelled { report } => Some(report),
         }
     }
 }
@@ -54,6 +66,7 @@ impl Explain for RetentionError {
         match self {
             Self::Observe(error) => error.kind(),
             Self::Namespaces { .. } | Self::Stopped { .. } => Kind::Failed,
+            Self::HeldBack { .. } => Kind::Refused,
             Self::Cancelled { .. } => Kind::Cancelled,
         }
     }
@@ -62,6 +75,16 @@ impl Explain for RetentionError {
         match self {
             Self::Observe(error) => error.hint(),
             Self::Namespaces { hint, .. } | Self::Stopped { hint, .. } => hint.clone(),
+            Self::HeldBack { hold: Hold::NoConsent, .. } => Some(
+                "see in `sexton plan retention` what it makes deletable; then `sexton once retention --yes`, or \
+                 `allow_shortening: true` in policies/retention.yaml"
+                    .into(),
+            ),
+            Self::HeldBack { hold: Hold::NotCounted, .. } => Some(
+                "see in `sexton plan retention` why the closed runs cannot be counted; `sexton once retention --yes` \
+                 does without the number"
+                    .into(),
+            ),
             Self::Cancelled { .. } => None,
         }
     }

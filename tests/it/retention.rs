@@ -2,13 +2,18 @@
 //!
 //! The server is shared with other tests, so every policy here applies to the names of one test only.
 
+mod custom_data;
+mod deprecated;
+mod shortening;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sexton::clients::temporal::{NewNamespace, Temporal, TemporalError};
 use sexton::context::Context;
 use sexton::failure::{Failure, Kind};
 use sexton::policy::retention::RetentionPolicy;
-use sexton::retention::{Outcome, RetentionError, RetentionPlan, RetentionReport, Step, apply, plan};
+use sexton::retention::{Consent, Outcome, RetentionError, RetentionPlan, RetentionReport, Step, apply};
 
 use crate::support::temporal::{dev, mutual, plain, prefix};
 
@@ -19,6 +24,11 @@ const DAYS_90: &str = "7776000s";
 fn policy(prefix: &str, namespaces: &str) -> RetentionPolicy {
     let yaml = format!("{{default: 30d, applies_to: ['{prefix}-*'], namespaces: {{{namespaces}}}}}");
     serde_saphyr::from_str(&yaml).unwrap()
+}
+
+/// Plans for somebody who agrees to everything; what that takes is looked at in `shortening`.
+async fn plan(temporal: &Temporal, policy: &RetentionPolicy, ctx: &Context) -> Result<RetentionPlan, RetentionError> {
+    sexton::retention::plan(temporal, &plain().persistence(), policy, Consent::Given, ctx).await
 }
 
 async fn planned(temporal: &Temporal, policy: &RetentionPolicy) -> RetentionPlan {
@@ -223,6 +233,7 @@ async fn the_shipped_policy_reaches_every_page_of_namespaces_but_not_the_systems
             retention: Duration::from_secs(3600),
             owner: None,
             description: None,
+            data: BTreeMap::new(),
         };
         temporal.register_namespace(&new).await.unwrap();
     }

@@ -62,6 +62,8 @@ pub struct NewNamespace {
     pub owner: Option<String>,
     /// Free text.
     pub description: Option<String>,
+    /// The user's own keys and values.
+    pub data: BTreeMap<String, String>,
 }
 
 /// The fields to change; `None` leaves a field as it is. Temporal cannot set a text back to empty.
@@ -73,6 +75,9 @@ pub struct NamespaceUpdate {
     pub owner: Option<String>,
     /// Free text.
     pub description: Option<String>,
+    /// Of the user's own keys those to set. Temporal merges them into what is there
+    /// (`service/frontend/namespace_handler.go`, `mergeNamespaceData`): it cannot remove a key.
+    pub data: BTreeMap<String, String>,
 }
 
 impl NamespaceUpdate {
@@ -88,6 +93,7 @@ impl NamespaceUpdate {
         self.retention.is_none_or(|retention| retention == namespace.retention)
             && self.owner.as_ref().is_none_or(|owner| *owner == namespace.owner)
             && self.description.as_ref().is_none_or(|description| *description == namespace.description)
+            && self.data.iter().all(|(key, value)| namespace.data.get(key) == Some(value))
     }
 }
 
@@ -153,6 +159,7 @@ impl Temporal {
             namespace: new.name.clone(),
             description: new.description.clone().unwrap_or_default(),
             owner_email: new.owner.clone().unwrap_or_default(),
+            data: new.data.clone().into_iter().collect(),
             ..Default::default()
         };
         message.workflow_execution_retention_period =
@@ -175,10 +182,11 @@ impl Temporal {
             message.config =
                 Some(NamespaceConfig { workflow_execution_retention_ttl: Some(ttl), ..Default::default() });
         }
-        if update.owner.is_some() || update.description.is_some() {
+        if update.owner.is_some() || update.description.is_some() || !update.data.is_empty() {
             message.update_info = Some(UpdateNamespaceInfo {
                 owner_email: update.owner.clone().unwrap_or_default(),
                 description: update.description.clone().unwrap_or_default(),
+                data: update.data.clone().into_iter().collect(),
                 ..Default::default()
             });
         }

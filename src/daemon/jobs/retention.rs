@@ -1,6 +1,7 @@
 use async_trait::async_trait;
 
 use super::{Site, no_connection, no_policy, partly};
+use crate::clients::persistence::Persistence;
 use crate::clients::temporal::Temporal;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -28,7 +29,8 @@ impl Job for RetentionJob {
         let settings = self.0.config.temporal.as_ref().ok_or_else(|| no_connection("temporal", JobName::Retention))?;
         let policy = self.0.policies.retention.as_ref().ok_or_else(|| no_policy(&self.0, JobName::Retention))?;
         let temporal = Temporal::connect(settings).await?;
-        let plan = retention::plan(&temporal, policy, ctx).await?;
+        let persistence = Persistence::new(self.0.postgres(), &self.0.config.databases.main);
+        let plan = retention::plan(&temporal, &persistence, policy, self.0.consent, ctx).await?;
         Ok(Box::new(PlannedRetention { temporal, plan }))
     }
 }
@@ -43,7 +45,11 @@ impl Planned for PlannedRetention {
         let result = retention::apply(&self.plan, &self.temporal, ctx).await;
         let (report, failure) = partly(result, |error| error.report().cloned())?;
         let failed = if report.failed > 0 { format!(", {} failed", report.failed) } else { String::new() };
-        let summary = format!("{} changed{failed}", counted(report.changed, "namespace", "namespaces"));
+        let held_back = match report.held_back {
+            0 => String::new(),
+            held => format!(", {} held back", counted(held, "shorter retention", "shorter retentions")),
+        };
+        let summary = format!("{} changed{failed}{held_back}", counted(report.changed, "namespace", "namespaces"));
         Ok(Applied { failure, ..Applied::done(report.changed > 0, summary, &report) })
     }
 }

@@ -16,6 +16,7 @@ use crate::daemon::ledger::{Ledger, LedgerError};
 use crate::document::ConfigError;
 use crate::job::{Job, JobName};
 use crate::policy::Policies;
+use crate::retention::Consent;
 
 /// The configuration with everything that is read from it at start; clients are made when they are needed, so that
 /// one system that is down stops only the jobs that use it.
@@ -25,6 +26,8 @@ pub struct Site {
     pub config: Arc<Config>,
     /// What is wanted of them.
     pub policies: Arc<Policies>,
+    /// Who has agreed to retentions that become shorter. The daemon has nobody to ask.
+    pub consent: Consent,
 }
 
 impl Site {
@@ -35,7 +38,13 @@ impl Site {
     pub fn load(named: Option<&Path>) -> Result<Self, ConfigError> {
         let config = Config::load(&Config::find(named))?;
         let policies = Policies::load(&config.policies)?;
-        Ok(Self { config: Arc::new(config), policies: Arc::new(policies) })
+        Ok(Self { config: Arc::new(config), policies: Arc::new(policies), consent: Consent::default() })
+    }
+
+    /// The same site for jobs whose destructive changes a person has agreed to.
+    #[must_use]
+    pub fn with_consent(self, consent: Consent) -> Self {
+        Self { consent, ..self }
     }
 
     /// The PostgreSQL server of Temporal and of the ledger.

@@ -46,7 +46,7 @@ pub(super) enum Class {
 }
 
 /// When the retention of a closed run ends.
-pub(super) fn ends(closed: Timestamp, retention: Span) -> Option<Timestamp> {
+pub(crate) fn ends(closed: Timestamp, retention: Span) -> Option<Timestamp> {
     let kept = SignedDuration::try_from(std::time::Duration::from(retention)).ok()?;
     closed.checked_add(kept).ok()
 }

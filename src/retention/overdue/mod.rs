@@ -11,6 +11,7 @@ mod plan;
 
 pub use act::apply;
 pub use find::find;
+pub(super) use judge::ends;
 pub use plan::{Of, OverduePlan, OverdueReport, Work};
 
 use crate::clients::persistence::Persistence;

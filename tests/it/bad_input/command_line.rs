@@ -37,6 +37,9 @@ For more information, try '--help'."))
 error: invalid value '10' for '--wait <DURATION>': `10` is not a duration; write a whole number and a unit (ms, s, m, h, d), such as `30d` or `12h`
 
 For more information, try '--help'."))
+        .case(args("yes to a job that asks nothing", "once backup --yes").says(64, "\
+error: `--yes` is about retention: it goes with `retention` or `all`
+  hint: sexton once retention --yes"))
         .case(args("set without a value", "migrate plan tune-autovacuum --set rows").says(64, "\
 error: invalid value 'rows' for '--set <NAME=VALUE>': write NAME=VALUE
 

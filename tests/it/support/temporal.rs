@@ -6,8 +6,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sexton::clients::TlsFiles;
+use sexton::clients::persistence::Persistence;
 use sexton::clients::temporal::{Settings, Temporal};
 
+use super::executions::ended;
+use super::postgres::{Server as Postgres, postgres15};
 use super::{stack, suffix};
 
 /// One of the stack's Temporal servers.
@@ -56,6 +59,16 @@ impl Server {
     /// sexton's client.
     pub async fn connect(&self) -> Temporal {
         Temporal::connect(&self.settings()).await.unwrap()
+    }
+
+    /// sexton's view of its tables.
+    pub fn persistence(&self) -> Persistence {
+        Persistence::new(postgres15(), &self.database)
+    }
+
+    /// The name of its main database.
+    pub fn database(&self) -> &str {
+        &self.database
     }
 
     /// Runs the command line; panics with what it said when it fails.
@@ -174,6 +187,27 @@ impl Server {
     /// Terminates a workflow: the quickest way to a closed run.
     pub fn terminate_workflow(&self, namespace: &str, id: &str) {
         self.cli(&["workflow", "terminate", "--namespace", namespace, "--workflow-id", id, "--reason", "test"]);
+    }
+
+    /// Gives a closed workflow another end, so long ago, in Temporal's tables.
+    pub fn backdate_workflow(&self, namespace: &str, id: &str, ago: Duration) {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let end = hex::encode(ended(i64::try_from((now - ago).as_secs()).unwrap()));
+        let of_namespace = format!("(SELECT id FROM namespaces WHERE name = '{namespace}')");
+        let changed = Postgres::Pg15.psql(
+            &self.database,
+            &format!(
+                "WITH changed AS (UPDATE executions SET data = data || '\\x{end}' \
+                 WHERE namespace_id = {of_namespace} AND workflow_id = '{id}' RETURNING 1) SELECT count(*) FROM changed"
+            ),
+        );
+        assert_eq!(changed, "1", "{namespace} {id}");
+    }
+
+    /// Bytes of a workflow's history as `temporal workflow describe` tells them.
+    pub fn history_bytes(&self, namespace: &str, id: &str) -> u64 {
+        let seen = self.cli_json(&["workflow", "describe", "--namespace", namespace, "--workflow-id", id]);
+        seen["workflowExecutionInfo"]["historySizeBytes"].as_str().unwrap().parse().unwrap()
     }
 }
 
