@@ -109,7 +109,6 @@ mod tests {
             history_bytes: 100,
             row_bytes: 10,
             has_history: true,
-            foreign_tree: None,
             readable,
         };
         let mut count = Count::new(Span::hours(24));

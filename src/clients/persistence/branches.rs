@@ -72,6 +72,10 @@ impl ShardRange {
     }
 }
 
+/// Begins a transaction for a statement that reads whole indexes: compiling it costs more than it saves, and what it
+/// sorts and hashes should not go to disk at once.
+const LARGE: &str = "BEGIN; SET LOCAL jit = off; SET LOCAL work_mem = '64MB'";
+
 impl Session {
     /// The branches of which it is not plain that they live: those in a tree of no run's id, and those in a tree with
     /// several branches. All others are the only branch of a run that exists.
@@ -79,22 +83,28 @@ impl Session {
     /// # Errors
     /// When the query fails.
     pub async fn doubtful_branches(&mut self, shards: ShardRange) -> Result<Vec<Branch>, PostgresError> {
-        let (of_tree, of_run) = (shards.of("t.shard_id"), shards.of("e.shard_id"));
-        let several = shards.of("shard_id");
-        let mut found = Vec::new();
+        let (of_tree, of_run, of_row) = (shards.of("t.shard_id"), shards.of("e.shard_id"), shards.of("shard_id"));
+        // Both compare keys only, from indexes; the rows are fetched of the few that are in doubt.
         let alone = format!(
-            "SELECT t.shard_id, t.tree_id, t.branch_id, t.data, t.data_encoding FROM history_tree t WHERE {of_tree} \
-             AND NOT EXISTS (SELECT FROM executions e WHERE {of_run} AND e.shard_id = t.shard_id \
-             AND e.run_id = t.tree_id)"
+            "SELECT DISTINCT t.shard_id, t.tree_id FROM history_tree t WHERE {of_tree} AND NOT EXISTS \
+             (SELECT FROM executions e WHERE {of_run} AND e.shard_id = t.shard_id AND e.run_id = t.tree_id)"
         );
-        self.branches(&alone, &mut found).await?;
-        let among = format!(
-            "SELECT t.shard_id, t.tree_id, t.branch_id, t.data, t.data_encoding FROM history_tree t JOIN \
-             (SELECT shard_id, tree_id FROM history_tree WHERE {several} GROUP BY shard_id, tree_id \
-             HAVING count(*) > 1) AS several USING (shard_id, tree_id) WHERE {of_tree} \
-             AND EXISTS (SELECT FROM executions e WHERE {of_run} AND e.shard_id = t.shard_id AND e.run_id = t.tree_id)"
+        let several = format!(
+            "SELECT shard_id, tree_id FROM history_tree WHERE {of_row} GROUP BY shard_id, tree_id HAVING count(*) > 1"
         );
-        self.branches(&among, &mut found).await?;
+        let mut found = Vec::new();
+        self.execute(LARGE).await?;
+        for keys in [alone, several] {
+            let rows = format!(
+                "WITH keys AS MATERIALIZED ({keys}) SELECT b.shard_id, b.tree_id, b.branch_id, b.data, b.data_encoding \
+                 FROM keys CROSS JOIN LATERAL (SELECT * FROM history_tree t WHERE t.shard_id = keys.shard_id \
+                 AND t.tree_id = keys.tree_id OFFSET 0) AS b"
+            );
+            self.branches(&rows, &mut found).await?;
+        }
+        self.execute("COMMIT").await?;
+        found.sort_by_key(|branch| (branch.shard, branch.tree, branch.id));
+        found.dedup_by_key(|branch| (branch.shard, branch.tree, branch.id));
         Ok(found)
     }
 
@@ -122,39 +132,23 @@ impl Session {
         rows.map(drop).map_err(|error| self.persistence.error("reading the branches of Temporal's histories", error))
     }
 
-    /// Nodes whose branch has no row.
+    /// Nodes of a tree whose branch has no row.
     ///
     /// # Errors
     /// When the query fails.
-    pub async fn leftover_nodes(&mut self, shards: ShardRange) -> Result<Vec<Leftover>, PostgresError> {
-        self.leftover_nodes_of(shards, None).await
-    }
-
-    /// The same, of one tree when one is named.
-    ///
-    /// # Errors
-    /// When the query fails.
-    pub async fn leftover_nodes_of(
-        &mut self,
-        shards: ShardRange,
-        tree: Option<Uuid>,
-    ) -> Result<Vec<Leftover>, PostgresError> {
-        type Row = (i32, Vec<u8>, Vec<u8>, i64, bool);
-        let of_tree = tree.map_or_else(String::new, |tree| format!(" AND tree_id = {}", literal(tree)));
-        let (of_node, of_run) = (shards.of("shard_id") + &of_tree, shards.of("e.shard_id"));
-        let sql = format!(
-            "SELECT n.shard_id, n.tree_id, n.branch_id, n.nodes, EXISTS (SELECT FROM executions e WHERE {of_run} \
-             AND e.shard_id = n.shard_id AND e.run_id = n.tree_id) FROM (SELECT shard_id, tree_id, branch_id, \
-             count(*) AS nodes FROM history_node WHERE {of_node} GROUP BY shard_id, tree_id, branch_id) AS n \
-             WHERE NOT EXISTS (SELECT FROM history_tree t WHERE t.shard_id = n.shard_id AND t.tree_id = n.tree_id \
-             AND t.branch_id = n.branch_id)"
-        );
-        let asked: Result<Vec<Row>, _> = sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(&mut self.connection).await;
+    pub async fn leftover_nodes(&mut self, shard: i32, tree: Uuid) -> Result<Vec<Leftover>, PostgresError> {
+        type Row = (Vec<u8>, i64, bool);
+        const OF_TREE: &str = "SELECT n.branch_id, count(*), EXISTS (SELECT FROM executions e WHERE e.shard_id = $1 \
+            AND e.run_id = $2) FROM history_node n WHERE n.shard_id = $1 AND n.tree_id = $2 AND NOT EXISTS \
+            (SELECT FROM history_tree t WHERE t.shard_id = $1 AND t.tree_id = $2 AND t.branch_id = n.branch_id) \
+            GROUP BY n.branch_id";
+        let query = sqlx::query_as(OF_TREE).bind(shard).bind(tree.as_bytes().to_vec());
+        let asked: Result<Vec<Row>, _> = query.fetch_all(&mut self.connection).await;
         let rows =
             asked.map_err(|error| self.persistence.error("looking for history nodes without a branch", error))?;
-        let leftover = |(shard, tree, branch, nodes, has_run): Row| Leftover {
+        let leftover = |(branch, nodes, has_run): Row| Leftover {
             shard,
-            tree: Uuid::from_slice(&tree).unwrap_or_default(),
+            tree,
             branch: Uuid::from_slice(&branch).unwrap_or_default(),
             nodes: u64::try_from(nodes).unwrap_or_default(),
             has_run,
@@ -162,20 +156,42 @@ impl Session {
         Ok(rows.into_iter().map(leftover).collect())
     }
 
-    /// Branches that have no node of their own.
+    /// What does not go together: nodes whose branch has no row, and branches that have no node of their own.
     ///
     /// # Errors
     /// When the query fails.
-    pub async fn bare_branches(&mut self, shards: ShardRange) -> Result<Vec<Branch>, PostgresError> {
-        let mut found = Vec::new();
-        let (of_tree, of_node) = (shards.of("t.shard_id"), shards.of("n.shard_id"));
+    pub async fn unmatched(&mut self, shards: ShardRange) -> Result<(Vec<Leftover>, Vec<Branch>), PostgresError> {
+        type Row = (i32, Vec<u8>, Vec<u8>, Option<i64>, Option<bool>);
+        let (of_row, of_run) = (shards.of("shard_id"), shards.of("e.shard_id"));
         let sql = format!(
-            "SELECT t.shard_id, t.tree_id, t.branch_id, t.data, t.data_encoding FROM history_tree t WHERE {of_tree} \
-             AND NOT EXISTS (SELECT FROM history_node n WHERE {of_node} AND n.shard_id = t.shard_id \
-             AND n.tree_id = t.tree_id AND n.branch_id = t.branch_id)"
+            "WITH odd AS MATERIALIZED (SELECT shard_id, tree_id, branch_id, n.nodes FROM \
+             (SELECT shard_id, tree_id, branch_id, count(*) AS nodes FROM history_node WHERE {of_row} \
+             GROUP BY shard_id, tree_id, branch_id) AS n FULL JOIN \
+             (SELECT shard_id, tree_id, branch_id, true AS here FROM history_tree WHERE {of_row}) AS t \
+             USING (shard_id, tree_id, branch_id) WHERE n.nodes IS NULL OR t.here IS NULL) \
+             SELECT odd.shard_id, odd.tree_id, odd.branch_id, odd.nodes, CASE WHEN odd.nodes IS NOT NULL THEN EXISTS \
+             (SELECT FROM executions e WHERE {of_run} AND e.shard_id = odd.shard_id AND e.run_id = odd.tree_id) END \
+             FROM odd"
         );
-        self.branches(&sql, &mut found).await?;
-        Ok(found)
+        self.execute(LARGE).await?;
+        // Both sides come sorted from their indexes; hashed they would be written to disk first.
+        self.execute("SET LOCAL enable_hashjoin = off").await?;
+        let asked: Result<Vec<Row>, _> = sqlx::query_as(sqlx::AssertSqlSafe(sql)).fetch_all(&mut self.connection).await;
+        let rows = asked.map_err(|error| self.persistence.error("comparing history nodes with branches", error))?;
+        self.execute("COMMIT").await?;
+        let (mut leftovers, mut bare) = (Vec::new(), Vec::new());
+        for (shard, tree, branch, nodes, has_run) in rows {
+            let tree = Uuid::from_slice(&tree).unwrap_or_default();
+            let branch = Uuid::from_slice(&branch).unwrap_or_default();
+            match nodes {
+                Some(nodes) => {
+                    let (nodes, has_run) = (u64::try_from(nodes).unwrap_or_default(), has_run.unwrap_or(true));
+                    leftovers.push(Leftover { shard, tree, branch, nodes, has_run });
+                }
+                None => bare.extend(self.branches_of(shard, tree).await?.into_iter().filter(|b| b.id == branch)),
+            }
+        }
+        Ok((leftovers, bare))
     }
 
     /// Nodes of a branch from one on, and the bytes they take in the table.

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::executions::readable;
 use super::messages::History;
-use super::{Branch, Leftover, RunKey, Session, ShardRange, Uses};
+use super::{Branch, Leftover, RunKey, Session, Uses};
 use crate::clients::postgres::PostgresError;
 
 /// What is to be removed of one tree.
@@ -103,7 +103,7 @@ impl Session {
     async fn tree_state(&mut self, shard: i32, tree: Uuid) -> Result<TreeState, PostgresError> {
         let branches = self.branches_of(shard, tree).await?;
         let mut state = self.with_uses(branches).await?.pop().unwrap_or_default();
-        for leftover in self.leftover_nodes_of(ShardRange { from: shard, to: shard + 1 }, Some(tree)).await? {
+        for leftover in self.leftover_nodes(shard, tree).await? {
             let last = self.last_event(shard, tree, leftover.branch).await?;
             state.leftovers.push((leftover, last));
         }
@@ -164,8 +164,8 @@ impl Session {
         let _ = self.connection.close().await;
     }
 
-    async fn execute(&mut self, sql: &'static str) -> Result<(), PostgresError> {
+    pub(super) async fn execute(&mut self, sql: &'static str) -> Result<(), PostgresError> {
         let done = sqlx::raw_sql(sql).execute(&mut self.connection).await;
-        done.map(drop).map_err(|error| self.persistence.error("removing histories", error))
+        done.map(drop).map_err(|error| self.persistence.error("setting up a transaction on histories", error))
     }
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clients::persistence::{NamespaceRow, PageRange, Persistence, ScannedRun, Session};
 use crate::context::Context;
-use crate::progress::Unit;
+use crate::progress::{Unit, silent};
 use crate::retention::orphans::{self, Orphans};
 use crate::units::Span;
 
@@ -142,11 +142,18 @@ pub async fn audit(persistence: &Persistence, wanted: Wanted, ctx: &Context) -> 
     let Checked { mut session, namespaces, shards, schema } = check(persistence, ctx).await?;
     let tables = session.tables().await?;
     let mut totals = runs::Totals::new(&namespaces, ctx.now, wanted.slack, wanted.long_open);
-    let runs = scan(&mut session, ctx, |run| totals.add(run)).await?;
     let branches = tables.iter().find(|table| table.name == "history_tree").map_or(0, |table| table.rows);
     let looking = orphans::Looking { shards, branches, min_age: wanted.orphan_age, most: wanted.most_trees };
-    let orphans = orphans::find(&mut session, looking, ctx).await?;
-    let leaks = tables::leaks(&mut session).await?;
+    // Side by side: the one is mostly work for sexton, the other for PostgreSQL.
+    let mut beside = persistence.connect().await?;
+    // The scan is what takes long; its progress is the one to show.
+    let quietly = Context { progress: silent(), ..ctx.clone() };
+    let histories = async {
+        let orphans = orphans::find(&mut beside, looking, &quietly).await?;
+        Ok::<_, AuditError>((orphans, tables::leaks(&mut beside).await?))
+    };
+    let (runs, (orphans, leaks)) = tokio::try_join!(scan(&mut session, ctx, |run| totals.add(run)), histories)?;
+    beside.close().await;
     session.close().await;
 
     let (unreadable, other_archetypes, hidden) = (totals.unreadable, totals.other_archetypes, totals.hidden);

@@ -68,8 +68,9 @@ pub async fn find(session: &mut Session, looking: Looking, ctx: &Context) -> Res
         }
         let range = ShardRange { from, to: from.saturating_add(step).min(shards + 1) };
         search.branches(session, range).await?;
-        search.leftovers(session, range).await?;
-        search.bare(session, range).await?;
+        let (leftovers, bare) = session.unmatched(range).await?;
+        search.leftovers(session, leftovers).await?;
+        search.bare(session, bare).await?;
         ctx.progress.advance(u64::try_from(range.to - range.from).unwrap_or_default());
         from = range.to;
     }
@@ -138,9 +139,9 @@ impl Search {
         Ok(())
     }
 
-    async fn leftovers(&mut self, session: &mut Session, range: ShardRange) -> Result<(), AuditError> {
+    async fn leftovers(&mut self, session: &mut Session, found: Vec<Leftover>) -> Result<(), AuditError> {
         let mut trees: BTreeMap<Tree, Vec<Leftover>> = BTreeMap::new();
-        for leftover in session.leftover_nodes(range).await? {
+        for leftover in found {
             trees.entry(Tree { shard: leftover.shard, id: leftover.tree }).or_default().push(leftover);
         }
         let mut bare: BTreeMap<i32, BTreeMap<Uuid, Vec<Leftover>>> = BTreeMap::new();
@@ -230,8 +231,7 @@ impl Search {
         Ok(())
     }
 
-    async fn bare(&mut self, session: &mut Session, range: ShardRange) -> Result<(), AuditError> {
-        let bare = session.bare_branches(range).await?;
+    async fn bare(&mut self, session: &mut Session, bare: Vec<Branch>) -> Result<(), AuditError> {
         for (_, tree) in with_runs(session, bare).await? {
             for (branch, exists) in tree {
                 // A fork that has written nothing of its own yet has all it needs.
