@@ -17,6 +17,7 @@ pub use tables::{Leak, TableReport};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::clients::persistence::{NamespaceRow, PageRange, Persistence, ScannedRun, Session};
 use crate::context::Context;
@@ -144,16 +145,11 @@ pub async fn audit(persistence: &Persistence, wanted: Wanted, ctx: &Context) -> 
     let mut totals = runs::Totals::new(&namespaces, ctx.now, wanted.slack, wanted.long_open);
     let branches = tables.iter().find(|table| table.name == "history_tree").map_or(0, |table| table.rows);
     let looking = orphans::Looking { shards, branches, min_age: wanted.orphan_age, most: wanted.most_trees };
-    // Side by side: the one is mostly work for sexton, the other for PostgreSQL.
-    let mut beside = persistence.connect().await?;
-    // The scan is what takes long; its progress is the one to show.
-    let quietly = Context { progress: silent(), ..ctx.clone() };
-    let histories = async {
-        let orphans = orphans::find(&mut beside, looking, &quietly).await?;
-        Ok::<_, AuditError>((orphans, tables::leaks(&mut beside).await?))
-    };
-    let (runs, (orphans, leaks)) = tokio::try_join!(scan(&mut session, ctx, |run| totals.add(run)), histories)?;
-    beside.close().await;
+    // Side by side, in a task of its own: the scan hardly ever waits, and would not let it go on.
+    let beside = AbortOnDropHandle::new(tokio::spawn(histories(persistence.clone(), looking, ctx.clone())));
+    let runs = scan(&mut session, ctx, |run| totals.add(run)).await?;
+    // A task that panics has been told of; the audit is as good as stopped.
+    let (orphans, leaks) = beside.await.unwrap_or(Err(AuditError::Cancelled))?;
     session.close().await;
 
     let (unreadable, other_archetypes, hidden) = (totals.unreadable, totals.other_archetypes, totals.hidden);
@@ -185,6 +181,19 @@ pub async fn audit(persistence: &Persistence, wanted: Wanted, ctx: &Context) -> 
         growth: None,
         notes,
     })
+}
+
+/// What only the histories' own tables say. The scan is what takes long, so that its progress is the one to show.
+async fn histories(
+    persistence: Persistence,
+    looking: orphans::Looking,
+    ctx: Context,
+) -> Result<(Orphans, Vec<Leak>), AuditError> {
+    let mut session = persistence.connect().await?;
+    let orphans = orphans::find(&mut session, looking, &Context { progress: silent(), ..ctx }).await?;
+    let leaks = tables::leaks(&mut session).await?;
+    session.close().await;
+    Ok((orphans, leaks))
 }
 
 /// What there is to say of a namespace's retention.
