@@ -1,6 +1,7 @@
 //! Orphaned histories on a real Temporal server: workflows are reset, and resets reset, and then rows are taken away as
 //! failures do. The judge is `support::histories`; that runs are whole is said by the server itself.
 
+mod beside;
 mod binary;
 pub mod forest;
 

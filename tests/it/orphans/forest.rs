@@ -44,7 +44,7 @@ impl Rows {
         Self { branches: branches.lines().map(branch).collect(), nodes: nodes.lines().map(node).collect() }
     }
 
-    fn of_tree(&self, tree: uuid::Uuid) -> Self {
+    pub fn of_tree(&self, tree: uuid::Uuid) -> Self {
         Self {
             branches: self.branches.iter().filter(|key| key.1 == tree).copied().collect(),
             nodes: self.nodes.iter().filter(|key| key.1 == tree).copied().collect(),
@@ -67,7 +67,7 @@ fn soaks() -> bool {
     std::env::var("SEXTON_SOAK").is_ok()
 }
 
-fn persistence(database: &Scratch) -> Persistence {
+pub fn persistence(database: &Scratch) -> Persistence {
     Persistence::new(postgres15(), &database.name)
 }
 
@@ -102,7 +102,7 @@ async fn no_living_node_goes_and_no_orphan_stays() {
     }
 }
 
-async fn session(database: &Scratch) -> sexton::clients::persistence::Session {
+pub async fn session(database: &Scratch) -> sexton::clients::persistence::Session {
     persistence(database).connect().await.unwrap()
 }
 
@@ -155,7 +155,7 @@ async fn a_removal_that_is_cut_off_is_taken_up_again() {
     }
 }
 
-async fn all_removed(database: &Scratch) -> OrphanReport {
+pub async fn all_removed(database: &Scratch) -> OrphanReport {
     let found = look(&persistence(database), MIN_AGE, usize::MAX, &Context::plain()).await.unwrap();
     let mut session = session(database).await;
     let (report, result) = remove(&found, &mut session, MIN_AGE, &Context::plain()).await;

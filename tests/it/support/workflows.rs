@@ -1,6 +1,8 @@
 //! Workflows made one step at a time over gRPC, with resets, for tests that care about the shape of each history. A load
 //! without customers (`support::load`) is the worker: it answers every task, and ends a run that is told to.
 
+use std::time::Duration;
+
 use temporalio_protos::temporal::api::command::v1::command::Attributes;
 use temporalio_protos::temporal::api::command::v1::{Command, StartChildWorkflowExecutionCommandAttributes};
 use temporalio_protos::temporal::api::common::v1::{WorkflowExecution, WorkflowType};
@@ -146,11 +148,12 @@ impl Workflows {
         const PARENTS: &str = "parents";
         let run = self.start_on(workflow, PARENTS, "Parent").await;
         let mut client = self.client.clone();
-        let poll = PollWorkflowTaskQueueRequest {
+        let mut poll = tonic::Request::new(PollWorkflowTaskQueueRequest {
             namespace: self.namespace.clone(),
             task_queue: Some(TaskQueue { name: PARENTS.into(), ..Default::default() }),
             ..Default::default()
-        };
+        });
+        poll.set_timeout(Duration::from_secs(30));
         let task = client.poll_workflow_task_queue(poll).await.unwrap().into_inner();
         let start = StartChildWorkflowExecutionCommandAttributes {
             workflow_id: child.into(),

@@ -102,6 +102,11 @@ impl Forest {
         self.trees.iter().map(|tree| tree.id)
     }
 
+    /// The row of `executions` of every run there has ever been.
+    pub fn all_runs(&self) -> impl Iterator<Item = String> {
+        self.trees.iter().map(|tree| tree.runs.iter().map(|planted| tree.execution(planted, "Proto3")).collect())
+    }
+
     pub fn kind(&self, tree: Uuid) -> &str {
         self.kinds.get(&tree).map_or("of no tree", String::as_str)
     }
@@ -122,6 +127,14 @@ impl Forest {
         database.psql("ANALYZE");
         database
     }
+}
+
+fn raw(id: Uuid) -> String {
+    format!("'\\x{}'", id.simple())
+}
+
+fn blob(bytes: &[u8]) -> String {
+    format!("'\\x{}'", hex::encode(bytes))
 }
 
 fn id(seed: &mut Seed) -> Uuid {
@@ -280,29 +293,32 @@ impl Tree {
         }
     }
 
+    /// The row of `executions` of a run.
+    fn execution(&self, planted: &Planted, encoding: &str) -> String {
+        let (mut state, data) = (Vec::new(), blob(&self.info(planted)));
+        put(&mut state, 3, Number(3));
+        format!(
+            "INSERT INTO executions (shard_id, namespace_id, workflow_id, run_id, next_event_id, last_write_version, data, \
+             data_encoding, state, state_encoding) \
+             VALUES ({}, {}, '{}', {}, 9, 0, {data}, '{encoding}', {}, 'Proto3');\n",
+            self.shard,
+            raw(NAMESPACE),
+            self.workflow.replace('\'', "''"),
+            raw(planted.run),
+            blob(&state)
+        )
+    }
+
     fn write(&self, sql: &mut String) {
         let now = Timestamp::now().as_second();
         let (old, young) = (now - 30 * 86_400, now - 86_400);
-        let raw = |id: Uuid| format!("'\\x{}'", id.simple());
-        let blob = |bytes: &[u8]| format!("'\\x{}'", hex::encode(bytes));
         let (shard, tree) = (self.shard, raw(self.id));
-        let workflow = self.workflow.replace('\'', "''");
         let mut unreadable = Some(()).filter(|()| self.kind == Kind::UnreadableRun);
         let mut unreadable_branch = Some(()).filter(|()| self.kind == Kind::UnreadableBranch);
         for planted in &self.runs {
             if planted.has_run {
                 let encoding = if unreadable.take().is_some() { "Json" } else { "Proto3" };
-                let mut state = Vec::new();
-                put(&mut state, 3, Number(3));
-                let data = blob(&self.info(planted));
-                let _ = writeln!(
-                    sql,
-                    "INSERT INTO executions (shard_id, namespace_id, workflow_id, run_id, next_event_id, \
-                     last_write_version, data, data_encoding, state, state_encoding) VALUES ({shard}, {}, '{workflow}', {}, 9, 0, {data}, '{encoding}', {}, 'Proto3');",
-                    raw(NAMESPACE),
-                    raw(planted.run),
-                    blob(&state)
-                );
+                sql.push_str(&self.execution(planted, encoding));
             }
             for (branch, path) in planted.branches.iter().filter(|_| planted.has_row) {
                 let encoding = if unreadable_branch.take().is_some() { "Json" } else { "Proto3" };
