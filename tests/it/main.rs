@@ -2,6 +2,7 @@
 #![allow(unreachable_pub, reason = "one binary: nothing here is reachable from outside")]
 #![allow(clippy::unwrap_used, reason = "helpers are tests as well")]
 
+mod audit;
 mod backup;
 mod bad_input;
 mod daemon;
@@ -9,6 +10,7 @@ mod docs;
 mod k8s;
 mod kills;
 mod migrate;
+mod orphans;
 mod output;
 mod overdue;
 mod restored;

@@ -88,6 +88,7 @@ impl Session {
     /// # Errors
     /// When a query fails.
     pub async fn users(&mut self, shard: i32, trees: &BTreeSet<Uuid>) -> Result<Users, PostgresError> {
+        type Row = (Vec<u8>, String, Vec<u8>, Vec<u8>, String);
         const PAGE: i64 = 5_000;
         const RUNS: &str = "SELECT namespace_id, workflow_id, run_id, data, data_encoding FROM executions \
             WHERE shard_id = $1 AND (namespace_id, workflow_id, run_id) > ($2, $3, $4) \
@@ -95,7 +96,7 @@ impl Session {
         let mut users = Users::default();
         let (mut namespace, mut workflow, mut run) = (Vec::new(), String::new(), Vec::new());
         loop {
-            let asked: Result<Vec<(Vec<u8>, String, Vec<u8>, Vec<u8>, String)>, _> = sqlx::query_as(RUNS)
+            let asked: Result<Vec<Row>, _> = sqlx::query_as(RUNS)
                 .bind(shard)
                 .bind(&namespace)
                 .bind(&workflow)

@@ -171,8 +171,10 @@ impl Search {
             Some(Unknown::Lost(runs)) => self.lost(place, runs),
             Some(Unknown::Unreadable) => self.found.unreadable += leftovers.len() as u64,
             None => {
+                let verdicts = judge(tree, self.now, self.min_age);
+                let going = removal(tree, &verdicts);
                 for leftover in leftovers {
-                    let Some(from) = unused_from(tree, leftover.branch) else { continue };
+                    let Some(from) = unused_from(tree, &verdicts, &going, leftover.branch) else { continue };
                     let (nodes, bytes) = session.nodes(place.shard, place.id, leftover.branch, from).await?;
                     if nodes == 0 {
                         continue;

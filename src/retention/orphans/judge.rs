@@ -102,13 +102,15 @@ pub(super) fn removal(tree: &TreeState, verdicts: &[Verdict]) -> Removal {
     Removal { branches, nodes: nodes.into_iter().collect() }
 }
 
-/// From which node on a branch without a row of its own is used by none of the tree's branches; `None` when all of it is.
-pub(super) fn unused_from(tree: &TreeState, branch: Uuid) -> Option<i64> {
-    match used(tree, tree.branches.iter().map(|(branch, _)| branch)).get(&branch) {
-        Some(&ALL) => None,
-        Some(&end) => Some(end),
-        None => Some(0),
+/// From which node on a branch without a row is used by no branch that stays; `None` when all of it is, and when it goes
+/// with an orphan anyway.
+pub(super) fn unused_from(tree: &TreeState, verdicts: &[Verdict], going: &Removal, branch: Uuid) -> Option<i64> {
+    if going.nodes.iter().any(|(there, _)| *there == branch) {
+        return None;
     }
+    let judged = tree.branches.iter().zip(verdicts);
+    let stay = judged.filter(|(_, verdict)| **verdict != Verdict::Orphan).map(|((branch, _), _)| branch);
+    Some(used(tree, stay).get(&branch).copied().unwrap_or(0)).filter(|from| *from != ALL)
 }
 
 /// Everything that goes of a tree with branches: its orphans, and the nodes without a row that no branch uses then.
@@ -116,16 +118,12 @@ pub(super) fn all_that_goes(tree: &TreeState, now: Timestamp, min_age: SignedDur
     if unknown(tree).is_some() {
         return Removal::default();
     }
-    let mut all = removal(tree, &judge(tree, now, min_age));
-    let gone: BTreeSet<Uuid> = all.branches.iter().copied().collect();
-    let stay = |(branch, _): &&(Branch, bool)| !gone.contains(&branch.id);
-    let used = used(tree, tree.branches.iter().filter(stay).map(|(branch, _)| branch));
-    for (leftover, _) in tree.leftovers.iter().filter(|(_, last)| is_old(*last, now, min_age)) {
-        let from = used.get(&leftover.branch).copied().unwrap_or(0);
-        if from != ALL && !all.nodes.iter().any(|(there, _)| *there == leftover.branch) {
-            all.nodes.push((leftover.branch, from));
-        }
-    }
+    let verdicts = judge(tree, now, min_age);
+    let mut all = removal(tree, &verdicts);
+    let old = tree.leftovers.iter().filter(|(_, last)| is_old(*last, now, min_age));
+    let unused = |branch: Uuid| Some((branch, unused_from(tree, &verdicts, &all, branch)?));
+    let nodes: Vec<(Uuid, i64)> = old.filter_map(|(leftover, _)| unused(leftover.branch)).collect();
+    all.nodes.extend(nodes);
     all
 }
 
@@ -282,9 +280,11 @@ mod tests {
     #[test]
     fn a_branch_without_a_row_is_used_as_far_as_others_say() {
         let two = tree(&[branch(2, &[(1, 5)], true, 60), branch(3, &[(1, 7)], true, 60)]);
-        assert_eq!(unused_from(&two, id(1)), Some(7));
-        assert_eq!(unused_from(&two, id(2)), None);
-        assert_eq!(unused_from(&two, id(9)), Some(0));
-        assert_eq!(removed(&left_over(left_over(two, 1, 90), 9, 6)), expect(&[], &[(1, 7)]));
+        let from = |branch: u128| unused_from(&two, &judge(&two, now(), WEEK), &Removal::default(), id(branch));
+        assert_eq!((from(1), from(2), from(9)), (Some(7), None, Some(0)));
+        assert_eq!(removed(&left_over(left_over(two.clone(), 1, 90), 9, 6)), expect(&[], &[(1, 7)]));
+        // What an orphan takes with it is not left over beside it.
+        let one = tree(&[branch(2, &[(1, 5)], false, 60)]);
+        assert_eq!(removed(&left_over(one, 1, 90)), expect(&[2], &[(1, 0), (2, 0)]));
     }
 }

@@ -206,7 +206,7 @@ fn succeed(command: &mut Command) -> String {
 
 /// The database with Temporal's schema that each cluster gets a copy of. Made once, complete before it has its name;
 /// it stays until the stack goes down.
-fn schema() -> &'static str {
+pub fn schema() -> &'static str {
     const NAME: &str = "it_temporal_schema";
     static MADE: OnceLock<()> = OnceLock::new();
     MADE.get_or_init(|| {

@@ -3,6 +3,7 @@
 pub mod backdate;
 pub mod cluster;
 pub mod executions;
+pub mod histories;
 pub mod intercept;
 pub mod ism;
 pub mod judge;
@@ -12,6 +13,8 @@ pub mod s3;
 pub mod search;
 pub mod site;
 pub mod temporal;
+pub mod wire;
+pub mod workflows;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
