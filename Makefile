@@ -4,6 +4,8 @@ STACK := tests/stack
 # What runs longer under SEXTON_SOAK, beside the kills.
 SOAKS := visibility::soak visibility::rebuild visibility::adopt::load orphans::forest orphans::binary overdue
 CARGO ?= cargo
+# The tests wait for the engines more than they work.
+THREADS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test soak bench-visibility bench-audit lint build up down clean
@@ -15,7 +17,7 @@ demo: build up ## A real Temporal cluster, every job once, and what changed
 	tests/demo/demo
 
 test: lint up ## Every check and test, on the real engines (they keep running; see `make down`)
-	environment=$$($(STACK)/env) && eval "$$environment" && $(CARGO) test --locked
+	environment=$$($(STACK)/env) && eval "$$environment" && $(CARGO) test --locked -- --test-threads $(THREADS)
 	$(MAKE) --no-print-directory build
 	@echo 'test: the demo, from end to end'
 	@tests/demo/demo >target/demo.log 2>&1 || { cat target/demo.log; exit 1; }
