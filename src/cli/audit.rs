@@ -1,4 +1,6 @@
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -34,6 +36,9 @@ pub(super) struct AuditArgs {
 }
 
 pub(super) async fn audit(site: Site, args: &AuditArgs, global: &Global) -> Result<Exit, Shown> {
+    // Before anything is read: a file that cannot be written is not found out afterwards.
+    let page = args.html.as_ref().map(|file| Ok::<_, Failure>((File::create(file).map_err(no_file(file))?, file)));
+    let page = page.transpose()?;
     let cancel = signals::stop_token();
     let progress = progress::sink(global.quiet);
     let audit = if args.no_ledger {
@@ -49,19 +54,23 @@ pub(super) async fn audit(site: Site, args: &AuditArgs, global: &Global) -> Resu
         serde_json::from_value(report)
             .map_err(|error| Failure::new(Kind::Failed, format!("reading the audit: {error}")))?
     };
-    if let Some(file) = &args.html {
-        let written = std::fs::write(file, audit::html(&audit));
-        written.map_err(|error| {
-            let why = without_errno(&error.to_string());
-            Failure::new(Kind::Failed, format!("{} cannot be written: {why}", file.display()))
-        })?;
-    }
     if args.json {
         output::json(&audit);
     } else {
         show(&audit);
     }
+    if let Some((mut page, file)) = page {
+        page.write_all(audit::html(&audit).as_bytes()).map_err(no_file(file))?;
+    }
     Ok(Exit::Done)
+}
+
+fn no_file(file: &Path) -> impl Fn(std::io::Error) -> Failure {
+    move |error| {
+        let why = without_errno(&error.to_string());
+        Failure::new(Kind::Failed, format!("{} cannot be written: {why}", file.display()))
+            .with_hint("name a file in a folder that exists and may be written to")
+    }
 }
 
 fn show(audit: &Audit) {

@@ -94,24 +94,34 @@ pub(super) async fn once(site: Site, args: &OnceArgs, global: &Global) -> Result
         }
         results.push(finished);
     }
-    let proofs = match args.prove && !stop.is_cancelled() {
-        true => Some(site.prove(&Context { cancel: stop, ..Context::plain() }).await?),
+    let proof = match args.prove && !stop.is_cancelled() {
+        true => Some(site.prove(&Context { cancel: stop, ..Context::plain() }).await),
         false => None,
     };
     if args.json {
         let mut said = serde_json::json!({ "runs": results });
-        if let Some(proofs) = &proofs {
-            said["proof"] = serde_json::json!(proofs);
+        if let Some(proof) = &proof {
+            said["proof"] = serde_json::json!(proof.as_ref().ok());
         }
         output::json(&said);
-    } else {
-        proofs.iter().for_each(|proofs| super::audit::show_proof(proofs));
     }
-    let holds = proofs.as_ref().is_none_or(|proofs| proofs.iter().all(|proof| proof.holds));
+    let proven = match &proof {
+        None => Exit::Done,
+        Some(Ok(proofs)) => {
+            if !args.json {
+                super::audit::show_proof(proofs);
+            }
+            if proofs.iter().all(|proof| proof.holds) { Exit::Done } else { Exit::VerificationFailed }
+        }
+        Some(Err(failure)) => {
+            failures::tell(failure);
+            Exit::of(failure.kind)
+        }
+    };
     // Jobs that a signal left out did not run: whatever the others came to, that is no success.
     Ok(match worst(&results) {
         Exit::Done if results.len() < wanted => Exit::of(Kind::Cancelled),
-        Exit::Done if !holds => Exit::of(Kind::VerificationFailed),
+        Exit::Done => proven,
         exit => exit,
     })
 }

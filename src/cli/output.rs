@@ -1,5 +1,6 @@
 //! Tables and JSON on standard output.
 
+use std::borrow::Cow;
 use std::io::{ErrorKind, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -33,16 +34,33 @@ pub(super) fn json(value: &impl Serialize) {
     noted(written.and_then(|()| writeln!(out)));
 }
 
-/// Writes text as it is.
+/// Writes text. Names in it come from the users of a cluster: none of them steers the terminal or breaks a line.
 pub(super) fn text(text: impl std::fmt::Display) {
-    noted(writeln!(std::io::stdout(), "{text}"));
+    noted(writeln!(std::io::stdout(), "{}", harmless(&text.to_string())));
+}
+
+/// The same text with control characters and those that turn the direction of writing made visible. Line breaks stay.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let turns = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let steers = |c: char| (c.is_control() && c != '\n') || turns(c);
+    if !text.contains(steers) {
+        return Cow::Borrowed(text);
+    }
+    let shown = text.chars().map(|c| if steers(c) { c.escape_unicode().to_string() } else { c.to_string() });
+    Cow::Owned(shown.collect())
+}
+
+/// A name on one line.
+fn one_line(text: &str) -> Cow<'_, str> {
+    if text.contains('\n') { Cow::Owned(text.replace('\n', "\\n")) } else { Cow::Borrowed(text) }
 }
 
 /// A table with a header, columns apart by two blanks, no lines: it can be read, grepped and cut.
 pub(super) fn table(header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header.iter().map(|h| h.to_uppercase()));
-    table.add_rows(rows);
+    let one_line = |cell: String| harmless(&one_line(&cell)).into_owned();
+    table.add_rows(rows.into_iter().map(|row| row.into_iter().map(one_line).collect::<Vec<_>>()));
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
@@ -56,8 +74,8 @@ pub(super) fn plan(plan: &Plan) -> String {
     if plan.is_empty() {
         lines.push("  nothing to do".to_owned());
     }
-    lines.extend(plan.changes.iter().map(change));
-    lines.extend(plan.notes.iter().map(|note| format!("  note: {note}")));
+    lines.extend(plan.changes.iter().map(|one| one_line(&change(one)).into_owned()));
+    lines.extend(plan.notes.iter().map(|note| format!("  note: {}", one_line(note))));
     lines.join("\n")
 }
 
@@ -99,6 +117,13 @@ pub(super) fn distance(from: Timestamp, to: Timestamp) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_do_not_steer_the_terminal() {
+        assert_eq!(harmless("a\u{1b}[31mb\u{7}\u{202e}c\nd"), "a\\u{1b}[31mb\\u{7}\\u{202e}c\nd");
+        assert_eq!(harmless("bestellung-äöü ☃"), "bestellung-äöü ☃");
+        assert_eq!(table(&["a"], vec![vec!["x\ny".into()]]), "A\nx\\ny");
+    }
 
     #[test]
     fn a_change_reads_as_one_line() {

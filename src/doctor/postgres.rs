@@ -28,7 +28,8 @@ pub(super) async fn examine(site: &Site) -> Vec<Finding> {
                     major = version;
                 }
                 findings.push(privileges(&postgres, &database, &mut connection).await);
-                findings.extend(schema(&mut connection, &database).await);
+                let is_main = database == site.config.databases.main;
+                findings.extend(schema(&mut connection, &database, is_main).await);
                 let _ = connection.close().await;
             }
             Err(error) => findings.push(Finding::failed(SYSTEM, subject, error)),
@@ -126,14 +127,22 @@ async fn privileges(postgres: &Postgres, database: &str, connection: &mut PgConn
 }
 
 /// Temporal's own schema version; a database without one is somebody else's.
-async fn schema(connection: &mut PgConnection, database: &str) -> Option<Finding> {
-    let version: Result<Option<String>, sqlx::Error> =
-        sqlx::query_scalar("SELECT max(curr_version) FROM schema_version WHERE version_partition = 0")
-            .fetch_one(connection)
-            .await;
+async fn schema(connection: &mut PgConnection, database: &str, is_main: bool) -> Option<Finding> {
+    let version: Result<Option<String>, sqlx::Error> = sqlx::query_scalar(
+        "SELECT curr_version FROM schema_version WHERE version_partition = 0 \
+             ORDER BY db_name = current_database() DESC LIMIT 1",
+    )
+    .fetch_one(connection)
+    .await;
     let subject = format!("schema of {database}");
     let missing = "check the names under postgres.databases";
     Some(match version {
+        Ok(Some(version)) if is_main && !crate::retention::audit::is_known(&version) => Finding::warning(
+            SYSTEM,
+            subject,
+            format!("Temporal schema {version}, which this sexton does not know"),
+            "`overdue` and `audit` refuse it; look for a newer sexton",
+        ),
         Ok(Some(version)) => Finding::ok(SYSTEM, subject, format!("Temporal schema {version}")),
         Ok(None) => Finding::warning(SYSTEM, subject, "its schema_version is empty", missing),
         Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42P01") => {

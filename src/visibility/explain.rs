@@ -105,7 +105,10 @@ pub async fn explain(
     ctx: &Context,
 ) -> Result<Explanation, VisibilityError> {
     let observed = observe(&ground.search, policy).await?;
-    let decided = decide(&observed, policy, longest_retention, ctx.now);
+    let mut decided = decide(&observed, policy, longest_retention, ctx.now);
+    if let (Observed::Concrete, Ok(plan)) = (&observed, &mut decided) {
+        plan.steps.extend(super::undo_step(&ground.search, policy.index.as_str(), ctx.now).await?);
+    }
     let mut explanation = Explanation {
         index: policy.index.to_string(),
         kind: "nothing",

@@ -23,6 +23,7 @@ mod sound;
 pub mod sql;
 mod step;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 pub use apply::{Deleted, Rolled, VisibilityReport, apply};
@@ -77,10 +78,14 @@ pub async fn plan(
     let observed = observe(search, policy).await?;
     let mut plan = decide(&observed, policy, longest_retention, ctx.now)?;
     let name = policy.index.as_str();
-    if observed == Observed::Concrete
-        && let Some(left) = adopt::left(search, name, ctx.now).await?
-    {
-        plan.steps.push(Step::UndoAdoption { index: name.to_owned(), left });
+    if observed == Observed::Concrete {
+        plan.steps.extend(undo_step(search, name, ctx.now).await?);
     }
     Ok(plan)
+}
+
+/// What is to be done about an adoption of this plain index whose process died.
+async fn undo_step(search: &Search, index: &str, now: Timestamp) -> Result<Option<Step>, VisibilityError> {
+    let left = adopt::left(search, index, now).await?;
+    Ok(left.map(|left| Step::UndoAdoption { index: index.to_owned(), left }))
 }

@@ -181,7 +181,8 @@ fn proof(site: &Site, cluster: &Cluster) {
     assert_eq!(json["proof"].as_array().unwrap().len(), 1);
 
     cluster.database.psql("UPDATE executions SET data_encoding = 'Json' WHERE workflow_id = 'old-1'");
-    let refused = site.run(&["once", "retention", "--prove", "-q"]).expect(1);
+    let refused = site.run(&["once", "retention", "--prove", "-q", "--json"]).expect(4);
+    assert_eq!(refused.json()["proof"], serde_json::Value::Null, "{}", refused.out);
     assert!(refused.err.contains("1 rows of `executions` are in an encoding"), "{}", refused.err);
     cluster.database.psql("UPDATE executions SET data_encoding = 'Proto3' WHERE workflow_id = 'old-1'");
 

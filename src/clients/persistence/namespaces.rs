@@ -33,7 +33,7 @@ pub struct Cluster {
     pub shards: Option<i32>,
     /// The highest shard that has a row.
     pub highest_shard: i32,
-    /// The version of the tables' schema.
+    /// The version of the tables' schema; a database that was restored under another name has it under its old one.
     pub schema: Option<String>,
     /// What the database's clock says.
     pub now: Timestamp,
@@ -72,7 +72,8 @@ impl Session {
     /// When a query fails.
     pub async fn cluster(&mut self) -> Result<Cluster, PostgresError> {
         const ASKED: &str = "SELECT (SELECT coalesce(max(shard_id), 0) FROM shards), \
-            (SELECT curr_version FROM schema_version WHERE version_partition = 0 AND db_name = current_database()), \
+            (SELECT curr_version FROM schema_version WHERE version_partition = 0 \
+                ORDER BY db_name = current_database() DESC LIMIT 1), \
             (extract(epoch FROM clock_timestamp()) * 1000000)::int8";
         let asked: Result<(i32, Option<String>, i64), _> = sqlx::query_as(ASKED).fetch_one(&mut self.connection).await;
         let (highest_shard, schema, micros) =

@@ -1,9 +1,9 @@
 use async_trait::async_trait;
 
-use super::Site;
+use super::{Site, no_policy};
 use crate::clients::persistence::Persistence;
 use crate::context::Context;
-use crate::failure::{Failure, chain};
+use crate::failure::{Failure, Kind, chain};
 use crate::job::{Applied, Job, JobName, Planned};
 use crate::plan::{Action, Change, Plan};
 use crate::policy::retention::RetentionPolicy;
@@ -45,10 +45,27 @@ impl Site {
     /// # Errors
     /// When the database cannot be read or is refused.
     pub async fn prove(&self, ctx: &Context) -> Result<Vec<Proof>, Failure> {
-        let policy = self.policies.retention.clone().unwrap_or_default();
+        let policy = self.policies.retention.as_ref().ok_or_else(|| no_policy(self, JobName::Retention))?;
         let persistence = Persistence::new(self.postgres(), &self.config.databases.main);
-        let proofs = audit::prove(&persistence, policy.overdue.slack, ctx).await?;
-        Ok(proofs.into_iter().filter(|proof| policy.is_for(&proof.namespace)).collect())
+        let unproven = |message: String| Failure::new(Kind::CouldNotVerify, message);
+        let proofs = match audit::prove(&persistence, policy.overdue.slack, ctx).await.map_err(Failure::from) {
+            Ok(proofs) => proofs,
+            // What was asked for is a proof, and there is none.
+            Err(failure) if failure.kind == Kind::Cancelled => return Err(failure),
+            Err(Failure { message, hint, .. }) => {
+                let failure = unproven(format!("nothing is proved: {message}"));
+                return Err(match hint {
+                    Some(hint) => failure.with_hint(hint),
+                    None => failure,
+                });
+            }
+        };
+        let proofs: Vec<Proof> = proofs.into_iter().filter(|proof| policy.is_for(&proof.namespace)).collect();
+        if proofs.is_empty() {
+            let failure = unproven("nothing is proved: the policy is for no namespace that there is".into());
+            return Err(failure.with_hint("look at `applies_to`, `ignore` and `namespaces` in policies/retention.yaml"));
+        }
+        Ok(proofs)
     }
 
     async fn growth(&self, audit: &Audit, policy: &RetentionPolicy) -> Option<Growth> {

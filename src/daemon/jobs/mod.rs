@@ -28,7 +28,12 @@ fn no_connection(section: &str, job: JobName) -> Failure {
 
 /// The job has no policy, so nothing says what is wanted.
 fn no_policy(site: &Site, job: JobName) -> Failure {
-    let path = site.config.policies.join(format!("{job}.yaml"));
+    no_policy_of(site, job, job.as_str())
+}
+
+/// The same for a job whose policy is in a file of another name.
+fn no_policy_of(site: &Site, job: JobName, file: &str) -> Failure {
+    let path = site.config.policies.join(format!("{file}.yaml"));
     Failure::new(Kind::Config, format!("the job `{job}` has no policy: {} does not exist", path.display()))
         .with_hint("start from the file of that name that comes with sexton")
 }

@@ -1,6 +1,6 @@
 use async_trait::async_trait;
 
-use super::{Site, no_connection, no_policy};
+use super::{Site, no_connection, no_policy_of};
 use crate::clients::persistence::Persistence;
 use crate::clients::temporal::Temporal;
 use crate::context::Context;
@@ -40,7 +40,8 @@ impl Job for OverdueJob {
 
     async fn plan(&self, ctx: &Context) -> Result<Box<dyn Planned>, Failure> {
         let settings = self.0.config.temporal.as_ref().ok_or_else(|| no_connection("temporal", JobName::Overdue))?;
-        let policy = self.0.policies.retention.clone().ok_or_else(|| no_policy(&self.0, JobName::Retention))?;
+        let policy =
+            self.0.policies.retention.clone().ok_or_else(|| no_policy_of(&self.0, JobName::Overdue, "retention"))?;
         let temporal = Temporal::connect(settings).await?;
         let persistence = Persistence::new(self.0.postgres(), &self.0.config.databases.main);
         let ground = Ground { persistence, temporal };

@@ -34,6 +34,12 @@ pub enum Refusal {
         /// Its version.
         version: String,
     },
+    /// No version of a schema.
+    #[error("database `{database}` does not say which version of Temporal's schema it has")]
+    NoSchema {
+        /// The database.
+        database: String,
+    },
     /// The shards are not those of the cluster.
     #[error("the cluster says that it has {said} history shards, but database `{database}` has a shard {highest}")]
     Shards {
@@ -95,6 +101,7 @@ impl Explain for AuditError {
 impl Refusal {
     fn hint(&self) -> String {
         match self {
+            Self::NoSchema { .. } => "look at its table schema_version: is this Temporal's main database?".to_owned(),
             Self::Schema { .. } => "look for a newer sexton; docs/retention.md names the versions it knows".to_owned(),
             Self::Shards { .. } => {
                 "see whether `postgres.databases.main` is the database of this cluster, and of this cluster only".into()

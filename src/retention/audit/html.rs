@@ -6,14 +6,14 @@ use super::{Audit, Example, Group, NamespaceSum};
 use crate::units::human_bytes;
 
 const STYLE: &str = "\
-:root{color-scheme:light dark;--line:#8884;--bar:#4477aa;--bad:#cc3311;--dim:#8889}\
+:root{color-scheme:light dark;--line:#8884;--bar:#4477aa;--bad:#cc3311;--dim:#777}\
 body{font:15px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2.2rem}\
 .figures{display:flex;flex-wrap:wrap;gap:1rem}\
 .figure{border:1px solid var(--line);border-radius:.5rem;padding:.7rem 1rem;min-width:9rem}\
 .figure b{display:block;font-size:1.4rem}.bad b{color:var(--bad)}\
 table{border-collapse:collapse;width:100%}td,th{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:left}\
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}td.w{overflow-wrap:anywhere}\
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}td.w{overflow-wrap:anywhere;min-width:9rem}\
 .bar{background:var(--bar);height:.8rem;border-radius:.2rem;min-width:1px}.bar.old{background:var(--bad)}\
 .wide{overflow-x:auto}small{color:var(--dim)}";
 
@@ -38,6 +38,22 @@ pub fn html(audit: &Audit) -> String {
     examples(&mut page, "The largest histories", &audit.largest);
     examples(&mut page, "Open for long", &audit.oldest_open);
     tables(&mut page, audit);
+    let found = &audit.orphans;
+    for (number, what) in [
+        (found.lost, "histories of runs have lost a row of history_tree; look at them before anything else"),
+        (found.empty, "runs have no history"),
+        (found.unreadable, "branches of histories cannot be read"),
+        (found.young, "histories may be orphaned and are too young to tell"),
+    ] {
+        if number > 0 {
+            let _ = write!(page, "<p>{number} {what}</p>");
+        }
+    }
+    page.push_str(
+        "<p><small>Gone should be a closed run whose retention has ended, and the policy's slack with it; the job \
+         overdue sees to it. A run that is open for long has no retention, for it has not ended. Orphaned is a history \
+         that no run refers to.</small></p>",
+    );
     for note in &audit.notes {
         let _ = write!(page, "<p><small>{}</small></p>", escape(note));
     }
@@ -115,8 +131,8 @@ fn types(audit: &Audit) -> Vec<(String, u64, String, bool)> {
 }
 
 fn line(name: &str, group: &Group) -> (String, u64, String, bool) {
-    let said = format!("{} in {} runs", human_bytes(group.sum.bytes()), group.sum.runs);
-    (name.to_owned(), group.sum.bytes(), said, false)
+    let said = format!("{} of history in {} runs", human_bytes(group.sum.history_bytes), group.sum.runs);
+    (name.to_owned(), group.sum.history_bytes, said, false)
 }
 
 fn bars(page: &mut String, title: &str, lines: &[(String, u64, String, bool)]) {

@@ -130,7 +130,9 @@ pub async fn check(persistence: &Persistence, ctx: &Context) -> Result<Checked, 
     Ok(Checked { session, namespaces, shards, schema: cluster.schema })
 }
 
-fn is_known(version: &str) -> bool {
+/// Whether a version of the main database's schema is one that this version was made for.
+#[must_use]
+pub fn is_known(version: &str) -> bool {
     let minor = version.strip_prefix("1.").and_then(|minor| minor.split('.').next()?.parse().ok());
     minor.is_some_and(|minor| SCHEMAS.contains(&minor))
 }
@@ -218,7 +220,10 @@ pub struct Proof {
 /// # Errors
 /// Any [`AuditError`]; [`Refusal::Unreadable`] when there are rows that cannot be read, which might be overdue.
 pub async fn prove(persistence: &Persistence, slack: Span, ctx: &Context) -> Result<Vec<Proof>, AuditError> {
-    let Checked { mut session, namespaces, .. } = check(persistence, ctx).await?;
+    let Checked { mut session, namespaces, schema, .. } = check(persistence, ctx).await?;
+    if schema.is_none() {
+        return Err(Refusal::NoSchema { database: persistence.database().to_owned() }.into());
+    }
     let mut totals = runs::Totals::new(&namespaces, ctx.now, slack, Span::days(36_500));
     scan(&mut session, ctx, |run| totals.add(run)).await?;
     session.close().await;

@@ -62,7 +62,10 @@ pub async fn find(
         plan.notes.push("`overdue.action` is `ignore`: overdue runs are not looked for".into());
         return Ok(plan);
     }
-    let Checked { mut session, namespaces, shards, .. } = audit::check(persistence, ctx).await?;
+    let Checked { mut session, namespaces, shards, schema } = audit::check(persistence, ctx).await?;
+    if schema.is_none() {
+        return Err(Refusal::NoSchema { database: persistence.database().to_owned() }.into());
+    }
     if session.is_standby().await? {
         return Err(Refusal::Standby { database: persistence.database().to_owned() }.into());
     }
