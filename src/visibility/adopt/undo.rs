@@ -23,6 +23,9 @@ use crate::clients::search::{IndexDescription, Search, SearchError, WriteBlock};
 const ATTEMPTS: u32 = 5;
 /// How long a call that was given up may still be carried out.
 pub(super) const SETTLE: Duration = Duration::from_secs(2);
+/// How long a mark that is on its way is waited for, below the time in which a stopped run has to end. Nothing is blocked
+/// meanwhile.
+const ANSWER: Duration = Duration::from_secs(12);
 /// How long a block is taken off for, until it is an error that it is still there.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -121,7 +124,7 @@ impl<'a> Undoing<'a> {
             }
             // The mark is on its way still. It must not stay: somebody else's later block would be taken for its own.
             let unanswered = self.call.as_ref().is_some_and(|call| !call.is_finished());
-            if marks.is_empty() && unanswered && begun.elapsed() < self.settle {
+            if marks.is_empty() && unanswered && begun.elapsed() < ANSWER {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
