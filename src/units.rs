@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A length of time in whole milliseconds, written as a number and a unit: `500ms`, `90s`, `15m`, `12h`, `30d`.
@@ -60,6 +61,13 @@ impl Span {
 impl From<Span> for Duration {
     fn from(span: Span) -> Self {
         Self::from_millis(span.0)
+    }
+}
+
+/// The farthest that can be told, for a span beyond it.
+impl From<Span> for SignedDuration {
+    fn from(span: Span) -> Self {
+        Self::try_from(Duration::from(span)).unwrap_or(Self::MAX)
     }
 }
 

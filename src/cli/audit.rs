@@ -86,20 +86,18 @@ fn show(audit: &Audit) {
     let header = ["namespace", "retention", "open", "closed", "histories", "rows", "oldest closed", "overdue"];
     let rows = audit.namespaces.iter().map(|namespace| of_namespace(namespace, now)).collect();
     section("", &header, rows);
-    let types = audit.namespaces.iter().flat_map(|of| of.types.iter().map(|group| (&of.namespace, group)));
-    let mut types: Vec<_> = types.filter(|(_, group)| !group.name.is_empty()).collect();
-    types.sort_by_key(|(_, group)| std::cmp::Reverse(group.sum.bytes()));
-    let of_type = |(namespace, group): &(&String, &audit::Group)| {
+    let types = audit.types().into_iter().filter(|(_, group)| !group.name.is_empty());
+    let of_type = |(namespace, group): (&str, &audit::Group)| {
         let sum = &group.sum;
         vec![
             group.name.clone(),
-            (*namespace).clone(),
+            namespace.to_owned(),
             sum.runs.to_string(),
             human_bytes(sum.history_bytes),
             human_bytes(sum.history_bytes.checked_div(sum.runs).unwrap_or(0)),
         ]
     };
-    let rows = types.iter().take(SHOWN).map(of_type).collect();
+    let rows = types.take(SHOWN).map(of_type).collect();
     section("by workflow type", &["workflow type", "namespace", "runs", "histories", "each"], rows);
     let rows = ages(audit);
     section("closed runs by age", &["age", "runs", "histories"], rows);
@@ -130,18 +128,8 @@ fn of_namespace(of: &NamespaceSum, now: Timestamp) -> Vec<String> {
 }
 
 fn ages(audit: &Audit) -> Vec<Vec<String>> {
-    let mut rows: Vec<(String, audit::Sum)> = Vec::new();
-    for group in audit.namespaces.iter().flat_map(|of| &of.ages) {
-        match rows.iter_mut().find(|(name, _)| *name == group.name) {
-            Some((_, sum)) => {
-                sum.runs += group.sum.runs;
-                sum.history_bytes += group.sum.history_bytes;
-            }
-            None => rows.push((group.name.clone(), group.sum)),
-        }
-    }
-    let row = |(name, sum): (String, audit::Sum)| vec![name, sum.runs.to_string(), human_bytes(sum.history_bytes)];
-    rows.into_iter().map(row).collect()
+    let row = |of: audit::Group| vec![of.name, of.sum.runs.to_string(), human_bytes(of.sum.history_bytes)];
+    audit.ages().into_iter().map(row).collect()
 }
 
 fn examples(title: &str, examples: &[Example], now: Timestamp) {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use crate::support::backdate;
 use crate::support::cluster::{Cluster, Index};
+use crate::support::histories::closed_at;
 use crate::support::postgres::Scratch;
 use crate::support::search::eventually;
 use crate::support::site::Site;
@@ -66,7 +66,10 @@ impl Stage {
     fn backdate(&self, runs: &[&String], minutes: i64) {
         self.cluster.kill_server();
         let ended = Timestamp::now() - SignedDuration::from_mins(minutes);
-        runs.iter().for_each(|run| backdate::closed_at(&self.cluster.database, run, ended));
+        for run in runs {
+            let which = format!("run_id = '\\x{}'", run.replace('-', ""));
+            assert_eq!(closed_at(&self.cluster.database, &which, ended.as_second()), 1, "{run}");
+        }
         self.cluster.restart();
     }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::executions::readable;
 use super::messages::{HistoryBranch, HistoryBranchRange, HistoryTreeInfo};
 use super::{RunKey, Session};
-use crate::clients::postgres::{CopyOut, Fields, PostgresError};
+use crate::clients::postgres::{Fields, PostgresError};
 
 /// A row of `history_tree`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,12 +124,8 @@ impl Session {
     }
 
     async fn branches(&mut self, select: &str, into: &mut Vec<Branch>) -> Result<(), PostgresError> {
-        let sql = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
-        let rows = match CopyOut::start(&mut self.connection, &sql).await {
-            Ok(copy) => copy.rows(|fields: &Fields<'_, 5>| into.push(branch(fields))).await,
-            Err(error) => Err(error),
-        };
-        rows.map(drop).map_err(|error| self.persistence.error("reading the branches of Temporal's histories", error))
+        let each = |fields: &Fields<'_, 5>| into.push(branch(fields));
+        self.copy_rows(select, "reading the branches of Temporal's histories", each).await.map(drop)
     }
 
     /// Nodes of a tree whose branch has no row.

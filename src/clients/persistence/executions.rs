@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use prost::Message;
 use serde::{Deserialize, Serialize};
+use sqlx::FromRow;
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use super::Session;
@@ -65,15 +67,15 @@ const SAME: &str = "e.shard_id = d.shard_id AND e.namespace_id = d.namespace_id 
 
 /// Keys as the four arrays that [`KEYS`] takes.
 #[derive(Default)]
-pub(super) struct Columns {
-    pub(super) shards: Vec<i32>,
-    pub(super) namespaces: Vec<Vec<u8>>,
-    pub(super) workflows: Vec<String>,
-    pub(super) runs: Vec<Vec<u8>>,
+struct Columns {
+    shards: Vec<i32>,
+    namespaces: Vec<Vec<u8>>,
+    workflows: Vec<String>,
+    runs: Vec<Vec<u8>>,
 }
 
 impl Columns {
-    pub(super) fn of(keys: &[RunKey]) -> Self {
+    fn of(keys: &[RunKey]) -> Self {
         let mut columns = Self::default();
         for key in keys {
             columns.shards.push(key.shard);
@@ -87,6 +89,27 @@ impl Columns {
 }
 
 impl Session {
+    /// Runs a query on [`KEYS`].
+    pub(super) async fn by_keys<T>(
+        &mut self,
+        sql: String,
+        keys: &[RunKey],
+        doing: &str,
+    ) -> Result<Vec<T>, PostgresError>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let columns = Columns::of(keys);
+        let asked = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+            .bind(columns.shards)
+            .bind(columns.namespaces)
+            .bind(columns.workflows)
+            .bind(columns.runs)
+            .fetch_all(&mut self.connection)
+            .await;
+        asked.map_err(|error| self.persistence.error(doing, error))
+    }
+
     /// Which of these runs exist now, in their order.
     ///
     /// # Errors
@@ -95,22 +118,13 @@ impl Session {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let columns = Columns::of(keys);
         // The LIMIT keeps the planner at one look into the primary key per run, whatever it thinks of the array's length.
         let sql = format!(
             "SELECT d.place FROM {KEYS} CROSS JOIN LATERAL (SELECT 1 FROM executions e WHERE {SAME} LIMIT 1) AS found"
         );
-        let asked: Result<Vec<i64>, _> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
-            .bind(columns.shards)
-            .bind(columns.namespaces)
-            .bind(columns.workflows)
-            .bind(columns.runs)
-            .fetch_all(&mut self.connection)
-            .await;
-        let places =
-            asked.map_err(|error| self.persistence.error("looking runs up in Temporal's executions", error))?;
+        let places: Vec<(i64,)> = self.by_keys(sql, keys, "looking runs up in Temporal's executions").await?;
         let mut exist = vec![false; keys.len()];
-        for place in places {
+        for (place,) in places {
             if let Some(found) = usize::try_from(place - 1).ok().and_then(|place| exist.get_mut(place)) {
                 *found = true;
             }
@@ -168,19 +182,11 @@ impl Session {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let columns = Columns::of(keys);
         let sql = format!(
             "SELECT d.place, found.data, found.data_encoding FROM {KEYS} CROSS JOIN LATERAL \
              (SELECT e.data, e.data_encoding FROM executions e WHERE {SAME} LIMIT 1) AS found"
         );
-        let asked: Result<Vec<(i64, Vec<u8>, String)>, _> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
-            .bind(columns.shards)
-            .bind(columns.namespaces)
-            .bind(columns.workflows)
-            .bind(columns.runs)
-            .fetch_all(&mut self.connection)
-            .await;
-        let rows = asked.map_err(|error| self.persistence.error("reading Temporal's executions", error))?;
+        let rows: Vec<(i64, Vec<u8>, String)> = self.by_keys(sql, keys, "reading Temporal's executions").await?;
         let detail = |(place, data, encoding): (i64, Vec<u8>, String)| {
             let key = keys.get(usize::try_from(place - 1).ok()?)?.clone();
             let info = readable(&encoding).then(|| WorkflowExecutionInfo::decode(&*data).ok()).flatten()?;

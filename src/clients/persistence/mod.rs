@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use crate::clients::postgres::{Postgres, PostgresError};
+use crate::clients::postgres::{CopyOut, Fields, Postgres, PostgresError};
 
 /// Task ids of a shard are handed out in ranges of this many (`RangeSizeBits: 20` in the server's source).
 const RANGE_SIZE: u64 = 1 << 20;
@@ -105,6 +105,24 @@ impl Session {
         let rows = asked.map_err(|error| self.persistence.error("reading Temporal's shards", error))?;
         let bound = |range: i64| u64::try_from(range).unwrap_or(0).saturating_add(1).saturating_mul(RANGE_SIZE);
         Ok(rows.into_iter().map(|(shard, range)| (shard, bound(range))).collect())
+    }
+}
+
+impl Session {
+    /// Hands every row of a query to `each`, in order; returns how many there were. The connection is of no use after an
+    /// error.
+    async fn copy_rows<const N: usize>(
+        &mut self,
+        select: &str,
+        doing: &str,
+        each: impl FnMut(&Fields<'_, N>),
+    ) -> Result<u64, PostgresError> {
+        let sql = format!("COPY ({select}) TO STDOUT (FORMAT binary)");
+        let rows = match CopyOut::start(&mut self.connection, &sql).await {
+            Ok(copy) => copy.rows(each).await,
+            Err(error) => Err(error),
+        };
+        rows.map_err(|error| self.persistence.error(doing, error))
     }
 }
 

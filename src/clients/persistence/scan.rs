@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::executions::{life, readable};
 use super::messages::{WorkflowExecutionInfo, WorkflowExecutionState};
 use super::{ExecutionState, RunKey, Session};
-use crate::clients::postgres::{CopyOut, Fields, PostgresError};
+use crate::clients::postgres::{Fields, PostgresError};
 
 /// Pages of a table, from the first to the one before the last number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,15 +80,11 @@ impl Session {
     ) -> Result<u64, PostgresError> {
         let until = range.to.map_or_else(String::new, |to| format!(" AND ctid < '({to},0)'"));
         let sql = format!(
-            "COPY (SELECT shard_id, namespace_id, workflow_id, run_id, data, data_encoding, state, state_encoding \
-             FROM executions WHERE ctid >= '({},0)'{until}) TO STDOUT (FORMAT binary)",
+            "SELECT shard_id, namespace_id, workflow_id, run_id, data, data_encoding, state, state_encoding \
+             FROM executions WHERE ctid >= '({},0)'{until}",
             range.from
         );
-        let rows = match CopyOut::start(&mut self.connection, &sql).await {
-            Ok(copy) => copy.rows(|fields: &Fields<'_, 8>| each(&run(fields))).await,
-            Err(error) => Err(error),
-        };
-        rows.map_err(|error| self.persistence.error("reading Temporal's executions", error))
+        self.copy_rows(&sql, "reading Temporal's executions", |fields| each(&run(fields))).await
     }
 }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::executions::readable;
 use super::messages::TimerTaskInfo;
 use super::{RunKey, Session};
-use crate::clients::postgres::{CopyOut, Fields, PostgresError};
+use crate::clients::postgres::{Fields, PostgresError};
 
 /// `TASK_TYPE_DELETE_HISTORY_EVENT` of the server's enums.
 const DELETE_HISTORY_EVENT: i32 = 16;
@@ -32,19 +32,14 @@ impl Session {
             format!(" AND visibility_timestamp < to_timestamp({}) AT TIME ZONE 'UTC'", before.as_second())
         });
         let sql = format!(
-            "COPY (SELECT visibility_timestamp, data, data_encoding FROM timer_tasks WHERE shard_id = {shard}{before}) \
-             TO STDOUT (FORMAT binary)"
+            "SELECT visibility_timestamp, data, data_encoding FROM timer_tasks WHERE shard_id = {shard}{before}"
         );
         let row = |fields: &Fields<'_, 3>| {
             if let Some((key, fires)) = timer(shard, fields) {
                 each(key, fires);
             }
         };
-        let rows = match CopyOut::start(&mut self.connection, &sql).await {
-            Ok(copy) => copy.rows(row).await,
-            Err(error) => Err(error),
-        };
-        rows.map_err(|error| self.persistence.error("reading Temporal's timers", error))
+        self.copy_rows(&sql, "reading Temporal's timers", row).await
     }
 }
 

@@ -9,7 +9,7 @@ use prost::Message;
 use uuid::Uuid;
 
 use super::branches::ancestors;
-use super::executions::{Columns, KEYS, readable};
+use super::executions::{KEYS, readable};
 use super::messages::WorkflowExecutionInfo;
 use super::{Ancestor, RunKey, Session};
 use crate::clients::postgres::PostgresError;
@@ -53,7 +53,6 @@ impl Session {
         if trees.is_empty() {
             return Ok(all);
         }
-        let columns = Columns::of(trees);
         // A run in a tree carries the tree's id as text. The server looks for it, so that a workflow with thousands of
         // runs does not come over the wire; OFFSET keeps the planner at one look into the primary key per workflow.
         let sql = format!(
@@ -63,14 +62,7 @@ impl Session {
              AND (e.data_encoding NOT ILIKE 'proto3' \
              OR position(convert_to(encode(d.run_id, 'hex')::uuid::text, 'UTF8') IN e.data) > 0) OFFSET 0) AS found"
         );
-        let asked: Result<Vec<(i64, Vec<u8>, String)>, _> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
-            .bind(columns.shards)
-            .bind(columns.namespaces)
-            .bind(columns.workflows)
-            .bind(columns.runs)
-            .fetch_all(&mut self.connection)
-            .await;
-        let rows = asked.map_err(|error| self.persistence.error("looking for the runs of a history", error))?;
+        let rows: Vec<(i64, Vec<u8>, String)> = self.by_keys(sql, trees, "looking for the runs of a history").await?;
         for (place, data, encoding) in rows {
             let place = usize::try_from(place - 1).unwrap_or(usize::MAX);
             let (Some(uses), Some(key)) = (all.get_mut(place), trees.get(place)) else { continue };

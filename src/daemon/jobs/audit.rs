@@ -47,22 +47,20 @@ impl Site {
     pub async fn prove(&self, ctx: &Context) -> Result<Vec<Proof>, Failure> {
         let policy = self.policies.retention.as_ref().ok_or_else(|| no_policy(self, JobName::Retention))?;
         let persistence = Persistence::new(self.postgres(), &self.config.databases.main);
-        let unproven = |message: String| Failure::new(Kind::CouldNotVerify, message);
-        let proofs = match audit::prove(&persistence, policy.overdue.slack, ctx).await.map_err(Failure::from) {
-            Ok(proofs) => proofs,
-            // What was asked for is a proof, and there is none.
-            Err(failure) if failure.kind == Kind::Cancelled => return Err(failure),
-            Err(Failure { message, hint, .. }) => {
-                let failure = unproven(format!("nothing is proved: {message}"));
-                return Err(match hint {
-                    Some(hint) => failure.with_hint(hint),
-                    None => failure,
-                });
-            }
-        };
+        let proofs = audit::prove(&persistence, policy.overdue.slack, ctx).await.map_err(Failure::from);
+        // What was asked for is a proof, and there is none; a stop is a stop.
+        let proofs = proofs.map_err(|failure| match failure.kind {
+            Kind::Cancelled => failure,
+            _ => Failure {
+                kind: Kind::CouldNotVerify,
+                message: format!("nothing is proved: {}", failure.message),
+                ..failure
+            },
+        })?;
         let proofs: Vec<Proof> = proofs.into_iter().filter(|proof| policy.is_for(&proof.namespace)).collect();
         if proofs.is_empty() {
-            let failure = unproven("nothing is proved: the policy is for no namespace that there is".into());
+            let message = "nothing is proved: the policy is for no namespace that there is";
+            let failure = Failure::new(Kind::CouldNotVerify, message);
             return Err(failure.with_hint("look at `applies_to`, `ignore` and `namespaces` in policies/retention.yaml"));
         }
         Ok(proofs)

@@ -106,28 +106,12 @@ fn of_namespace(of: &NamespaceSum) -> (String, u64, String, bool) {
 }
 
 fn ages(audit: &Audit) -> Vec<(String, u64, String, bool)> {
-    let mut ages: Vec<Group> = Vec::new();
-    for group in audit.namespaces.iter().flat_map(|of| &of.ages) {
-        match ages.iter_mut().find(|there| there.name == group.name) {
-            Some(there) => {
-                there.sum.runs += group.sum.runs;
-                there.sum.history_bytes += group.sum.history_bytes;
-                there.sum.row_bytes += group.sum.row_bytes;
-            }
-            None => ages.push(group.clone()),
-        }
-    }
-    ages.iter().map(|group| line(&group.name, group)).collect()
+    audit.ages().iter().map(|group| line(&group.name, group)).collect()
 }
 
 fn types(audit: &Audit) -> Vec<(String, u64, String, bool)> {
-    let mut types: Vec<(String, &Group)> = audit
-        .namespaces
-        .iter()
-        .flat_map(|of| of.types.iter().map(|group| (format!("{} ({})", group.name, of.namespace), group)))
-        .collect();
-    types.sort_by_key(|(_, group)| std::cmp::Reverse(group.sum.bytes()));
-    types.iter().take(15).map(|(name, group)| line(name, group)).collect()
+    let line = |(namespace, group): (&str, &Group)| line(&format!("{} ({namespace})", group.name), group);
+    audit.types().into_iter().take(15).map(line).collect()
 }
 
 fn line(name: &str, group: &Group) -> (String, u64, String, bool) {

@@ -85,6 +85,21 @@ pub struct Audit {
 }
 
 impl Audit {
+    /// The closed runs of all namespaces by age.
+    #[must_use]
+    pub fn ages(&self) -> Vec<Group> {
+        runs::together(self.namespaces.iter().flat_map(|of| &of.ages))
+    }
+
+    /// The workflow types of all namespaces, each with its namespace, the largest first.
+    #[must_use]
+    pub fn types(&self) -> Vec<(&str, &Group)> {
+        let all = self.namespaces.iter().flat_map(|of| of.types.iter().map(|group| (of.namespace.as_str(), group)));
+        let mut types: Vec<(&str, &Group)> = all.collect();
+        types.sort_by_key(|(_, group)| std::cmp::Reverse(group.sum.bytes()));
+        types
+    }
+
     /// Closed runs that should have been deleted.
     #[must_use]
     pub fn overdue(&self) -> u64 {
@@ -128,6 +143,22 @@ pub async fn check(persistence: &Persistence, ctx: &Context) -> Result<Checked, 
     let namespaces = session.namespace_rows().await?;
     let shards = cluster.shards.unwrap_or(cluster.highest_shard);
     Ok(Checked { session, namespaces, shards, schema: cluster.schema })
+}
+
+/// The same for what is to be acted on: a standby may lack rows, and a database that does not say its version is nobody's.
+///
+/// # Errors
+/// As for [`check`].
+pub(crate) async fn check_primary(persistence: &Persistence, ctx: &Context) -> Result<Checked, AuditError> {
+    let mut checked = check(persistence, ctx).await?;
+    let database = || persistence.database().to_owned();
+    if checked.schema.is_none() {
+        return Err(Refusal::NoSchema { database: database() }.into());
+    }
+    if checked.session.is_standby().await? {
+        return Err(Refusal::Standby { database: database() }.into());
+    }
+    Ok(checked)
 }
 
 /// Whether a version of the main database's schema is one that this version was made for.

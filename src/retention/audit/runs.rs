@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::clients::persistence::{ExecutionState, NamespaceRow, ScannedRun};
+use crate::retention::overdue::is_overdue;
 use crate::units::Span;
 
 /// Workflow types told apart in one namespace; a type made up for every run must not fill the memory.
@@ -35,6 +36,12 @@ impl Sum {
         self.runs += 1;
         self.history_bytes += run.history_bytes;
         self.row_bytes += run.row_bytes;
+    }
+
+    fn plus(&mut self, other: Self) {
+        self.runs += other.runs;
+        self.history_bytes += other.history_bytes;
+        self.row_bytes += other.row_bytes;
     }
 
     /// All bytes.
@@ -77,6 +84,18 @@ pub struct Group {
     /// Together.
     #[serde(flatten)]
     pub sum: Sum,
+}
+
+/// The groups of several namespaces, those of one name together, in the order in which the names come.
+pub(super) fn together<'g>(groups: impl Iterator<Item = &'g Group>) -> Vec<Group> {
+    let mut all: Vec<Group> = Vec::new();
+    for group in groups {
+        match all.iter_mut().find(|there| there.name == group.name) {
+            Some(there) => there.sum.plus(group.sum),
+            None => all.push(group.clone()),
+        }
+    }
+    all
 }
 
 /// A run worth a line of its own.
@@ -139,12 +158,6 @@ impl Ord for Ranked {
     }
 }
 
-/// Until when a closed run may be there: its end, the retention, and some slack.
-pub(crate) fn expires(closed: Timestamp, retention: Span, slack: Span) -> Option<Timestamp> {
-    let kept = std::time::Duration::from(retention).checked_add(slack.into())?;
-    closed.checked_add(SignedDuration::try_from(kept).ok()?).ok()
-}
-
 impl Totals {
     pub(super) fn new(namespaces: &[NamespaceRow], now: Timestamp, slack: Span, long: Span) -> Self {
         let known = namespaces.iter().map(|row| {
@@ -194,9 +207,7 @@ impl Totals {
             ExecutionState::Open => {
                 sum.open.add(run);
                 let age = run.started.map(|started| self.now.duration_since(started));
-                let long = age.filter(|age| {
-                    *age > SignedDuration::try_from(std::time::Duration::from(self.long)).unwrap_or(SignedDuration::MAX)
-                });
+                let long = age.filter(|age| *age > SignedDuration::from(self.long));
                 if long.is_some() {
                     sum.long_open.add(run);
                 }
@@ -214,8 +225,7 @@ impl Totals {
                     if let Some(group) = sum.ages.get_mut(place) {
                         group.sum.add(run);
                     }
-                    let until = sum.retention.and_then(|retention| expires(closed, retention, self.slack));
-                    if until.is_some_and(|until| until < self.now) {
+                    if sum.retention.is_some_and(|kept| is_overdue(closed, kept, self.slack, self.now)) {
                         sum.overdue.add(run);
                     }
                 }

@@ -10,7 +10,7 @@ use super::{Example, Noted, Orphans, Tree};
 use crate::clients::persistence::{Branch, Leftover, Persistence, RunKey, Session, ShardRange, TreeState};
 use crate::context::Context;
 use crate::progress::Unit;
-use crate::retention::audit::{self, AuditError, Checked, Refusal};
+use crate::retention::audit::{self, AuditError, Checked};
 use crate::units::Span;
 
 /// About so many branches are compared with one statement.
@@ -40,10 +40,7 @@ pub struct Looking {
 /// # Errors
 /// [`AuditError::Refused`], and any other [`AuditError`].
 pub async fn look(persistence: &Persistence, min_age: Span, most: usize, ctx: &Context) -> Result<Orphans, AuditError> {
-    let Checked { mut session, shards, .. } = audit::check(persistence, ctx).await?;
-    if session.is_standby().await? {
-        return Err(Refusal::Standby { database: persistence.database().to_owned() }.into());
-    }
+    let Checked { mut session, shards, .. } = audit::check_primary(persistence, ctx).await?;
     let branches = session.branch_rows().await?;
     let found = find(&mut session, Looking { shards, branches, min_age, most }, ctx).await?;
     session.close().await;
@@ -56,7 +53,7 @@ pub async fn look(persistence: &Persistence, min_age: Span, most: usize, ctx: &C
 /// When the database cannot be read, and on cancel.
 pub async fn find(session: &mut Session, looking: Looking, ctx: &Context) -> Result<Orphans, AuditError> {
     let Looking { shards, branches, min_age, most } = looking;
-    let min_age = SignedDuration::try_from(std::time::Duration::from(min_age)).unwrap_or(SignedDuration::MAX);
+    let min_age = SignedDuration::from(min_age);
     let mut search = Search { found: Orphans::default(), lost: BTreeSet::new(), min_age, most, now: ctx.now };
     ctx.progress.stage("branches of histories", Some(u64::try_from(shards).unwrap_or_default()), Unit::Items);
     let per_shard = (branches / u64::try_from(shards.max(1)).unwrap_or(1)).max(1);

@@ -32,7 +32,7 @@ async fn every(
     ctx: &Context,
     report: &mut OrphanReport,
 ) -> Result<(), AuditError> {
-    let min_age = SignedDuration::try_from(std::time::Duration::from(min_age)).unwrap_or(SignedDuration::MAX);
+    let min_age = SignedDuration::from(min_age);
     ctx.progress.stage("histories without a run removed", Some(found.trees.len() as u64), Unit::Items);
     for (tree, noted) in &found.trees {
         if ctx.is_cancelled() {

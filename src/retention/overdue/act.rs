@@ -10,7 +10,7 @@ use super::plan::{OverduePlan, OverdueReport, Work};
 use crate::clients::persistence::{ExecutionDetail, RunKey, Session};
 use crate::clients::temporal::TemporalError;
 use crate::context::Context;
-use crate::failure::{Explain, Failure, Kind, chain};
+use crate::failure::{Failure, Kind, chain};
 use crate::policy::retention::OverdueAction;
 use crate::progress::Unit;
 use crate::retention::audit::{AuditError, Refusal};
@@ -75,14 +75,7 @@ async fn every(plan: &OverduePlan, ground: &Ground, ctx: &Context, report: &mut 
 fn note(error: TemporalError, report: &mut OverdueReport) -> Result<(), Failure> {
     match error {
         TemporalError::RunNotFound { .. } => report.changed_meanwhile += 1,
-        error if error.is_connection() => {
-            let hint = error.hint();
-            let failure = Failure::new(Kind::Failed, chain(&error));
-            return Err(match hint {
-                Some(hint) => failure.with_hint(hint),
-                None => failure,
-            });
-        }
+        error if error.is_connection() => return Err(error.into()),
         error => {
             report.failed += 1;
             report.first_failure.get_or_insert_with(|| chain(&error));

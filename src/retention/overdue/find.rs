@@ -11,7 +11,7 @@ use crate::clients::persistence::{ExecutionState, NamespaceRow, Persistence, Run
 use crate::context::Context;
 use crate::policy::retention::{OverdueAction, RetentionPolicy};
 use crate::progress::Unit;
-use crate::retention::audit::{self, AuditError, Checked, Refusal};
+use crate::retention::audit::{self, AuditError, Checked};
 use crate::units::Span;
 
 /// Overdue runs that are told apart by their timers; beyond these they are only counted.
@@ -62,13 +62,7 @@ pub async fn find(
         plan.notes.push("`overdue.action` is `ignore`: overdue runs are not looked for".into());
         return Ok(plan);
     }
-    let Checked { mut session, namespaces, shards, schema } = audit::check(persistence, ctx).await?;
-    if schema.is_none() {
-        return Err(Refusal::NoSchema { database: persistence.database().to_owned() }.into());
-    }
-    if session.is_standby().await? {
-        return Err(Refusal::Standby { database: persistence.database().to_owned() }.into());
-    }
+    let Checked { mut session, namespaces, shards, .. } = audit::check_primary(persistence, ctx).await?;
     let scope = in_scope(&namespaces, policy, &mut plan.notes);
     let (suspects, beyond) = scan(&mut session, &scope, &mut plan, ctx).await?;
     if beyond > 0 {

@@ -47,14 +47,12 @@ pub(super) enum Class {
 
 /// When the retention of a closed run ends.
 pub(crate) fn ends(closed: Timestamp, retention: Span) -> Option<Timestamp> {
-    let kept = SignedDuration::try_from(std::time::Duration::from(retention)).ok()?;
-    closed.checked_add(kept).ok()
+    closed.checked_add(SignedDuration::from(retention)).ok()
 }
 
 /// Whether a closed run should be gone.
-pub(super) fn is_overdue(closed: Timestamp, retention: Span, slack: Span, now: Timestamp) -> bool {
-    let slack = SignedDuration::try_from(std::time::Duration::from(slack)).unwrap_or(SignedDuration::MAX);
-    ends(closed, retention).is_some_and(|end| now.duration_since(end) > slack)
+pub(in crate::retention) fn is_overdue(closed: Timestamp, retention: Span, slack: Span, now: Timestamp) -> bool {
+    ends(closed, retention).is_some_and(|end| now.duration_since(end) > SignedDuration::from(slack))
 }
 
 pub(super) fn judge(

@@ -11,7 +11,7 @@ mod plan;
 
 pub use act::apply;
 pub use find::find;
-pub(super) use judge::ends;
+pub(super) use judge::{ends, is_overdue};
 pub use plan::{Of, OverduePlan, OverdueReport, Work};
 
 use crate::clients::persistence::Persistence;

@@ -198,8 +198,12 @@ pub fn rewrite(database: &Scratch, table: &str, column: &str, condition: &str, n
     rows.lines().count() as u64
 }
 
-/// Rewrites `executions.data` so that the runs that fit the condition ended at this instant, in seconds since 1970.
+/// Rewrites `executions.data` so that the closed runs that fit the condition ended at this instant, in seconds since 1970.
+/// A server that runs keeps what it has read of them.
 pub fn closed_at(database: &Scratch, condition: &str, seconds: i64) -> u64 {
     let at = wire::timestamp(seconds);
-    rewrite(database, "executions", "data", condition, |data| wire::replace(data, 66, Value::Bytes(&at)))
+    rewrite(database, "executions", "data", condition, |data| {
+        assert!(!wire::one(data, 66).is_empty(), "{condition}: it is not closed");
+        wire::replace(data, 66, Value::Bytes(&at))
+    })
 }

@@ -1,6 +1,5 @@
 //! What the integration tests share: where the engines are, and hands on them that are not sexton's own.
 
-pub mod backdate;
 pub mod cluster;
 pub mod executions;
 pub mod histories;
