@@ -189,8 +189,8 @@ pub fn human_bytes(bytes: u64) -> String {
 
 /// A count with its noun: `1 change`, `2 changes`.
 #[must_use]
-pub fn counted(count: usize, one: &str, many: &str) -> String {
-    format!("{count} {}", if count == 1 { one } else { many })
+pub fn counted<N: fmt::Display + PartialEq + From<u8>>(count: N, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == N::from(1) { one } else { many })
 }
 
 macro_rules! text_serde {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::failures::Shown;
-use super::{Global, once, output, progress, signals};
+use super::{Global, args, once, output, progress, signals};
 use crate::clients::search::Search;
 use crate::context::Context;
 use crate::daemon::jobs::{AdoptJob, Site};
@@ -30,7 +30,7 @@ pub(super) struct AdoptArgs {
     #[arg(long)]
     dry_run: bool,
     /// How long writes may be blocked; past it everything is undone
-    #[arg(long, value_name = "DURATION", default_value = "60s")]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = args::block)]
     deadline: Span,
     /// How the documents get over: by a clone, by a copy, or by what the engine can
     #[arg(long, value_enum, default_value = "auto")]

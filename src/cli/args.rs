@@ -1,11 +1,43 @@
 //! Values on the command line that more than one verb takes.
 
-use crate::job::JobName;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-/// A job by name, for clap.
-pub(super) fn job_name(text: &str) -> Result<JobName, String> {
-    JobName::parse(text).ok_or_else(|| {
-        let names: Vec<&str> = JobName::ALL.iter().map(|job| job.as_str()).collect();
-        format!("there is no such job; the jobs are {}", names.join(", "))
-    })
+use crate::job::JobName;
+use crate::units::Span;
+use crate::visibility::adopt::Wanted;
+
+/// A job by name, for clap: help, completions and errors show the names.
+pub(super) fn job_name() -> impl TypedValueParser<Value = JobName> {
+    PossibleValuesParser::new(JobName::ALL.map(JobName::as_str))
+        .try_map(|name| JobName::parse(&name).ok_or("there is no such job"))
+}
+
+/// Which jobs to run.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Which {
+    One(JobName),
+    All,
+}
+
+impl Which {
+    /// The one job, if it is one.
+    pub(super) const fn only(self) -> Option<JobName> {
+        match self {
+            Self::One(job) => Some(job),
+            Self::All => None,
+        }
+    }
+}
+
+/// A job by name, or `all`.
+pub(super) fn job_or_all() -> impl TypedValueParser<Value = Which> {
+    PossibleValuesParser::new(JobName::ALL.map(JobName::as_str).into_iter().chain(["all"]))
+        .map(|name| JobName::parse(&name).map_or(Which::All, Which::One))
+}
+
+/// How long an adoption may block writes.
+pub(super) fn block(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse().map_err(|error: crate::units::UnitError| error.to_string())?;
+    let (least, most) = (Wanted::SHORTEST, Wanted::LONGEST);
+    if (least..=most).contains(&span) { Ok(span) } else { Err(format!("give between {least} and {most}")) }
 }

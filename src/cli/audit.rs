@@ -80,8 +80,8 @@ fn show(audit: &Audit) {
         "{}: {} in {}, schema {schema}, {}",
         audit.database,
         human_bytes(audit.bytes),
-        count(audit.runs, "run", "runs"),
-        count(u64::try_from(audit.shards).unwrap_or_default(), "history shard", "history shards"),
+        counted(audit.runs, "run", "runs"),
+        counted(u64::try_from(audit.shards).unwrap_or_default(), "history shard", "history shards"),
     ));
     let header = ["namespace", "retention", "open", "closed", "histories", "rows", "oldest closed", "overdue"];
     let rows = audit.namespaces.iter().map(|namespace| of_namespace(namespace, now)).collect();
@@ -206,7 +206,7 @@ fn growth(audit: &Audit) -> String {
     let rate = human_bytes(growth.bytes_per_day.unsigned_abs());
     let lasts = growth
         .disk_lasts_days
-        .map_or_else(String::new, |days| format!("; the disk lasts {}", count(days, "day", "days")));
+        .map_or_else(String::new, |days| format!("; the disk lasts {}", counted(days, "day", "days")));
     let way = if growth.bytes_per_day < 0 { "shrinks by" } else { "grows by" };
     format!("growth: {way} {rate} a day since {since}{lasts}")
 }
@@ -219,10 +219,6 @@ fn section(title: &str, header: &[&str], rows: Vec<Vec<String>>) {
     output::text(format_args!("\n{title}{}", output::table(header, rows)));
 }
 
-fn count(number: u64, one: &str, many: &str) -> String {
-    counted(usize::try_from(number).unwrap_or(usize::MAX), one, many)
-}
-
 /// A line for each namespace: whether its retention holds.
 pub(super) fn show_proof(proofs: &[Proof]) {
     let now = Timestamp::now();
@@ -230,7 +226,7 @@ pub(super) fn show_proof(proofs: &[Proof]) {
         let verdict = match (proof.holds, proof.retention) {
             (true, _) => "holds".to_owned(),
             (false, None) => "its retention is not known".to_owned(),
-            (false, Some(_)) => format!("DOES NOT HOLD: {} overdue", count(proof.overdue, "run", "runs")),
+            (false, Some(_)) => format!("DOES NOT HOLD: {} overdue", counted(proof.overdue, "run", "runs")),
         };
         vec![
             proof.namespace.clone(),

@@ -5,6 +5,7 @@ use std::io::Write;
 use crate::document::ConfigError;
 use crate::exit::Exit;
 use crate::failure::{Explain, Failure};
+use crate::job::JobName;
 
 /// An error on its way to standard error: a snippet of a file, or a failure with a hint.
 #[derive(Debug)]
@@ -47,8 +48,17 @@ pub(super) fn tell(failure: &Failure) {
     let _ = writeln!(std::io::stderr(), "{}", render(failure));
 }
 
+/// Writes a failure of one job among several to standard error.
+pub(super) fn tell_of(job: JobName, failure: &Failure) {
+    let _ = writeln!(std::io::stderr(), "{}", render_as(&format!("{job}: "), failure));
+}
+
 /// `error: …` and, on a line of its own, `  hint: …`.
 pub(super) fn render(failure: &Failure) -> String {
+    render_as("", failure)
+}
+
+fn render_as(prefix: &str, failure: &Failure) -> String {
     let hint = failure.hint.as_ref().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
-    format!("error: {failure}{hint}")
+    format!("error: {prefix}{failure}{hint}")
 }

@@ -18,9 +18,9 @@ use crate::units::Span;
 /// `sexton once`.
 #[derive(Debug, Args)]
 pub(super) struct OnceArgs {
-    /// retention, overdue, audit, visibility, reconcile, backup, migrate, or all of them in this order
-    #[arg(value_parser = one_or_all, value_name = "JOB|all")]
-    job: Which,
+    /// One job, or all of them in this order
+    #[arg(value_parser = args::job_or_all(), value_name = "JOB|all")]
+    job: args::Which,
     /// Show what would be done and write nothing anywhere; exits 2 when there is something
     #[arg(long)]
     dry_run: bool,
@@ -40,24 +40,8 @@ pub(super) struct OnceArgs {
     json: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Which {
-    One(JobName),
-    All,
-}
-
-fn one_or_all(text: &str) -> Result<Which, String> {
-    if text == "all" {
-        return Ok(Which::All);
-    }
-    args::job_name(text).map(Which::One).map_err(|error| format!("{error}; `all` runs them in this order"))
-}
-
 pub(super) async fn once(site: Site, args: &OnceArgs, global: &Global) -> Result<Exit, Shown> {
-    let only = match args.job {
-        Which::One(job) => Some(job),
-        Which::All => None,
-    };
+    let only = args.job.only();
     if args.prove && !matches!(only, Some(JobName::Retention | JobName::Overdue)) {
         let failure = Failure::new(Kind::Usage, "`--prove` is about retention: it goes with `retention` or `overdue`");
         return Err(failure.with_hint("sexton once retention --prove").into());

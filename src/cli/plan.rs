@@ -15,7 +15,7 @@ use crate::units::counted;
 #[derive(Debug, Args)]
 pub(super) struct PlanArgs {
     /// Only this job
-    #[arg(value_parser = args::job_name, value_name = "JOB")]
+    #[arg(value_parser = args::job_name(), value_name = "JOB")]
     job: Option<JobName>,
     /// Print JSON
     #[arg(long)]
@@ -66,6 +66,7 @@ pub(super) fn show(plans: &[JobPlan], json: bool) -> Exit {
                     output::text(output::plan(plan));
                 }
                 // Standard output is for plans; what could not be planned is told where errors are.
+                (None, Some(error)) if plans.len() > 1 => failures::tell_of(part.job, error),
                 (None, Some(error)) => failures::tell(error),
                 (None, None) => {}
             }

@@ -23,6 +23,8 @@ pub struct Config {
     pub postgres: postgres::Settings,
     /// Their names there.
     pub databases: Databases,
+    /// A standby of `postgres`, where Temporal's tables are read as a whole; `None` reads them on the primary.
+    pub replica: Option<postgres::Settings>,
     /// The server that backups are restored on to be proven, and migrations are rehearsed on.
     pub scratch: Option<postgres::Settings>,
     /// The visibility store; `None` when the cluster uses SQL visibility.

@@ -18,9 +18,17 @@ pub(super) fn resolve(doc: &Document) -> Result<Config, ConfigError> {
         return Err(doc.error_at_key("postgres", "Temporal's databases are not named", hint));
     };
     let databases = Databases { main: named.main.clone(), visibility: named.visibility.clone() };
-    if let Some(extra) = written.scratch.as_ref().and_then(|scratch| scratch.databases.as_ref()) {
-        let hint = "remove it: sexton makes its own databases there";
-        return Err(doc.error_at(extra.referenced, "the scratch server has no databases of Temporal's", hint));
+    for (server, message, hint) in [
+        (
+            &written.scratch,
+            "the scratch server has no databases of Temporal's",
+            "remove it: sexton makes its own databases there",
+        ),
+        (&written.replica, "a standby has the databases of its primary", "remove it: those of `postgres:` are read"),
+    ] {
+        if let Some(extra) = server.as_ref().and_then(|server| server.databases.as_ref()) {
+            return Err(doc.error_at(extra.referenced, message, hint));
+        }
     }
     check_databases(doc, &databases, &written.ledger.database)?;
     check_limits(doc, &written)?;
@@ -33,6 +41,7 @@ pub(super) fn resolve(doc: &Document) -> Result<Config, ConfigError> {
         path: doc.path().to_owned(),
         temporal: written.temporal.as_ref().map(|t| temporal_settings(doc, t)).transpose()?,
         postgres: postgres_settings(doc, &written.postgres)?,
+        replica: written.replica.as_ref().map(|r| postgres_settings(doc, r)).transpose()?,
         scratch: written.scratch.as_ref().map(|s| postgres_settings(doc, s)).transpose()?,
         databases,
         search: written.search.as_ref().map(|s| search_settings(doc, s)).transpose()?,
@@ -75,7 +84,11 @@ fn check_databases(doc: &Document, databases: &Databases, ledger: &str) -> Resul
 
 /// A time-out of nothing would end every call at once, and an empty name leads nowhere.
 fn check_limits(doc: &Document, written: &written::Written) -> Result<(), ConfigError> {
-    let servers = [("postgres", Some(&written.postgres)), ("scratch", written.scratch.as_ref())];
+    let servers = [
+        ("postgres", Some(&written.postgres)),
+        ("replica", written.replica.as_ref()),
+        ("scratch", written.scratch.as_ref()),
+    ];
     let servers = servers.into_iter().filter_map(|(section, server)| Some((section, server?)));
     let mut limits = Vec::new();
     for (section, server) in servers {

@@ -16,6 +16,7 @@ use crate::units::Span;
 pub(super) struct Written {
     pub temporal: Option<Temporal>,
     pub postgres: Postgres,
+    pub replica: Option<Postgres>,
     pub scratch: Option<Postgres>,
     pub search: Option<Search>,
     pub store: Option<Spanned<Store>>,

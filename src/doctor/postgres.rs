@@ -6,6 +6,8 @@ use super::Finding;
 use crate::clients::postgres::{Postgres, PostgresError};
 use crate::daemon::jobs::Site;
 use crate::daemon::ledger::Ledger;
+use crate::retention::Source;
+use crate::units::Span;
 
 const SYSTEM: &str = "postgres";
 /// The releases the test suite runs on.
@@ -34,6 +36,9 @@ pub(super) async fn examine(site: &Site) -> Vec<Finding> {
             }
             Err(error) => findings.push(Finding::failed(SYSTEM, subject, error)),
         }
+    }
+    if site.config.replica.is_some() {
+        findings.push(replica(&site.source()).await);
     }
     if let Some(settings) = &site.config.scratch {
         findings.push(scratch(Postgres::new(settings.clone()), major).await);
@@ -75,6 +80,19 @@ async fn version(postgres: &Postgres, database: &str, connection: &mut PgConnect
             (finding, Some(major))
         }
         Err(error) => (Finding::failed(SYSTEM, "version", error), None),
+    }
+}
+
+/// The standby to read from: one of this primary, and not far behind.
+async fn replica(source: &Source) -> Finding {
+    const SYSTEM: &str = "replica";
+    match source.open().await {
+        Ok(reading) => {
+            let behind = reading.behind.unwrap_or_default().unsigned_abs();
+            reading.close().await;
+            Finding::ok(SYSTEM, "standby", format!("{} behind", Span::from(behind)))
+        }
+        Err(error) => Finding::failed(SYSTEM, "standby", error),
     }
 }
 

@@ -40,6 +40,8 @@ pub struct RetentionPolicy {
     pub orphans: OrphanPolicy,
     /// What the audit finds worth a word.
     pub audit: AuditPolicy,
+    /// How gently Temporal's tables are read as a whole.
+    pub scan: ScanPolicy,
 }
 
 /// Closed runs that are still there after their retention.
@@ -151,6 +153,22 @@ impl Default for AuditPolicy {
     }
 }
 
+/// How gently Temporal's tables are read as a whole, by the audit and by what looks for overdue runs and orphans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScanPolicy {
+    /// At most so many bytes of tables and indexes a second; `None` reads as fast as it goes.
+    pub rate: Option<Size>,
+    /// No statement, and so no snapshot, lasts longer: an old snapshot keeps vacuum from its work.
+    pub max_snapshot: Span,
+}
+
+impl Default for ScanPolicy {
+    fn default() -> Self {
+        Self { rate: None, max_snapshot: Span::minutes(10) }
+    }
+}
+
 /// What is wanted of one namespace. What is not given is left as it is; the retention then is the default one.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -180,6 +198,7 @@ impl Default for RetentionPolicy {
             overdue: OverduePolicy::default(),
             orphans: OrphanPolicy::default(),
             audit: AuditPolicy::default(),
+            scan: ScanPolicy::default(),
         }
     }
 }
@@ -190,6 +209,12 @@ impl RetentionPolicy {
     /// # Errors
     /// One sentence, with what to do, when a namespace is both named and ignored by its exact name.
     pub fn validate(&self) -> Result<(), String> {
+        if self.scan.max_snapshot < Span::seconds(1) {
+            return Err("`scan.max_snapshot` is so short that no statement would end in time; write 1s or more".into());
+        }
+        if self.scan.rate.is_some_and(|rate| rate.as_bytes() < 1_024) {
+            return Err("`scan.rate` is so low that no scan would come to its end; write 1kb or more".into());
+        }
         for (key, value) in [
             ("overdue.most", self.overdue.most),
             ("overdue.per_second", self.overdue.per_second),

@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::audit::{self, AuditError, Checked, Refusal};
 use super::overdue::ends;
 use super::shortening::{Deletable, Expired};
-use crate::clients::persistence::{ExecutionState, Persistence, ScannedRun};
+use super::source::Source;
+use crate::clients::persistence::{ExecutionState, ScannedRun};
 use crate::context::Context;
 use crate::failure::chain;
 use crate::units::Span;
@@ -19,11 +20,11 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// Of each namespace, by its identity, the closed runs whose end and the given retention have passed. What cannot be
 /// counted is an answer, not an error.
 pub(super) async fn count(
-    persistence: &Persistence,
+    source: &Source,
     shortened: &BTreeMap<Uuid, Span>,
     ctx: &Context,
 ) -> BTreeMap<Uuid, Deletable> {
-    let why = match tokio::time::timeout(PATIENCE, look(persistence, shortened, ctx)).await {
+    let why = match tokio::time::timeout(PATIENCE, look(source, shortened, ctx)).await {
         Ok(Ok(found)) => return found,
         Ok(Err(error)) => chain(&error),
         Err(_) => format!("reading the executions takes longer than {}", Span::from(PATIENCE)),
@@ -32,24 +33,26 @@ pub(super) async fn count(
 }
 
 async fn look(
-    persistence: &Persistence,
+    source: &Source,
     shortened: &BTreeMap<Uuid, Span>,
     ctx: &Context,
 ) -> Result<BTreeMap<Uuid, Deletable>, AuditError> {
-    let Checked { mut session, namespaces, .. } = audit::check(persistence, ctx).await?;
+    let Checked { mut reading, namespaces, .. } = audit::check(source, ctx).await?;
     let mut counts: BTreeMap<Uuid, Count> = shortened.iter().map(|(id, kept)| (*id, Count::new(*kept))).collect();
-    audit::scan(&mut session, ctx, |run| {
+    let each = |run: &ScannedRun<'_>| {
         if let Some(count) = counts.get_mut(&run.namespace) {
             count.add(run, ctx);
         }
-    })
-    .await?;
-    session.close().await;
+    };
+    reading.executions(ctx, each).await?;
+    reading.close().await;
     let deletable = |(id, count): (Uuid, Count)| {
         // Another cluster's database would answer with a number too: zero.
         let deletable = match namespaces.iter().any(|row| row.id == id) {
             true => count.conclude(),
-            false => Deletable::Unknown(format!("database `{}` does not know the namespace", persistence.database())),
+            false => {
+                Deletable::Unknown(format!("database `{}` does not know the namespace", source.primary().database()))
+            }
         };
         (id, deletable)
     };

@@ -16,14 +16,15 @@ pub mod orphans;
 pub mod overdue;
 mod report;
 mod shortening;
+mod source;
 
 pub use apply::apply;
 pub use decide::{Blocked, Registration, RetentionPlan, Step, Update, decide};
 pub use error::RetentionError;
 pub use report::{NamespaceReport, Outcome, RetentionReport};
 pub use shortening::{Consent, Deletable, Expired, Hold, Shortening};
+pub use source::{Reading, Source};
 
-use crate::clients::persistence::Persistence;
 use crate::clients::temporal::{Namespace, Temporal, TemporalError};
 use crate::context::Context;
 use crate::policy::retention::RetentionPolicy;
@@ -37,7 +38,7 @@ use crate::policy::retention::RetentionPolicy;
 /// [`RetentionError::Observe`] when the namespaces cannot be read, [`RetentionError::Cancelled`].
 pub async fn plan(
     temporal: &Temporal,
-    persistence: &Persistence,
+    source: &Source,
     policy: &RetentionPolicy,
     consent: Consent,
     ctx: &Context,
@@ -48,7 +49,7 @@ pub async fn plan(
     let mut plan = decide(&namespaces, cluster.as_deref(), policy);
     let shortened = plan.shortened();
     if !shortened.is_empty() {
-        let counting = deletable::count(persistence, &shortened, ctx);
+        let counting = deletable::count(source, &shortened, ctx);
         let found = ctx.cancel.run_until_cancelled(counting).await.ok_or_else(cancelled)?;
         plan.weigh(&found, consent);
     }

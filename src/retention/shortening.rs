@@ -80,7 +80,7 @@ impl std::fmt::Display for Deletable {
         match self {
             Self::Known(Expired { runs: 0, .. }) => f.write_str("makes no closed run deletable"),
             Self::Known(expired) => {
-                let runs = counted(usize::try_from(expired.runs).unwrap_or(usize::MAX), "closed run", "closed runs");
+                let runs = counted(expired.runs, "closed run", "closed runs");
                 write!(f, "makes {runs} with {} of history deletable", human_bytes(expired.history_bytes))
             }
             Self::Unknown(why) => write!(f, "how many closed runs it makes deletable is not known: {why}"),

@@ -214,6 +214,14 @@ pub enum Refusal {
         /// The index.
         index: String,
     },
+    /// Documents that the alias hides are listed by nobody, and would be taken for missing.
+    #[error("alias `{alias}` has a filter or a routing on index `{index}`, which hides documents")]
+    Narrowed {
+        /// The alias.
+        alias: String,
+        /// The index.
+        index: String,
+    },
     /// Not exactly one member says `is_write_index: true`.
     #[error("alias `{alias}` has {} write indices ({}), not one", write.len(), shown(write))]
     WriteIndices {
@@ -286,6 +294,16 @@ pub enum Refusal {
         /// The database.
         database: String,
     },
+    /// The shards are not those of the cluster.
+    #[error("the cluster says that it has {said} history shards, but database `{database}` has a shard {highest}")]
+    Shards {
+        /// The database.
+        database: String,
+        /// The count in the cluster's metadata.
+        said: i32,
+        /// The highest shard with a row.
+        highest: i32,
+    },
     /// The database is older than the index: it was restored, or is another cluster's.
     #[error(
         "the database is behind the index: document `{id}` of `{index}` was written with a task id that shard \
@@ -341,6 +359,9 @@ impl Refusal {
                 "free disk space; the engine then lifts the block by itself, or old ones after `PUT {index}/_settings` \
                  with `{{\"index.blocks.read_only_allow_delete\": null}}`"
             ),
+            Self::Narrowed { alias, index } => {
+                format!("add {index} to {alias} again without them (`POST _aliases`); `GET _alias/{alias}` shows them")
+            }
             Self::WriteIndices { .. } => {
                 "say `is_write_index` for each member with one `POST _aliases` call: true for the newest, false for the rest"
                     .into()
@@ -372,6 +393,9 @@ impl Refusal {
                 "check that `postgres.databases.main` is the database of the cluster that writes this index; after a \
                  restore of the database, drop the indices and run `sexton visibility rebuild`"
                     .into()
+            }
+            Self::Shards { .. } => {
+                "see whether `postgres.databases.main` is the database of this cluster, and of this cluster only".into()
             }
             Self::Strangers { .. } => "check `postgres.databases.main` and `index`: they belong to different clusters".into(),
             Self::Retention { .. } => "shorten the namespace's retention or lengthen `delete.after`".into(),

@@ -107,7 +107,7 @@ pub async fn explain(
     let observed = observe(&ground.search, policy).await?;
     let mut decided = decide(&observed, policy, longest_retention, ctx.now);
     if let (Observed::Concrete, Ok(plan)) = (&observed, &mut decided) {
-        plan.steps.extend(super::undo_step(&ground.search, policy.index.as_str(), ctx.now).await?);
+        super::add_blocked(plan, &ground.search, ctx.now).await?;
     }
     let mut explanation = Explanation {
         index: policy.index.to_string(),
@@ -201,7 +201,7 @@ fn next(alias: &AliasState, lines: &[Line], policy: &VisibilityPolicy) -> Vec<Ev
         let living = if open == 0 {
             String::new()
         } else {
-            let many = counted(usize::try_from(open).unwrap_or(usize::MAX), "open run", "open runs");
+            let many = counted(open, "open run", "open runs");
             match policy.deletion {
                 Deletion::Gated => format!(", after {many} in it have been carried forward"),
                 Deletion::Engine => format!(", and {many} with it unless a reconcile carries them forward before"),

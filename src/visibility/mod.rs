@@ -33,6 +33,8 @@ pub use explain::{Agreement, Event, Explanation, Line, explain};
 pub use observe::{AliasState, Documents, IndexState, Observed, observe};
 pub use step::{FieldChange, Found, HeldBack, Step, VisibilityPlan};
 
+use adopt::{AdoptRefusal, Blocked};
+
 use crate::clients::search::Search;
 use crate::context::Context;
 use crate::policy::visibility::VisibilityPolicy;
@@ -77,15 +79,28 @@ pub async fn plan(
 ) -> Result<VisibilityPlan, VisibilityError> {
     let observed = observe(search, policy).await?;
     let mut plan = decide(&observed, policy, longest_retention, ctx.now)?;
-    let name = policy.index.as_str();
     if observed == Observed::Concrete {
-        plan.steps.extend(undo_step(search, name, ctx.now).await?);
+        add_blocked(&mut plan, search, ctx.now).await?;
     }
     Ok(plan)
 }
 
-/// What is to be done about an adoption of this plain index whose process died.
-async fn undo_step(search: &Search, index: &str, now: Timestamp) -> Result<Option<Step>, VisibilityError> {
-    let left = adopt::left(search, index, now).await?;
-    Ok(left.map(|left| Step::UndoAdoption { index: index.to_owned(), left }))
+/// What is to be done or known when writes to this plain index are blocked.
+async fn add_blocked(plan: &mut VisibilityPlan, search: &Search, now: Timestamp) -> Result<(), VisibilityError> {
+    let index = plan.index.clone();
+    match adopt::blocked(search, &index, now).await? {
+        None => {}
+        Some(Blocked::Left(left)) => plan.steps.push(Step::UndoAdoption { index, left }),
+        Some(Blocked::Adopting { deadline }) => plan.notes.push(format!(
+            "writes to {index} are blocked by an adoption, until {deadline} at the latest; if it has died its guard \
+             lifts the block, else this job does after that"
+        )),
+        Some(Blocked::Stranger { begun }) => {
+            let refusal = AdoptRefusal::WriteBlocked { index: index.clone(), begun };
+            let hint = refusal.hint();
+            plan.notes
+                .push(format!("{refusal}: what Temporal writes is not listed, and lost after about an hour; {hint}"));
+        }
+    }
+    Ok(())
 }

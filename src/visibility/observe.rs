@@ -49,6 +49,9 @@ pub struct IndexState {
     pub uuid: String,
     /// True for the write index.
     pub write: bool,
+    /// True when a filter or a routing of the alias hides documents of it.
+    #[serde(skip)]
+    pub narrowed: bool,
     /// When it was created.
     pub created: Timestamp,
     /// When it was rolled over; `None` for the write index.
@@ -133,7 +136,7 @@ pub(super) async fn index_or_alias(search: &Search, name: &str) -> Result<AliasS
     match search.resolve(name).await? {
         Resolved::Alias(alias) => Ok(members_of(search, &alias).await?),
         Resolved::Concrete => {
-            let members = [(name.to_owned(), AliasMember { write: Some(true) })].into();
+            let members = [(name.to_owned(), AliasMember { write: Some(true), narrowed: false })].into();
             Ok(members_of(search, &Alias { name: name.to_owned(), members }).await?)
         }
         Resolved::Missing => Err(Refusal::Missing(name.to_owned()).into()),
@@ -190,12 +193,14 @@ fn indices(
 ) -> Vec<IndexState> {
     let created: Vec<Timestamp> = facts.iter().map(|fact| fact.created).collect();
     let states = facts.into_iter().enumerate().map(|(position, fact)| {
-        let write = alias.members.get(&fact.name).is_some_and(|member| member.write == Some(true));
+        let member = alias.members.get(&fact.name);
+        let write = member.is_some_and(|member| member.write == Some(true));
         let state = lifecycle.get(&fact.name);
         let state_managed = managed.get(&fact.name);
         let rolled = if write { None } else { rolled(&fact, &alias.name, state, created.get(position + 1).copied()) };
         IndexState {
             write,
+            narrowed: member.is_some_and(|member| member.narrowed),
             created: fact.created,
             rolled,
             closed: !fact.open,

@@ -27,6 +27,9 @@ pub(super) fn sound(alias: &AliasState) -> Result<&IndexState, Refusal> {
     if let Some(index) = alias.indices.iter().find(|index| !index.blocks.is_empty()) {
         return Err(Refusal::ReadOnly { index: index.name.clone(), blocks: index.blocks.join(", ") });
     }
+    if let Some(index) = alias.indices.iter().find(|index| index.narrowed) {
+        return Err(Refusal::Narrowed { alias: name(), index: index.name.clone() });
+    }
     let Some(write) = alias.write_index() else {
         let write = alias.indices.iter().filter(|index| index.write).map(|index| index.name.clone());
         return Err(Refusal::WriteIndices { alias: name(), write: write.collect() });

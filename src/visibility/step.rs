@@ -213,7 +213,7 @@ impl Step {
                 let removed = left.indices.iter().map(|index| {
                     let docs = index.docs.map_or_else(
                         || "documents not known".to_owned(),
-                        |docs| counted(usize::try_from(docs).unwrap_or(usize::MAX), "document", "documents"),
+                        |docs| counted(docs, "document", "documents"),
                     );
                     let subject = format!("index {}", index.name);
                     Change::new(Action::Delete, subject, format!("{LEFT}; {docs}")).destructive()

@@ -2,6 +2,7 @@
 //! and PostgreSQL's own counts and sizes.
 
 mod refusals;
+mod replica;
 
 use std::collections::BTreeMap;
 

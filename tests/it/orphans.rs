@@ -83,8 +83,7 @@ impl Tree {
 }
 
 async fn found(database: &Scratch, min_age: Span) -> Orphans {
-    let persistence = Persistence::new(postgres15(), &database.name);
-    look(&persistence, min_age, usize::MAX, &Context::plain()).await.unwrap()
+    look(&database.source(), min_age, usize::MAX, &Context::plain()).await.unwrap()
 }
 
 async fn removed(database: &Scratch, orphans: &Orphans, min_age: Span) -> OrphanReport {

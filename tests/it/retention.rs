@@ -28,7 +28,7 @@ fn policy(prefix: &str, namespaces: &str) -> RetentionPolicy {
 
 /// Plans for somebody who agrees to everything; what that takes is looked at in `shortening`.
 async fn plan(temporal: &Temporal, policy: &RetentionPolicy, ctx: &Context) -> Result<RetentionPlan, RetentionError> {
-    sexton::retention::plan(temporal, &plain().persistence(), policy, Consent::Given, ctx).await
+    sexton::retention::plan(temporal, &plain().source(), policy, Consent::Given, ctx).await
 }
 
 async fn planned(temporal: &Temporal, policy: &RetentionPolicy) -> RetentionPlan {

@@ -180,6 +180,15 @@ async fn unsound_aliases_are_refused() {
         scratch.member(1, false);
         assert!(matches!(refusal().await, Refusal::WriteIndices { .. }));
         scratch.member(2, true);
+        for narrow in [json!({"filter": {"term": {"WorkflowType": "t"}}}), json!({"search_routing": "1"}), json!({})] {
+            let mut add = json!({"index": scratch.index(1), "alias": scratch.alias, "is_write_index": false});
+            add.as_object_mut().unwrap().extend(narrow.as_object().unwrap().clone());
+            scratch.engine.ok("POST", "/_aliases", Some(json!({"actions": [{"add": add}]})));
+            if narrow != json!({}) {
+                let narrowed = Refusal::Narrowed { alias: scratch.alias.clone(), index: scratch.index(1) };
+                assert_eq!(refusal().await, narrowed);
+            }
+        }
         scratch.engine.ok("POST", &format!("/{}/_close", scratch.index(1)), None);
         assert_eq!(refusal().await, Refusal::Closed { alias: scratch.alias.clone(), index: scratch.index(1) });
         scratch.engine.ok("POST", &format!("/{}/_open", scratch.index(1)), None);

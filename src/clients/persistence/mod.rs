@@ -19,7 +19,7 @@ mod visibility;
 
 pub use branches::{Ancestor, Branch, Leftover, ShardRange};
 pub use executions::{Execution, ExecutionDetail, ExecutionState, RunKey};
-pub use namespaces::{Cluster, NamespaceRow};
+pub use namespaces::{Cluster, NamespaceRow, Shards};
 pub use remove::{Removal, Removed, TreeState};
 pub use scan::{PageRange, ScannedRun};
 pub use shard::shard_of;
@@ -28,6 +28,7 @@ pub use uses::{Use, Users, Uses};
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -41,6 +42,21 @@ const RANGE_SIZE: u64 = 1 << 20;
 pub struct Persistence {
     postgres: Postgres,
     database: String,
+}
+
+/// Where a server stands in the stream of changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The identity that a primary and its standbys have in common.
+    pub system: i64,
+    /// True on a standby.
+    pub in_recovery: bool,
+    /// Bytes written, or on a standby replayed; `None` where a standby does not say.
+    pub position: Option<i64>,
+    /// When the last transaction that it has replayed was committed.
+    pub last_replayed: Option<Timestamp>,
+    /// What its clock says.
+    pub now: Timestamp,
 }
 
 /// A connection to Temporal's tables.
@@ -81,6 +97,25 @@ impl Session {
     pub async fn is_standby(&mut self) -> Result<bool, PostgresError> {
         let asked = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut self.connection).await;
         asked.map_err(|error| self.persistence.error("asking whether it is a standby", error))
+    }
+
+    /// Where the server stands in the stream of changes.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub async fn place(&mut self) -> Result<Place, PostgresError> {
+        type Row = (i64, bool, Option<i64>, Option<i64>, i64);
+        const ASKED: &str = "SELECT (SELECT system_identifier FROM pg_control_system()), pg_is_in_recovery(), \
+            pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, \
+                '0/0')::int8, \
+            (extract(epoch FROM pg_last_xact_replay_timestamp()) * 1000000)::int8, \
+            (extract(epoch FROM clock_timestamp()) * 1000000)::int8";
+        let asked: Result<Row, _> = sqlx::query_as(ASKED).fetch_one(&mut self.connection).await;
+        let (system, in_recovery, position, last, now) =
+            asked.map_err(|error| self.persistence.error("asking whether it is a standby", error))?;
+        let instant = |micros: i64| Timestamp::from_microsecond(micros).ok();
+        let (last_replayed, now) = (last.and_then(instant), instant(now).unwrap_or_default());
+        Ok(Place { system, in_recovery, position, last_replayed, now })
     }
 
     /// The identities of the registered namespaces.

@@ -29,15 +29,38 @@ pub struct NamespaceRow {
 /// What the cluster says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
-    /// History shards, as the cluster was set up; `None` when it does not say.
-    pub shards: Option<i32>,
-    /// The highest shard that has a row.
-    pub highest_shard: i32,
+    /// Its history shards.
+    pub shards: Shards,
     /// The version of the tables' schema; a database that was restored under another name has it under its old one.
     pub schema: Option<String>,
     /// What the database's clock says.
     pub now: Timestamp,
 }
+
+/// History shards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shards {
+    /// How many there are, as the cluster was set up; `None` when it does not say.
+    pub said: Option<i32>,
+    /// The highest one that has a row, be it of its own or of a run.
+    pub highest: i32,
+}
+
+impl Shards {
+    /// How many there are, when there are rows beyond them: the tables are of two clusters.
+    #[must_use]
+    pub fn beyond(self) -> Option<i32> {
+        self.said.filter(|said| self.highest > *said)
+    }
+
+    /// How many there are, as far as that is known.
+    #[must_use]
+    pub fn count(self) -> i32 {
+        self.said.unwrap_or(self.highest)
+    }
+}
+
+const OF_ITSELF: &str = "reading what Temporal's cluster says of itself";
 
 impl Session {
     /// Every namespace.
@@ -71,24 +94,33 @@ impl Session {
     /// # Errors
     /// When a query fails.
     pub async fn cluster(&mut self) -> Result<Cluster, PostgresError> {
-        const ASKED: &str = "SELECT (SELECT coalesce(max(shard_id), 0) FROM shards), \
-            (SELECT curr_version FROM schema_version WHERE version_partition = 0 \
+        const ASKED: &str = "SELECT (SELECT curr_version FROM schema_version WHERE version_partition = 0 \
                 ORDER BY db_name = current_database() DESC LIMIT 1), \
             (extract(epoch FROM clock_timestamp()) * 1000000)::int8";
-        let asked: Result<(i32, Option<String>, i64), _> = sqlx::query_as(ASKED).fetch_one(&mut self.connection).await;
-        let (highest_shard, schema, micros) =
-            asked.map_err(|error| self.persistence.error("reading what Temporal's cluster says of itself", error))?;
+        let asked: Result<(Option<String>, i64), _> = sqlx::query_as(ASKED).fetch_one(&mut self.connection).await;
+        let (schema, micros) = asked.map_err(|error| self.persistence.error(OF_ITSELF, error))?;
+        let now = Timestamp::from_microsecond(micros).unwrap_or_default();
+        Ok(Cluster { shards: self.shards().await?, schema, now })
+    }
+
+    /// The history shards that the cluster has, and those that have rows.
+    ///
+    /// # Errors
+    /// When a query fails.
+    pub async fn shards(&mut self) -> Result<Shards, PostgresError> {
+        const HIGHEST: &str =
+            "SELECT greatest(0, (SELECT max(shard_id) FROM shards), (SELECT max(shard_id) FROM executions))";
+        let asked = sqlx::query_scalar(HIGHEST).fetch_one(&mut self.connection).await;
+        let highest = asked.map_err(|error| self.persistence.error(OF_ITSELF, error))?;
         let asked: Result<Vec<(Vec<u8>, String)>, _> =
             sqlx::query_as("SELECT data, data_encoding FROM cluster_metadata_info")
                 .fetch_all(&mut self.connection)
                 .await;
-        let rows =
-            asked.map_err(|error| self.persistence.error("reading what Temporal's cluster says of itself", error))?;
+        let rows = asked.map_err(|error| self.persistence.error(OF_ITSELF, error))?;
         let shards = |(data, encoding): &(Vec<u8>, String)| {
             let decoded = readable(encoding).then(|| ClusterMetadata::decode(&**data).ok()).flatten();
             decoded.map(|metadata| metadata.history_shard_count).filter(|count| *count > 0)
         };
-        let now = Timestamp::from_microsecond(micros).unwrap_or_default();
-        Ok(Cluster { shards: rows.iter().find_map(shards), highest_shard, schema, now })
+        Ok(Shards { said: rows.iter().find_map(shards), highest })
     }
 }

@@ -69,6 +69,14 @@ impl Session {
         Ok(u64::try_from(pages).unwrap_or_default())
     }
 
+    /// How many pages the indexes have that are read to compare histories with their trees.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub async fn history_index_pages(&mut self) -> Result<u64, PostgresError> {
+        Ok(self.pages("history_node_pkey").await? + 2 * self.pages("history_tree_pkey").await?)
+    }
+
     /// Hands every run in a range of pages to `each`; returns how many there were.
     ///
     /// # Errors

@@ -57,6 +57,13 @@ impl Postgres {
         &self.settings
     }
 
+    /// The same with another `statement_timeout`.
+    #[must_use]
+    pub fn with_statement_timeout(mut self, limit: Duration) -> Self {
+        self.settings.statement_timeout = limit;
+        self
+    }
+
     /// `host:port`, for messages.
     #[must_use]
     pub fn address(&self) -> String {

@@ -35,6 +35,8 @@ pub struct Alias {
 pub struct AliasMember {
     /// `is_write_index`; `None` where it was never said.
     pub write: Option<bool>,
+    /// True when a filter or a routing makes searches through the alias miss documents of the index.
+    pub narrowed: bool,
 }
 
 /// Health of an index's shards.
@@ -107,8 +109,9 @@ impl Search {
         match self.call(Call::get(format!("/_alias/{}", segment(name)))).await {
             Ok(body) => {
                 let members = entries(&body).map(|(index, entry)| {
-                    let write = entry["aliases"][name]["is_write_index"].as_bool();
-                    (index.clone(), AliasMember { write })
+                    let said = &entry["aliases"][name];
+                    let narrowed = ["filter", "search_routing"].iter().any(|key| !said[key].is_null());
+                    (index.clone(), AliasMember { write: said["is_write_index"].as_bool(), narrowed })
                 });
                 Ok(Resolved::Alias(Alias { name: name.to_owned(), members: members.collect() }))
             }

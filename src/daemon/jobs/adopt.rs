@@ -90,7 +90,7 @@ impl Planned for PlannedAdoption {
             };
             failure = failure.map(not_reconciled);
         }
-        let docs = counted(usize::try_from(report.docs).unwrap_or(usize::MAX), "document", "documents");
+        let docs = counted(report.docs, "document", "documents");
         let pause = report.pause_ms.map_or_else(String::new, |pause| format!(", writes paused for {pause} ms"));
         let read = report.read.as_deref().unwrap_or_default();
         let write = report.write.as_deref().unwrap_or_default();

@@ -1,7 +1,6 @@
 use async_trait::async_trait;
 
 use super::{Site, no_policy};
-use crate::clients::persistence::Persistence;
 use crate::context::Context;
 use crate::failure::{Failure, Kind, chain};
 use crate::job::{Applied, Job, JobName, Planned};
@@ -34,8 +33,7 @@ impl Site {
     /// When the database cannot be read or is refused.
     pub async fn audit(&self, ctx: &Context) -> Result<Audit, Failure> {
         let policy = self.policies.retention.clone().unwrap_or_default();
-        let persistence = Persistence::new(self.postgres(), &self.config.databases.main);
-        let mut audit = audit::audit(&persistence, wanted(&policy), ctx).await?;
+        let mut audit = audit::audit(&self.source(), wanted(&policy), ctx).await?;
         audit.growth = self.growth(&audit, &policy).await;
         Ok(audit)
     }
@@ -46,8 +44,7 @@ impl Site {
     /// When the database cannot be read or is refused.
     pub async fn prove(&self, ctx: &Context) -> Result<Vec<Proof>, Failure> {
         let policy = self.policies.retention.as_ref().ok_or_else(|| no_policy(self, JobName::Retention))?;
-        let persistence = Persistence::new(self.postgres(), &self.config.databases.main);
-        let proofs = audit::prove(&persistence, policy.overdue.slack, ctx).await.map_err(Failure::from);
+        let proofs = audit::prove(&self.source(), policy.overdue.slack, ctx).await.map_err(Failure::from);
         // What was asked for is a proof, and there is none; a stop is a stop.
         let proofs = proofs.map_err(|failure| match failure.kind {
             Kind::Cancelled => failure,

@@ -45,12 +45,12 @@ impl Job for OverdueJob {
         let temporal = Temporal::connect(settings).await?;
         let persistence = Persistence::new(self.0.postgres(), &self.0.config.databases.main);
         let ground = Ground { persistence, temporal };
-        let plan = overdue::find(&ground.persistence, &policy, ctx).await?;
+        let plan = overdue::find(&self.0.source(), &policy, ctx).await?;
         let orphans = match policy.orphans.action {
             OrphanAction::Report => None,
             OrphanAction::Delete => {
                 let most = usize::try_from(policy.orphans.most).unwrap_or(usize::MAX);
-                Some(orphans::look(&ground.persistence, policy.orphans.min_age.span(), most, ctx).await?)
+                Some(orphans::look(&self.0.source(), policy.orphans.min_age.span(), most, ctx).await?)
             }
         };
         Ok(Box::new(PlannedOverdue { ground, policy, plan, orphans }))

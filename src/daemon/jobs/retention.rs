@@ -1,7 +1,6 @@
 use async_trait::async_trait;
 
 use super::{Site, no_connection, no_policy, partly};
-use crate::clients::persistence::Persistence;
 use crate::clients::temporal::Temporal;
 use crate::context::Context;
 use crate::failure::Failure;
@@ -29,8 +28,7 @@ impl Job for RetentionJob {
         let settings = self.0.config.temporal.as_ref().ok_or_else(|| no_connection("temporal", JobName::Retention))?;
         let policy = self.0.policies.retention.as_ref().ok_or_else(|| no_policy(&self.0, JobName::Retention))?;
         let temporal = Temporal::connect(settings).await?;
-        let persistence = Persistence::new(self.0.postgres(), &self.0.config.databases.main);
-        let plan = retention::plan(&temporal, &persistence, policy, self.0.consent, ctx).await?;
+        let plan = retention::plan(&temporal, &self.0.source(), policy, self.0.consent, ctx).await?;
         Ok(Box::new(PlannedRetention { temporal, plan }))
     }
 }

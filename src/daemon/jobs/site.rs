@@ -16,7 +16,8 @@ use crate::daemon::ledger::{Ledger, LedgerError};
 use crate::document::ConfigError;
 use crate::job::{Job, JobName};
 use crate::policy::Policies;
-use crate::retention::Consent;
+use crate::policy::retention::ScanPolicy;
+use crate::retention::{Consent, Source};
 
 /// The configuration with everything that is read from it at start; clients are made when they are needed, so that
 /// one system that is down stops only the jobs that use it.
@@ -51,6 +52,14 @@ impl Site {
     #[must_use]
     pub fn postgres(&self) -> Postgres {
         Postgres::new(self.config.postgres.clone())
+    }
+
+    /// Temporal's main database, read as a whole where and as gently as was written.
+    #[must_use]
+    pub fn source(&self) -> Source {
+        let replica = self.config.replica.clone().map(Postgres::new);
+        let limits = self.policies.retention.as_ref().map_or_else(ScanPolicy::default, |policy| policy.scan);
+        Source::new(&self.postgres(), replica.as_ref(), &self.config.databases.main, limits)
     }
 
     /// The ledger; it must have been initialised.

@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 use crate::clients::postgres::PostgresError;
 use crate::clients::temporal::TemporalError;
 use crate::failure::{Explain, Kind};
+use crate::units::Span;
 
 /// What can go wrong while Temporal's tables are looked through.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +63,26 @@ pub enum Refusal {
         /// How many.
         rows: u64,
     },
+    /// What is to be read from is no standby.
+    #[error("database `{database}` of `replica:` is not on a standby")]
+    NotStandby {
+        /// The database.
+        database: String,
+    },
+    /// A standby of another primary.
+    #[error("database `{database}` of `replica:` is on a standby of another server than `postgres:`")]
+    OtherServer {
+        /// The database.
+        database: String,
+    },
+    /// A standby that lacks too much.
+    #[error("the standby of `replica:` is {by} behind, or does not say how far")]
+    Behind {
+        /// The database.
+        database: String,
+        /// By how much.
+        by: Span,
+    },
     /// What is asked for would be done on a database that may lack rows.
     #[error("database `{database}` is a standby, on which nothing can be decided for good")]
     Standby {
@@ -90,6 +111,17 @@ impl Explain for AuditError {
 
     fn hint(&self) -> Option<String> {
         match self {
+            Self::Postgres(PostgresError::Timeout { .. }) => Some(
+                "look for locks and a busy disk in pg_stat_activity, or raise `scan.max_snapshot` in \
+                 policies/retention.yaml"
+                    .into(),
+            ),
+            // A standby ends queries that keep it from replaying.
+            Self::Postgres(error) if error.sqlstate().as_deref() == Some("40001") => Some(
+                "set `hot_standby_feedback = on` on the standby, or raise its `max_standby_streaming_delay`; without \
+                 `replica:` the primary is read"
+                    .into(),
+            ),
             Self::Postgres(error) => error.hint(),
             Self::Temporal(error) => error.hint(),
             Self::Refused(refusal) => Some(refusal.hint()),
@@ -111,6 +143,12 @@ impl Refusal {
                 "a Temporal server of version 1.20 or later writes `Proto3`; look at `SELECT data_encoding, count(*) \
                  FROM executions GROUP BY 1`"
                     .into()
+            }
+            Self::NotStandby { .. } | Self::OtherServer { .. } => {
+                "name a physical standby of `postgres:` under `replica:`, or leave it out".into()
+            }
+            Self::Behind { .. } => {
+                "see pg_stat_replication on the primary; without `replica:` the primary is read".into()
             }
             Self::Standby { .. } => "name the primary under `postgres.host`".into(),
         }

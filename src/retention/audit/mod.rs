@@ -19,17 +19,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::clients::persistence::{NamespaceRow, PageRange, Persistence, ScannedRun, Session};
+use crate::clients::persistence::NamespaceRow;
 use crate::context::Context;
-use crate::progress::{Unit, silent};
+use crate::progress::silent;
 use crate::retention::orphans::{self, Orphans};
+use crate::retention::{Reading, Source};
 use crate::units::Span;
 
 /// Versions of Temporal's schema that were looked at: server 1.22 to 1.31.
 const SCHEMAS: std::ops::RangeInclusive<u32> = 10..=19;
-
-/// Pages read with one statement: 256 MiB.
-const PAGES: u64 = 32_768;
 
 /// What to look for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,8 +108,8 @@ impl Audit {
 /// A database that was looked at before anything is read from it, and the namespaces there.
 #[derive(Debug)]
 pub struct Checked {
-    /// A session on it.
-    pub session: Session,
+    /// A session for reading its tables as a whole.
+    pub reading: Reading,
     /// Its namespaces.
     pub namespaces: Vec<NamespaceRow>,
     /// History shards.
@@ -124,15 +122,15 @@ pub struct Checked {
 ///
 /// # Errors
 /// [`AuditError::Refused`], and any error of the database.
-pub async fn check(persistence: &Persistence, ctx: &Context) -> Result<Checked, AuditError> {
-    let mut session = persistence.connect().await?;
-    let cluster = session.cluster().await?;
-    let database = || persistence.database().to_owned();
+pub async fn check(source: &Source, ctx: &Context) -> Result<Checked, AuditError> {
+    let mut reading = source.open().await?;
+    let cluster = reading.session.cluster().await?;
+    let database = || source.primary().database().to_owned();
     if let Some(version) = cluster.schema.as_ref().filter(|version| !is_known(version)) {
         return Err(Refusal::Schema { database: database(), version: version.clone() }.into());
     }
-    if let Some(said) = cluster.shards.filter(|said| cluster.highest_shard > *said) {
-        return Err(Refusal::Shards { database: database(), said, highest: cluster.highest_shard }.into());
+    if let Some(said) = cluster.shards.beyond() {
+        return Err(Refusal::Shards { database: database(), said, highest: cluster.shards.highest }.into());
     }
     if let Some(refusal) = Refusal::clock(cluster.now.duration_since(Timestamp::now())) {
         return Err(refusal.into());
@@ -140,22 +138,25 @@ pub async fn check(persistence: &Persistence, ctx: &Context) -> Result<Checked, 
     if ctx.is_cancelled() {
         return Err(AuditError::Cancelled);
     }
-    let namespaces = session.namespace_rows().await?;
-    let shards = cluster.shards.unwrap_or(cluster.highest_shard);
-    Ok(Checked { session, namespaces, shards, schema: cluster.schema })
+    let namespaces = reading.session.namespace_rows().await?;
+    let shards = cluster.shards.count();
+    Ok(Checked { reading, namespaces, shards, schema: cluster.schema })
 }
 
 /// The same for what is to be acted on: a standby may lack rows, and a database that does not say its version is nobody's.
 ///
 /// # Errors
 /// As for [`check`].
-pub(crate) async fn check_primary(persistence: &Persistence, ctx: &Context) -> Result<Checked, AuditError> {
-    let mut checked = check(persistence, ctx).await?;
-    let database = || persistence.database().to_owned();
+pub(crate) async fn check_primary(source: &Source, ctx: &Context) -> Result<Checked, AuditError> {
+    let checked = check(source, ctx).await?;
+    let database = || source.primary().database().to_owned();
     if checked.schema.is_none() {
         return Err(Refusal::NoSchema { database: database() }.into());
     }
-    if checked.session.is_standby().await? {
+    let mut primary = source.primary().connect().await?;
+    let standby = primary.is_standby().await?;
+    primary.close().await;
+    if standby {
         return Err(Refusal::Standby { database: database() }.into());
     }
     Ok(checked)
@@ -172,23 +173,30 @@ pub fn is_known(version: &str) -> bool {
 ///
 /// # Errors
 /// Any [`AuditError`].
-pub async fn audit(persistence: &Persistence, wanted: Wanted, ctx: &Context) -> Result<Audit, AuditError> {
-    let Checked { mut session, namespaces, shards, schema } = check(persistence, ctx).await?;
-    let tables = session.tables().await?;
+pub async fn audit(source: &Source, wanted: Wanted, ctx: &Context) -> Result<Audit, AuditError> {
+    let Checked { mut reading, namespaces, shards, schema } = check(source, ctx).await?;
+    // A standby keeps no statistics of its own on dead rows and vacuum.
+    let mut primary = source.primary().connect().await?;
+    let tables = primary.tables().await?;
+    primary.close().await;
     let mut totals = runs::Totals::new(&namespaces, ctx.now, wanted.slack, wanted.long_open);
     let branches = tables.iter().find(|table| table.name == "history_tree").map_or(0, |table| table.rows);
     let looking = orphans::Looking { shards, branches, min_age: wanted.orphan_age, most: wanted.most_trees };
     // Side by side, in a task of its own: the scan hardly ever waits, and would not let it go on.
-    let beside = AbortOnDropHandle::new(tokio::spawn(histories(persistence.clone(), looking, ctx.clone())));
-    let runs = scan(&mut session, ctx, |run| totals.add(run)).await?;
+    let beside = AbortOnDropHandle::new(tokio::spawn(histories(source.clone(), looking, ctx.clone())));
+    let runs = reading.executions(ctx, |run| totals.add(run)).await?;
     // A task that panics has been told of; the audit is as good as stopped.
     let (orphans, leaks) = beside.await.unwrap_or(Err(AuditError::Cancelled))?;
-    session.close().await;
+    let behind = reading.behind;
+    reading.close().await;
 
     let (unreadable, other_archetypes, hidden) = (totals.unreadable, totals.other_archetypes, totals.hidden);
     let (namespaces, largest, oldest_open) = totals.conclude();
     let bytes = tables.iter().map(|table| table.bytes).sum();
     let mut notes = Vec::new();
+    if let Some(behind) = behind {
+        notes.push(format!("read from the standby, which was {} behind", Span::from(behind.unsigned_abs())));
+    }
     if unreadable > 0 {
         notes.push(format!("{unreadable} rows of executions cannot be read; they are in no figure but this one"));
     }
@@ -197,7 +205,7 @@ pub async fn audit(persistence: &Persistence, wanted: Wanted, ctx: &Context) -> 
     }
     Ok(Audit {
         at: ctx.now,
-        database: persistence.database().to_owned(),
+        database: source.primary().database().to_owned(),
         schema,
         shards,
         bytes,
@@ -218,14 +226,14 @@ pub async fn audit(persistence: &Persistence, wanted: Wanted, ctx: &Context) -> 
 
 /// What only the histories' own tables say. The scan is what takes long, so that its progress is the one to show.
 async fn histories(
-    persistence: Persistence,
+    source: Source,
     looking: orphans::Looking,
     ctx: Context,
 ) -> Result<(Orphans, Vec<Leak>), AuditError> {
-    let mut session = persistence.connect().await?;
-    let orphans = orphans::find(&mut session, looking, &Context { progress: silent(), ..ctx }).await?;
-    let leaks = tables::leaks(&mut session).await?;
-    session.close().await;
+    let mut reading = source.open().await?;
+    let orphans = orphans::find(&mut reading, looking, &Context { progress: silent(), ..ctx }).await?;
+    let leaks = tables::leaks(&mut reading.session).await?;
+    reading.close().await;
     Ok((orphans, leaks))
 }
 
@@ -250,14 +258,14 @@ pub struct Proof {
 ///
 /// # Errors
 /// Any [`AuditError`]; [`Refusal::Unreadable`] when there are rows that cannot be read, which might be overdue.
-pub async fn prove(persistence: &Persistence, slack: Span, ctx: &Context) -> Result<Vec<Proof>, AuditError> {
-    let Checked { mut session, namespaces, schema, .. } = check(persistence, ctx).await?;
+pub async fn prove(source: &Source, slack: Span, ctx: &Context) -> Result<Vec<Proof>, AuditError> {
+    let Checked { mut reading, namespaces, schema, .. } = check(source, ctx).await?;
     if schema.is_none() {
-        return Err(Refusal::NoSchema { database: persistence.database().to_owned() }.into());
+        return Err(Refusal::NoSchema { database: source.primary().database().to_owned() }.into());
     }
     let mut totals = runs::Totals::new(&namespaces, ctx.now, slack, Span::days(36_500));
-    scan(&mut session, ctx, |run| totals.add(run)).await?;
-    session.close().await;
+    reading.executions(ctx, |run| totals.add(run)).await?;
+    reading.close().await;
     if totals.unreadable > 0 {
         return Err(Refusal::Unreadable { rows: totals.unreadable }.into());
     }
@@ -279,31 +287,6 @@ impl Proof {
     }
 }
 
-/// Hands every run to `each`; returns how many there were.
-pub(crate) async fn scan(
-    session: &mut Session,
-    ctx: &Context,
-    mut each: impl FnMut(&ScannedRun<'_>),
-) -> Result<u64, AuditError> {
-    let pages = session.pages("executions").await?;
-    ctx.progress.stage("pages of executions", Some(pages), Unit::Items);
-    let mut runs = 0;
-    for range in ranges(pages) {
-        if ctx.is_cancelled() {
-            return Err(AuditError::Cancelled);
-        }
-        runs += session.scan_executions(range, &mut each).await?;
-        ctx.progress.advance(range.to.unwrap_or(pages).saturating_sub(range.from));
-    }
-    Ok(runs)
-}
-
-/// The pages of a table in ranges; the last one reads on to wherever the table ends by then.
-fn ranges(pages: u64) -> impl Iterator<Item = PageRange> {
-    let count = pages.div_ceil(PAGES).max(1);
-    (0..count).map(move |place| PageRange { from: place * PAGES, to: (place + 1 < count).then(|| (place + 1) * PAGES) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -316,13 +299,5 @@ mod tests {
         for unknown in ["1.20", "1.9", "2.0", "", "x", "1.x"] {
             assert!(!is_known(unknown), "{unknown}");
         }
-    }
-
-    #[test]
-    fn ranges_cover_a_table_once() {
-        let all: Vec<_> = ranges(PAGES * 2 + 1).map(|range| (range.from, range.to)).collect();
-        assert_eq!(all, [(0, Some(PAGES)), (PAGES, Some(2 * PAGES)), (2 * PAGES, None)]);
-        assert_eq!(ranges(0).count(), 1);
-        assert_eq!(ranges(PAGES).map(|range| range.to).collect::<Vec<_>>(), [None]);
     }
 }

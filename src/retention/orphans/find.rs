@@ -1,16 +1,18 @@
 //! Looks for histories that nothing refers to, shard after shard. Writes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 use jiff::SignedDuration;
 use uuid::Uuid;
 
 use super::judge::{Unknown, Verdict, is_old, judge, removal, unknown, unused_from};
 use super::{Example, Noted, Orphans, Tree};
-use crate::clients::persistence::{Branch, Leftover, Persistence, RunKey, Session, ShardRange, TreeState};
+use crate::clients::persistence::{Branch, Leftover, RunKey, Session, ShardRange, TreeState};
 use crate::context::Context;
 use crate::progress::Unit;
 use crate::retention::audit::{self, AuditError, Checked};
+use crate::retention::{Reading, Source};
 use crate::units::Span;
 
 /// About so many branches are compared with one statement.
@@ -39,11 +41,11 @@ pub struct Looking {
 ///
 /// # Errors
 /// [`AuditError::Refused`], and any other [`AuditError`].
-pub async fn look(persistence: &Persistence, min_age: Span, most: usize, ctx: &Context) -> Result<Orphans, AuditError> {
-    let Checked { mut session, shards, .. } = audit::check_primary(persistence, ctx).await?;
-    let branches = session.branch_rows().await?;
-    let found = find(&mut session, Looking { shards, branches, min_age, most }, ctx).await?;
-    session.close().await;
+pub async fn look(source: &Source, min_age: Span, most: usize, ctx: &Context) -> Result<Orphans, AuditError> {
+    let Checked { mut reading, shards, .. } = audit::check_primary(source, ctx).await?;
+    let branches = reading.session.branch_rows().await?;
+    let found = find(&mut reading, Looking { shards, branches, min_age, most }, ctx).await?;
+    reading.close().await;
     Ok(found)
 }
 
@@ -51,25 +53,34 @@ pub async fn look(persistence: &Persistence, min_age: Span, most: usize, ctx: &C
 ///
 /// # Errors
 /// When the database cannot be read, and on cancel.
-pub async fn find(session: &mut Session, looking: Looking, ctx: &Context) -> Result<Orphans, AuditError> {
+pub async fn find(reading: &mut Reading, looking: Looking, ctx: &Context) -> Result<Orphans, AuditError> {
     let Looking { shards, branches, min_age, most } = looking;
     let min_age = SignedDuration::from(min_age);
     let mut search = Search { found: Orphans::default(), lost: BTreeSet::new(), min_age, most, now: ctx.now };
     ctx.progress.stage("branches of histories", Some(u64::try_from(shards).unwrap_or_default()), Unit::Items);
     let per_shard = (branches / u64::try_from(shards.max(1)).unwrap_or(1)).max(1);
-    let step = i32::try_from((AT_ONCE / per_shard).clamp(1, 1_000)).unwrap_or(1);
+    let mut step = i32::try_from((AT_ONCE / per_shard).clamp(1, 1_000)).unwrap_or(1);
+    let mut pace = reading.pace();
+    let session = &mut reading.session;
+    let pages_per_shard = session.history_index_pages().await? / u64::try_from(shards.max(1)).unwrap_or(1);
     let mut from = 1;
     while from <= shards {
         if ctx.is_cancelled() {
             return Err(AuditError::Cancelled);
         }
+        let begun = Instant::now();
         let range = ShardRange { from, to: from.saturating_add(step).min(shards + 1) };
         search.branches(session, range).await?;
         let (leftovers, bare) = session.unmatched(range).await?;
         search.leftovers(session, leftovers).await?;
         search.bare(session, bare).await?;
-        ctx.progress.advance(u64::try_from(range.to - range.from).unwrap_or_default());
+        let done = u64::try_from(range.to - range.from).unwrap_or_default();
+        ctx.progress.advance(done);
         from = range.to;
+        if pace.took(done * pages_per_shard, begun.elapsed()) {
+            step = (step / 2).max(1);
+        }
+        pace.rest(ctx).await?;
     }
     Ok(search.found)
 }

@@ -7,11 +7,12 @@ use uuid::Uuid;
 
 use super::judge::{Class, Timers, ends, is_overdue, judge};
 use super::plan::{Of, OverduePlan, Work};
-use crate::clients::persistence::{ExecutionState, NamespaceRow, Persistence, RunKey, ScannedRun, Session};
+use crate::clients::persistence::{ExecutionState, NamespaceRow, RunKey, ScannedRun, Session};
 use crate::context::Context;
 use crate::policy::retention::{OverdueAction, RetentionPolicy};
 use crate::progress::Unit;
 use crate::retention::audit::{self, AuditError, Checked};
+use crate::retention::{Reading, Source};
 use crate::units::Span;
 
 /// Overdue runs that are told apart by their timers; beyond these they are only counted.
@@ -43,11 +44,7 @@ struct Overdue {
 ///
 /// # Errors
 /// [`AuditError::Refused`] for a database on which nothing can be decided, and any other [`AuditError`].
-pub async fn find(
-    persistence: &Persistence,
-    policy: &RetentionPolicy,
-    ctx: &Context,
-) -> Result<OverduePlan, AuditError> {
+pub async fn find(source: &Source, policy: &RetentionPolicy, ctx: &Context) -> Result<OverduePlan, AuditError> {
     let settings = &policy.overdue;
     let mut plan = OverduePlan {
         action: settings.action,
@@ -62,9 +59,9 @@ pub async fn find(
         plan.notes.push("`overdue.action` is `ignore`: overdue runs are not looked for".into());
         return Ok(plan);
     }
-    let Checked { mut session, namespaces, shards, .. } = audit::check_primary(persistence, ctx).await?;
+    let Checked { mut reading, namespaces, shards, .. } = audit::check_primary(source, ctx).await?;
     let scope = in_scope(&namespaces, policy, &mut plan.notes);
-    let (suspects, beyond) = scan(&mut session, &scope, &mut plan, ctx).await?;
+    let (suspects, beyond) = scan(&mut reading, &scope, &mut plan, ctx).await?;
     if beyond > 0 {
         plan.notes.push(format!("{beyond} more runs are overdue than were told apart; the next runs of the job go on"));
     }
@@ -81,10 +78,10 @@ pub async fn find(
             return Err(AuditError::Cancelled);
         }
         let of_shard = by_shard.remove(&shard).unwrap_or_default();
-        look.one_shard(&mut session, shard, of_shard, &mut overdue).await?;
+        look.one_shard(&mut reading.session, shard, of_shard, &mut overdue).await?;
         ctx.progress.advance(1);
     }
-    session.close().await;
+    reading.close().await;
     // The oldest first: a bound must not starve them.
     overdue.sort_by_key(|(closed, _)| *closed);
     let room = look.most.saturating_sub(plan.work.len());
@@ -115,7 +112,7 @@ fn in_scope(namespaces: &[NamespaceRow], policy: &RetentionPolicy, notes: &mut V
 
 /// Every run once: those that should be gone, and how many more there are than can be told apart.
 async fn scan(
-    session: &mut Session,
+    reading: &mut Reading,
     scope: &HashMap<Uuid, Scope>,
     plan: &mut OverduePlan,
     ctx: &Context,
@@ -138,7 +135,7 @@ async fn scan(
             beyond += 1;
         }
     };
-    audit::scan(session, ctx, each).await?;
+    reading.executions(ctx, each).await?;
     if plan.unreadable > 0 {
         plan.notes.push(format!("{} rows of executions cannot be read and are left alone", plan.unreadable));
     }

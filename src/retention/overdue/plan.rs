@@ -124,7 +124,7 @@ impl OverduePlan {
         let mut plan = Plan { changes: Vec::new(), notes: self.notes.clone() };
         for (name, of) in &self.namespaces {
             let subject = format!("runs of namespace {name}");
-            let count = |count: u64| counted(usize::try_from(count).unwrap_or(usize::MAX), "run", "runs");
+            let count = |count: u64| counted(count, "run", "runs");
             let retention = of.retention.map_or_else(|| "?".to_owned(), |retention| retention.to_string());
             let planned = |early: bool| self.work.iter().any(|work| work.early == early && work.namespace == *name);
             if planned(false) {

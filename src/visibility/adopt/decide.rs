@@ -21,6 +21,13 @@ pub struct Wanted {
     pub deadline: Span,
 }
 
+impl Wanted {
+    /// Below that hardly any adoption would succeed.
+    pub const SHORTEST: Span = Span::seconds(5);
+    /// Temporal gives a write up after about an hour.
+    pub const LONGEST: Span = Span::minutes(30);
+}
+
 /// What the rest of the site says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Surroundings {
@@ -49,7 +56,7 @@ pub fn decide(
         }
         World::Concrete(live) => live,
     };
-    if !(Span::seconds(5)..=Span::minutes(30)).contains(&wanted.deadline) {
+    if !(Wanted::SHORTEST..=Wanted::LONGEST).contains(&wanted.deadline) {
         return Err(AdoptRefusal::Deadline(wanted.deadline));
     }
     let way = way(live, wanted.method)?;

@@ -5,6 +5,7 @@ use crate::clients::search::{Health, SearchError};
 use crate::failure::{Explain, Kind};
 use crate::units::{Span, human_bytes};
 use crate::visibility::copy::CopyError;
+use crate::visibility::sound::rolls_by_name;
 
 /// An adoption that was refused, undone, or failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -323,6 +324,10 @@ impl AdoptRefusal {
                 format!("find out who began it; `PUT {index}/_block/write` finishes it, then `PUT {index}/_settings` with `index.blocks.write: null` lifts it")
             }
             Self::Silent { found } => format!("`GET _cluster/allocation/explain` says why shards of {found} are not assigned"),
+            Self::Aliased { index, aliases } if aliases.iter().any(|alias| rolls_by_name(alias, index)) => {
+                let alias = aliases.iter().find(|alias| rolls_by_name(alias, index)).map_or("", String::as_str);
+                format!("{index} is one of the indices that {alias} rolls over: write `index: {alias}` in policies/visibility.yaml")
+            }
             Self::Aliased { .. } => "take them off (`POST _aliases`); put them on the new indices afterwards if they are needed".into(),
             Self::Managed { index, .. } => format!("take the policy off (`POST {index}/_ilm/remove` or `_plugins/_ism/remove/{index}`)"),
             Self::Taken { found, .. } | Self::NotEmpty { found, .. } => {

@@ -58,7 +58,7 @@ pub use cleanup::{Cleanup, look};
 pub use decide::{Surroundings, Wanted, decide};
 pub use error::{AdoptError, AdoptRefusal, UndoError};
 pub use guard::GuardCommand;
-pub use left::{Left, LeftIndex, left, undo_left};
+pub use left::{Blocked, Left, LeftIndex, blocked, undo_left};
 pub use marks::Mark;
 pub use observe::{Live, Numbered, Part, World, observe};
 pub use plan::{AdoptPlan, Adoption, Leftovers, Way};

@@ -97,11 +97,7 @@ impl Adoption {
         changes.extend(self.template.iter().flat_map(Step::changes));
         let next = "empty, with the mapping of the live index";
         changes.push(Change::new(Action::Create, format!("index {}", self.write), next));
-        let size = format!(
-            "{}, {}",
-            counted(usize::try_from(self.docs).unwrap_or(usize::MAX), "document", "documents"),
-            human_bytes(self.bytes)
-        );
+        let size = format!("{}, {}", counted(self.docs, "document", "documents"), human_bytes(self.bytes));
         let block =
             Change::new(Action::Update, &live, format!("for {} at most; Temporal repeats its writes", self.deadline))
                 .field("index.blocks.write", None, "true");

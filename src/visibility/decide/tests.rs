@@ -29,6 +29,7 @@ fn index(number: u32, created: i64, rolled: Option<i64>, open: u64) -> IndexStat
         name: format!("{NAME}-{number:06}"),
         uuid: format!("uuid{number}"),
         write: rolled.is_none(),
+        narrowed: false,
         created: day(created),
         rolled: rolled.map(day),
         closed: false,
@@ -101,6 +102,7 @@ fn unsound_aliases_are_refused() {
     };
     check(&|s| s.indices[0].closed = true, &|r| matches!(r, Refusal::Closed { .. }));
     check(&|s| s.indices[0].health = Some(Health::Red), &|r| matches!(r, Refusal::Red { .. }));
+    check(&|s| s.indices[0].narrowed = true, &|r| matches!(r, Refusal::Narrowed { .. }));
     check(&|s| s.indices[1].write = false, &|r| matches!(r, Refusal::WriteIndices { write, .. } if write.is_empty()));
     check(&|s| s.indices[0].write = true, &|r| matches!(r, Refusal::WriteIndices { write, .. } if write.len() == 2));
     check(&|s| s.indices[1].name = "other-000002".into(), &|r| matches!(r, Refusal::Name { .. }));

@@ -181,7 +181,7 @@ impl RebuildPlan {
             plan.changes.push(change.field("mapping", None, names.join(", ")));
         }
         if self.missing > 0 {
-            let many = counted(usize::try_from(self.missing).unwrap_or(usize::MAX), "run", "runs");
+            let many = counted(self.missing, "run", "runs");
             let reason = format!("of {} that Temporal has", self.executions);
             let change = Change::new(Action::Create, format!("documents of {}", self.index), reason);
             plan.changes.push(change.field("missing", Some(many), "written again by Temporal"));

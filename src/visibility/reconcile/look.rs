@@ -86,7 +86,13 @@ impl<'a> Look<'a> {
         if session.is_standby().await? {
             return Err(Refusal::Standby { database: ground.persistence.database().to_owned() }.into());
         }
-        let (found, stale, bounds) = (Found::default(), BTreeSet::new(), session.task_id_bounds().await?);
+        let bounds = session.task_id_bounds().await?;
+        let shards = session.shards().await?;
+        if let Some(said) = shards.beyond() {
+            let database = ground.persistence.database().to_owned();
+            return Err(Refusal::Shards { database, said, highest: shards.highest }.into());
+        }
+        let (found, stale) = (Found::default(), BTreeSet::new());
         Ok(Self { ground, session, survey, ctx, found, most, ghosts: true, stale, bounds })
     }
 

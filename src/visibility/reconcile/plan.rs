@@ -148,7 +148,7 @@ impl ReconcilePlan {
             }
         }
         if self.found.unreadable > 0 {
-            let many = counted(usize::try_from(self.found.unreadable).unwrap_or(usize::MAX), "document", "documents");
+            let many = counted(self.found.unreadable, "document", "documents");
             plan.notes.push(format!("{many} of {} name no run of Temporal's and are left alone", self.alias));
         }
         if self.more {

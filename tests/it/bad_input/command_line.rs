@@ -19,11 +19,17 @@ Usage: sexton [OPTIONS] <COMMAND>
 
 For more information, try '--help'."))
         .case(args("unknown job", "once backups").says(64, "\
-error: invalid value 'backups' for '<JOB|all>': there is no such job; the jobs are retention, overdue, audit, visibility, reconcile, backup, migrate; `all` runs them in this order
+error: invalid value 'backups' for '<JOB|all>'
+  [possible values: retention, overdue, audit, visibility, reconcile, backup, migrate, all]
+
+  tip: a similar value exists: 'backup'
 
 For more information, try '--help'."))
         .case(args("unknown job to plan", "plan backups").says(64, "\
-error: invalid value 'backups' for '[JOB]': there is no such job; the jobs are retention, overdue, audit, visibility, reconcile, backup, migrate
+error: invalid value 'backups' for '[JOB]'
+  [possible values: retention, overdue, audit, visibility, reconcile, backup, migrate]
+
+  tip: a similar value exists: 'backup'
 
 For more information, try '--help'."))
         .case(args("no job", "once").says(64, "\
@@ -81,11 +87,11 @@ fn plans_that_cannot_be_made() {
     let config = format!("{GOOD}temporal: {{address: '{CLOSED}'}}\nstore: {{directory: backups}}\n");
     let site = Site::new(&config).policy("retention", "{}").policy("visibility", "{}");
     let told = "\
-error: Temporal at 127.0.0.1:1: connection refused
+error: retention: Temporal at 127.0.0.1:1: connection refused
   hint: check that the frontend runs and that the port is its gRPC port (7233 unless configured)
-error: Temporal at 127.0.0.1:1: connection refused
+error: overdue: Temporal at 127.0.0.1:1: connection refused
   hint: check that the frontend runs and that the port is its gRPC port (7233 unless configured)
-error: the ledger: PostgreSQL at 127.0.0.1:1 cannot be reached: Connection refused
+error: migrate: the ledger: PostgreSQL at 127.0.0.1:1 cannot be reached: Connection refused
   hint: check that the server runs, that 127.0.0.1:1 is its address and that no network policy is in the way";
     let some = Case::new("some of the plans", site, "plan");
     let some = some.prints("visibility\n").prints("no change in the jobs that could be planned, 3 of 5 not planned");

@@ -164,13 +164,13 @@ error: sexton.yaml:1:11: a section with keys is expected here
             78,
             "\
 error: sexton.yaml:1:1: unknown key `a`
-  hint: known here: temporal, postgres, scratch, search, store, ledger, policies, migrations",
+  hint: known here: temporal, postgres, replica, scratch, search, store, ledger, policies, migrations",
         ))
         .case(text("aliases of aliases", aliases).says(
             78,
             "\
 error: sexton.yaml:1:1: unknown key `a`
-  hint: known here: temporal, postgres, scratch, search, store, ledger, policies, migrations",
+  hint: known here: temporal, postgres, replica, scratch, search, store, ledger, policies, migrations",
         ))
         .check();
 }
@@ -194,7 +194,7 @@ error: sexton.yaml:7:1: unknown key `leger`
             78,
             "\
 error: sexton.yaml:9:1: unknown key `kafka`
-  hint: known here: temporal, postgres, scratch, search, store, ledger, policies, migrations",
+  hint: known here: temporal, postgres, replica, scratch, search, store, ledger, policies, migrations",
         ))
         .case(changed("key missing", "  user: sexton\n", "").says(
             78,
@@ -322,6 +322,9 @@ error: sexton.yaml:8:3: ledger.database: is one of Temporal's databases; the led
         .case(changed("visibility is main", "{main: temporal}", "{main: temporal, visibility: temporal}").says(78, "\
 error: sexton.yaml:6:3: postgres.databases.visibility: is the same database as `main`
   hint: leave it out when visibility is in a search engine"))
+        .case(added("replica with databases", "replica: {host: r, user: u, databases: {main: t}}\n").says(78, "\
+error: sexton.yaml:9:40: a standby has the databases of its primary
+  hint: remove it: those of `postgres:` are read"))
         .case(added("scratch with databases", "scratch: {host: s, user: u, databases: {main: t}}\n").says(78, "\
 error: sexton.yaml:9:40: the scratch server has no databases of Temporal's
   hint: remove it: sexton makes its own databases there"))

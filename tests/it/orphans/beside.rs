@@ -6,7 +6,7 @@ use std::time::Duration;
 use sexton::context::Context;
 use sexton::retention::orphans::{OrphanReport, look, remove};
 
-use super::forest::{Forest, MIN_AGE, Rows, all_removed, persistence, session};
+use super::forest::{Forest, MIN_AGE, Rows, all_removed, session};
 use crate::kills::Seed;
 use crate::support::site::eventually;
 
@@ -15,7 +15,7 @@ use crate::support::site::eventually;
 async fn what_temporal_deletes_meanwhile_is_left_to_it() {
     let forest = Forest::of(&mut Seed::new("a forest and Temporal"), 40);
     let database = forest.planted("beside");
-    let found = look(&persistence(&database), MIN_AGE, usize::MAX, &Context::plain()).await.unwrap();
+    let found = look(&database.source(), MIN_AGE, usize::MAX, &Context::plain()).await.unwrap();
     let rows = Rows::read(&database);
     let row = rows.branches.difference(&forest.after.branches).next().unwrap();
     let (shard, tree, branch) = (row.0, row.1.simple(), row.2.simple());
@@ -49,7 +49,7 @@ async fn what_temporal_deletes_meanwhile_is_left_to_it() {
 async fn everything_is_looked_at_once_more() {
     let forest = Forest::of(&mut Seed::new("a forest that changes"), 60);
     let database = forest.planted("beside");
-    let found = look(&persistence(&database), MIN_AGE, usize::MAX, &Context::plain()).await.unwrap();
+    let found = look(&database.source(), MIN_AGE, usize::MAX, &Context::plain()).await.unwrap();
     assert!(!found.trees.is_empty());
     // Every run of the forest is there, wherever its rows are.
     database.psql("DELETE FROM executions");

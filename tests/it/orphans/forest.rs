@@ -6,8 +6,9 @@ mod plant;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use sexton::clients::persistence::Persistence;
 use sexton::context::Context;
+use sexton::policy::retention::ScanPolicy;
+use sexton::retention::Source;
 use sexton::retention::orphans::{OrphanReport, look, remove};
 use sexton::units::Span;
 
@@ -67,10 +68,6 @@ fn soaks() -> bool {
     std::env::var("SEXTON_SOAK").is_ok()
 }
 
-pub fn persistence(database: &Scratch) -> Persistence {
-    Persistence::new(postgres15(), &database.name)
-}
-
 #[tokio::test]
 async fn no_living_node_goes_and_no_orphan_stays() {
     let mut seed = Seed::new("a forest");
@@ -79,10 +76,8 @@ async fn no_living_node_goes_and_no_orphan_stays() {
         let database = forest.planted("forest");
         let before = Rows::read(&database);
         before.assert_is(&forest.before, &forest);
-        let (found, mut session) = (
-            look(&persistence(&database), MIN_AGE, usize::MAX, &Context::plain()).await.unwrap(),
-            session(&database).await,
-        );
+        let (found, mut session) =
+            (look(&database.source(), MIN_AGE, usize::MAX, &Context::plain()).await.unwrap(), session(&database).await);
         Rows::read(&database).assert_is(&before, &forest);
         let (report, result) = remove(&found, &mut session, MIN_AGE, &Context::plain()).await;
         result.unwrap();
@@ -96,14 +91,14 @@ async fn no_living_node_goes_and_no_orphan_stays() {
             "part {part}"
         );
         assert_eq!(found.trees.len() as u64, report.trees);
-        let again = look(&persistence(&database), MIN_AGE, usize::MAX, &Context::plain()).await.unwrap();
+        let again = look(&database.source(), MIN_AGE, usize::MAX, &Context::plain()).await.unwrap();
         assert_eq!((again.branches, again.leftover_branches, again.trees.len()), (0, 0, 0), "{again:?}");
         println!("part {part}: {} of {} nodes in {} trees went", report.nodes, before.nodes.len(), report.trees);
     }
 }
 
 pub async fn session(database: &Scratch) -> sexton::clients::persistence::Session {
-    persistence(database).connect().await.unwrap()
+    database.source().primary().connect().await.unwrap()
 }
 
 /// The future dropped at some instant, or its connection ended by the server: each tree is as before or as after, and
@@ -129,9 +124,9 @@ async fn a_removal_that_is_cut_off_is_taken_up_again() {
         } else {
             let name = database.name.clone();
             let cut = tokio::spawn(async move {
-                let persistence = Persistence::new(postgres15(), &name);
-                let found = look(&persistence, MIN_AGE, usize::MAX, &Context::plain()).await?;
-                let mut session = persistence.connect().await?;
+                let source = Source::new(&postgres15(), None, &name, ScanPolicy::default());
+                let found = look(&source, MIN_AGE, usize::MAX, &Context::plain()).await?;
+                let mut session = source.primary().connect().await?;
                 remove(&found, &mut session, MIN_AGE, &Context::plain()).await.1
             });
             tokio::time::sleep(at).await;
@@ -156,7 +151,7 @@ async fn a_removal_that_is_cut_off_is_taken_up_again() {
 }
 
 pub async fn all_removed(database: &Scratch) -> OrphanReport {
-    let found = look(&persistence(database), MIN_AGE, usize::MAX, &Context::plain()).await.unwrap();
+    let found = look(&database.source(), MIN_AGE, usize::MAX, &Context::plain()).await.unwrap();
     let mut session = session(database).await;
     let (report, result) = remove(&found, &mut session, MIN_AGE, &Context::plain()).await;
     result.unwrap();

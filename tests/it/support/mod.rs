@@ -7,6 +7,7 @@ pub mod intercept;
 pub mod ism;
 pub mod judge;
 pub mod load;
+pub mod own_server;
 pub mod postgres;
 pub mod s3;
 pub mod search;

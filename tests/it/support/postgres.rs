@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use sexton::clients::TlsFiles;
 use sexton::clients::postgres::{Postgres, Settings, TlsMode};
+use sexton::policy::retention::ScanPolicy;
+use sexton::retention::Source;
 
 use super::{stack, suffix};
 
@@ -114,6 +116,11 @@ impl Scratch {
 
     pub fn psql(&self, sql: &str) -> String {
         self.server.psql(&self.name, sql)
+    }
+
+    /// sexton's way to read Temporal's tables in it.
+    pub fn source(&self) -> Source {
+        Source::new(&self.server.client(), None, &self.name, ScanPolicy::default())
     }
 
     /// Everything `pg_dump` says about the database, schema, rows and sequences, as sorted lines without comments.

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sexton::clients::TlsFiles;
-use sexton::clients::persistence::Persistence;
 use sexton::clients::temporal::{Settings, Temporal};
+use sexton::policy::retention::ScanPolicy;
+use sexton::retention::Source;
 
 use super::executions::ended;
 use super::postgres::{Server as Postgres, postgres15};
@@ -61,9 +62,9 @@ impl Server {
         Temporal::connect(&self.settings()).await.unwrap()
     }
 
-    /// sexton's view of its tables.
-    pub fn persistence(&self) -> Persistence {
-        Persistence::new(postgres15(), &self.database)
+    /// sexton's way to read its tables.
+    pub fn source(&self) -> Source {
+        Source::new(&postgres15(), None, &self.database, ScanPolicy::default())
     }
 
     /// The name of its main database.

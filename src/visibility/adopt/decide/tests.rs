@@ -140,6 +140,11 @@ fn unsound_indices_are_refused() {
         check(&|live| block(live, other), &|r| matches!(r, AdoptRefusal::Blocked { block, .. } if block == other));
     }
     check(&|live| live.index.aliases.extend(["mine".to_owned()]), &|r| matches!(r, AdoptRefusal::Aliased { .. }));
+    let rolled = |live: &mut Live| {
+        live.name = format!("{NAME}-000001");
+        live.index.aliases.extend([NAME.to_owned()]);
+    };
+    check(&rolled, &|r| r.hint().contains(&format!("write `index: {NAME}`")));
     check(&|live| live.policy = Some("p".into()), &|r| matches!(r, AdoptRefusal::Managed { .. }));
     check(&|live| drop(part(live, 3, Part::Foreign)), &|r| matches!(r, AdoptRefusal::Taken { .. }));
     let written = |live: &mut Live| {

@@ -129,6 +129,7 @@ fn index(number: u32, write: bool) -> IndexState {
         name: format!("{NAME}-{number:06}"),
         uuid: format!("uuid{number}"),
         write,
+        narrowed: false,
         created: Timestamp::UNIX_EPOCH,
         rolled: (!write).then_some(Timestamp::UNIX_EPOCH),
         closed: false,

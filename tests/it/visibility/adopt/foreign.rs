@@ -83,12 +83,15 @@ async fn what_was_left_is_undone_only_while_it_is_what_was_planned() {
     let block = |on: Value| {
         ground.scratch.engine.ok("PUT", &format!("/{name}/_settings"), Some(json!({"index.blocks.write": on})));
     };
+    let seen = async || adopt::blocked(&search, &name, jiff::Timestamp::now()).await.unwrap();
+    assert_eq!(seen().await, None);
     block(json!(true));
-    assert_eq!(adopt::left(&search, &name, jiff::Timestamp::now()).await.unwrap(), None, "somebody else's");
+    assert_eq!(seen().await, Some(adopt::Blocked::Stranger { begun: false }));
     mark(&ground, -5);
-    let left = adopt::left(&search, &name, jiff::Timestamp::now()).await.unwrap().unwrap();
+    let Some(adopt::Blocked::Left(left)) = seen().await else { panic!("{:?}", seen().await) };
     // Another adoption has begun.
     let later = mark(&ground, 60);
+    assert!(matches!(seen().await, Some(adopt::Blocked::Adopting { .. })), "{:?}", seen().await);
     assert_eq!(adopt::undo_left(&search, &name, &left).await.unwrap(), None);
     assert!(!takes_writes(&ground, 900));
     let remove = json!({"actions": [{"remove": {"index": &name, "alias": later}}]});
@@ -96,6 +99,23 @@ async fn what_was_left_is_undone_only_while_it_is_what_was_planned() {
     let undone = adopt::undo_left(&search, &name, &left).await.unwrap();
     assert_eq!(undone, Some(Undone::Back { lifted: true, removed: vec![] }));
     assert!(takes_writes(&ground, 900));
+}
+
+/// Both the plan and what `sexton visibility` shows say that writes are blocked, and by whom.
+#[test]
+fn blocked_writes_are_seen_before_anybody_looks_for_them() {
+    let ground = Ground::new(Engine::opensearch(), 3);
+    let (name, engine) = (ground.name(), &ground.scratch.engine);
+    engine.ok("PUT", &format!("/{name}/_settings"), Some(json!({"index.blocks.write": true})));
+    let shown = |text: &str| {
+        for args in [&["plan"][..], &["visibility"]] {
+            let said = ground.site.run(args);
+            assert!(said.out.contains(text), "{args:?}: `{text}` is not in\n{}{}", said.out, said.err);
+        }
+    };
+    shown("has a block that is not sexton's: index.blocks.write: what Temporal writes is not listed");
+    mark(&ground, 60);
+    shown(&format!("writes to {name} are blocked by an adoption, until 2"));
 }
 
 /// As long as its shards do not answer, somebody may have written to it.

@@ -1,9 +1,5 @@
 //! Databases on whose word nothing is removed.
 
-use std::path::Path;
-use std::process::Command;
-use std::time::Duration;
-
 use serde_json::json;
 use sexton::clients::persistence::Persistence;
 use sexton::clients::postgres::{Postgres, Settings};
@@ -14,10 +10,9 @@ use sexton::visibility::{Refusal, VisibilityError};
 
 use super::Stage;
 use crate::support::executions::{SHARD, document_of};
+use crate::support::own_server::OwnServer;
 use crate::support::postgres::{Role, Scratch, Server};
 use crate::support::search::Engine;
-use crate::support::site::eventually;
-use crate::support::stack;
 
 /// The first task id that shard 1, which is in its range 7, cannot have handed out.
 const BOUND: u64 = 8 << 20;
@@ -51,6 +46,25 @@ async fn a_shard_that_the_database_does_not_have_is_refused() {
     let stage = Stage::new(Engine::opensearch(), 2);
     stage.scratch.document(&stage.index(1), "w", 5, true, json!({"VisibilityTaskKey": "4000~5"}));
     assert_eq!(refused(&stage).await, Refusal::Behind { index: stage.index(1), id: document_of("w"), shard: 4000 });
+}
+
+/// The tables of two clusters in one, or a cluster set up again with fewer shards: which runs are this cluster's is not
+/// known.
+#[tokio::test]
+async fn a_shard_beyond_those_of_the_cluster_is_refused() {
+    let stage = Stage::new(Engine::opensearch(), 2);
+    stage.document(1, "ghost", 5, false);
+    let database = &stage.temporal.database;
+    // `ClusterMetadata` with a history_shard_count of `SHARD`, which is the highest there is.
+    database.psql(&format!("INSERT INTO cluster_metadata_info VALUES (0, 'active', '\\x10{SHARD:02x}', 'Proto3', 1)"));
+    let expected = Refusal::Shards { database: database.name.clone(), said: SHARD, highest: SHARD + 1 };
+    stage.temporal.run("elsewhere", false);
+    database.psql("UPDATE executions SET shard_id = shard_id + 1");
+    assert_eq!(refused(&stage).await, expected);
+    database.psql("DELETE FROM executions; INSERT INTO shards SELECT shard_id + 1, range_id FROM shards");
+    assert_eq!(refused(&stage).await, expected);
+    database.psql(&format!("DELETE FROM shards WHERE shard_id > {SHARD}"));
+    assert_eq!(stage.reconcile().await.ghosts, 1);
 }
 
 /// Temporal's own namespace has this id in every cluster.
@@ -112,83 +126,13 @@ async fn a_role_that_may_not_read_the_tables_is_told_what_to_grant() {
     database.psql(&format!("REVOKE ALL ON shards FROM {}", role.name));
 }
 
-/// A PostgreSQL 15 of the test's own that waits for the log of a primary, as a standby does whose primary is away.
-struct Standby {
-    dir: tempfile::TempDir,
-    port: u16,
-}
-
-fn bin(name: &str) -> String {
-    format!("{}/{name}", stack().get("PG15_BIN"))
-}
-
-/// As the user who runs the stack's servers, for PostgreSQL does not run as root.
-fn as_server_user(program: &str) -> Command {
-    let is_root = Command::new("id").arg("-u").output().unwrap().stdout == b"0\n";
-    if !is_root {
-        return Command::new(program);
-    }
-    let mut command = Command::new("runuser");
-    command.args(["-u", stack().get("RUN_USER"), "--", program]);
-    command
-}
-
-fn succeed(command: &mut Command) {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
-
-impl Standby {
-    fn start() -> Self {
-        use std::os::unix::fs::PermissionsExt;
-        let dir = tempfile::Builder::new().prefix("sexton-standby-").tempdir().unwrap();
-        std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
-        // Bound and dropped: a port nobody listens on.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let standby = Self { dir, port };
-        let data = standby.data();
-        succeed(as_server_user(&bin("initdb")).args(["-D", &data, "-U", "postgres", "-A", "trust", "-N"]));
-        succeed(as_server_user("touch").arg(format!("{data}/standby.signal")));
-        standby.control("start");
-        standby
-    }
-
-    fn data(&self) -> String {
-        self.dir.path().join("data").display().to_string()
-    }
-
-    fn control(&self, what: &str) {
-        let options = format!("-p {} -h 127.0.0.1 -c unix_socket_directories=''", self.port);
-        let log = self.dir.path().join("log").display().to_string();
-        let mut command = as_server_user(&bin("pg_ctl"));
-        command.args([what, "-D", &self.data(), "-w", "-t", "30", "-m", "immediate", "-o", &options, "-l", &log]);
-        if what == "stop" {
-            // As pg_ctl wants it: these belong to the start.
-            command = as_server_user(&bin("pg_ctl"));
-            command.args([what, "-D", &self.data(), "-w", "-t", "30", "-m", "immediate"]);
-        }
-        // Not a pipe: the server would hold it open.
-        let status = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).status().unwrap();
-        assert!(status.success(), "{}", std::fs::read_to_string(Path::new(&log)).unwrap_or_default());
-    }
-}
-
-impl Drop for Standby {
-    fn drop(&mut self) {
-        self.control("stop");
-        let _ = as_server_user("rm").args(["-rf", &self.data()]).status();
-    }
-}
-
 #[tokio::test]
 async fn a_standby_is_refused_because_it_may_lack_runs() {
     let stage = Stage::new(Engine::opensearch(), 2);
     stage.document(1, "w", 5, false);
     let planned = stage.plan().await;
-    let standby = Standby::start();
-    let settings = Settings { port: standby.port, user: "postgres".into(), password: None, ..Server::Pg15.settings() };
-    let answers = || std::net::TcpStream::connect(("127.0.0.1", standby.port)).is_ok();
-    assert!(eventually(Duration::from_secs(20), answers));
+    let standby = OwnServer::waiting_standby();
+    let settings = standby.settings();
     let refused = Refusal::Standby { database: "postgres".into() };
     let error = asked(&stage, Postgres::new(settings.clone()), "postgres").await;
     assert_eq!(error, VisibilityError::Refused(refused.clone()));
