@@ -1,6 +1,9 @@
 //! Closed runs whose deletion does not fit the retention of now, on a real Temporal. The judge is Temporal's own list and
 //! its tables.
 
+mod histories;
+mod killed;
+
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -18,7 +21,7 @@ const QUICK: [&str; 1] = ["history.retentionTimerJitterDuration: [{value: \"1s\"
 
 struct Stage {
     cluster: Cluster,
-    _ledger: Scratch,
+    ledger: Scratch,
     site: Site,
 }
 
@@ -27,7 +30,7 @@ impl Stage {
         let cluster = Cluster::start_with(what, Index::Alias, &QUICK).await;
         let ledger = Scratch::new("ledger");
         let site = Site::of_cluster(&cluster, &ledger).policy("retention", policy);
-        Self { cluster, _ledger: ledger, site }
+        Self { cluster, ledger, site }
     }
 
     fn workflow(&self, arguments: &[&str]) -> String {

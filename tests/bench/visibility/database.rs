@@ -40,6 +40,9 @@ struct Instant {
 const TABLES: &str = "
     CREATE TABLE namespaces (partition_id int, id bytea, name varchar(255) UNIQUE NOT NULL);
     CREATE TABLE shards (shard_id int PRIMARY KEY, range_id bigint NOT NULL);
+    CREATE TABLE cluster_metadata_info (
+        metadata_partition int, cluster_name varchar(255), data bytea NOT NULL, data_encoding varchar(16) NOT NULL,
+        version bigint NOT NULL);
     CREATE TABLE executions (
         shard_id int, namespace_id bytea, workflow_id varchar(255), run_id bytea,
         next_event_id bigint NOT NULL DEFAULT 12, last_write_version bigint NOT NULL DEFAULT 0,

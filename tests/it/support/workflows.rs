@@ -14,8 +14,9 @@ use temporalio_protos::temporal::api::taskqueue::v1::TaskQueue;
 use temporalio_protos::temporal::api::workflowservice::v1::workflow_service_client::WorkflowServiceClient;
 use temporalio_protos::temporal::api::workflowservice::v1::{
     DeleteWorkflowExecutionRequest, DescribeWorkflowExecutionRequest, DescribeWorkflowExecutionResponse,
-    GetWorkflowExecutionHistoryRequest, PollWorkflowTaskQueueRequest, ResetWorkflowExecutionRequest,
-    RespondWorkflowTaskCompletedRequest, SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest,
+    GetWorkflowExecutionHistoryRequest, PollActivityTaskQueueRequest, PollWorkflowTaskQueueRequest,
+    ResetWorkflowExecutionRequest, RespondActivityTaskCompletedRequest, RespondWorkflowTaskCompletedRequest,
+    SignalWorkflowExecutionRequest, StartWorkflowExecutionRequest, TerminateWorkflowExecutionRequest,
 };
 use tonic::Code;
 use tonic::transport::Channel;
@@ -180,6 +181,55 @@ impl Workflows {
         })
         .await;
         run
+    }
+
+    /// Has the workflow run an activity, and does its work.
+    pub async fn activity(&self, run: &Run) {
+        let before = self.history(run).await.len();
+        self.signal(run, "work").await;
+        let mut poll = tonic::Request::new(PollActivityTaskQueueRequest {
+            namespace: self.namespace.clone(),
+            task_queue: Some(TaskQueue { name: QUEUE.into(), ..Default::default() }),
+            ..Default::default()
+        });
+        poll.set_timeout(Duration::from_secs(30));
+        let task = self.client.clone().poll_activity_task_queue(poll).await.unwrap().into_inner();
+        let answer = RespondActivityTaskCompletedRequest {
+            namespace: self.namespace.clone(),
+            task_token: task.task_token,
+            ..Default::default()
+        };
+        self.client.clone().respond_activity_task_completed(answer).await.unwrap();
+        self.until(run, before, EventType::ActivityTaskCompleted).await;
+    }
+
+    /// Has the workflow wait for a timer of a second.
+    pub async fn timer(&self, run: &Run) {
+        let before = self.history(run).await.len();
+        self.signal(run, "wait").await;
+        self.until(run, before, EventType::TimerFired).await;
+    }
+
+    /// Waits until there is such an event beyond the first ones, and the worker has answered it.
+    async fn until(&self, run: &Run, before: usize, kind: EventType) {
+        eventually(&format!("{kind:?} of {run:?}"), async || {
+            let events = self.history(run).await;
+            let place = events.iter().skip(before).position(|event| event.event_type() == kind)?;
+            let answered = |event: &HistoryEvent| event.event_type() == EventType::WorkflowTaskCompleted;
+            events.iter().skip(before + place).any(answered).then_some(())
+        })
+        .await;
+    }
+
+    /// Ends a run at once.
+    pub async fn terminate(&self, run: &Run) {
+        let request = TerminateWorkflowExecutionRequest {
+            namespace: self.namespace.clone(),
+            workflow_execution: run.execution(),
+            reason: "test".into(),
+            ..Default::default()
+        };
+        self.client.clone().terminate_workflow_execution(request).await.unwrap();
     }
 
     /// Asks Temporal to delete a run, which it does some time after.

@@ -8,9 +8,10 @@ use serde_json::{Map, Value};
 use temporalio_protos::temporal::api::command::v1::command::Attributes;
 use temporalio_protos::temporal::api::command::v1::{
     Command, CompleteWorkflowExecutionCommandAttributes, ContinueAsNewWorkflowExecutionCommandAttributes,
-    FailWorkflowExecutionCommandAttributes, UpsertWorkflowSearchAttributesCommandAttributes,
+    FailWorkflowExecutionCommandAttributes, ScheduleActivityTaskCommandAttributes, StartTimerCommandAttributes,
+    UpsertWorkflowSearchAttributesCommandAttributes,
 };
-use temporalio_protos::temporal::api::common::v1::WorkflowType;
+use temporalio_protos::temporal::api::common::v1::{ActivityType, WorkflowType};
 use temporalio_protos::temporal::api::enums::v1::CommandType;
 use temporalio_protos::temporal::api::failure::v1::Failure;
 use temporalio_protos::temporal::api::history::v1::history_event::Attributes as Event;
@@ -60,7 +61,7 @@ async fn answer(shared: &Shared, client: &mut Client, identity: &str, task: Poll
     let answer = RespondWorkflowTaskCompletedRequest {
         namespace: shared.namespace.clone(),
         task_token: task.task_token,
-        commands: decided.upserts.iter().chain(&decided.end).cloned().collect(),
+        commands: decided.commands.iter().chain(&decided.end).cloned().collect(),
         identity: identity.to_owned(),
         ..Default::default()
     };
@@ -68,8 +69,10 @@ async fn answer(shared: &Shared, client: &mut Client, identity: &str, task: Poll
     shared.handled.fetch_add(1, Ordering::SeqCst);
     if let Answer::Acknowledged(_) = answer {
         let end = decided.end.as_ref().map(Command::command_type);
+        let is_upsert = |command: &&Command| command.command_type() == CommandType::UpsertWorkflowSearchAttributes;
+        let upserts = decided.commands.iter().filter(is_upsert).count() as u64;
         shared.count(|tally| {
-            tally.upserted += decided.upserts.len() as u64;
+            tally.upserted += upserts;
             tally.completed += u64::from(end == Some(CommandType::CompleteWorkflowExecution));
             tally.failed += u64::from(end == Some(CommandType::FailWorkflowExecution));
             tally.continued += u64::from(end == Some(CommandType::ContinueAsNewWorkflowExecution));
@@ -79,7 +82,7 @@ async fn answer(shared: &Shared, client: &mut Client, identity: &str, task: Poll
 
 #[derive(Default)]
 struct Decided {
-    upserts: Vec<Command>,
+    commands: Vec<Command>,
     end: Option<Command>,
 }
 
@@ -92,7 +95,9 @@ fn decide(task: &PollWorkflowTaskQueueResponse) -> Decided {
         let Some(Event::WorkflowExecutionSignaledEventAttributes(signal)) = &event.attributes else { continue };
         let input = values::object(signal.input.as_ref());
         match signal.signal_name.as_str() {
-            "tier" => decided.upserts.push(upsert(&input)),
+            "tier" => decided.commands.push(upsert(&input)),
+            "work" => decided.commands.push(activity()),
+            "wait" => decided.commands.push(timer()),
             "finish" => decided.end = Some(complete()),
             "fail" => decided.end = Some(fail()),
             "again" => decided.end = Some(again(&input)),
@@ -116,6 +121,27 @@ fn upsert(values: &Map<String, Value>) -> Command {
         CommandType::UpsertWorkflowSearchAttributes,
         Attributes::UpsertWorkflowSearchAttributesCommandAttributes(attributes),
     )
+}
+
+fn activity() -> Command {
+    let minute = Duration::from_secs(60).try_into().ok();
+    let attributes = ScheduleActivityTaskCommandAttributes {
+        activity_id: uuid::Uuid::new_v4().to_string(),
+        activity_type: Some(ActivityType { name: "Pick".into() }),
+        task_queue: Some(TaskQueue { name: QUEUE.into(), ..Default::default() }),
+        start_to_close_timeout: minute,
+        schedule_to_close_timeout: minute,
+        ..Default::default()
+    };
+    command(CommandType::ScheduleActivityTask, Attributes::ScheduleActivityTaskCommandAttributes(attributes))
+}
+
+fn timer() -> Command {
+    let attributes = StartTimerCommandAttributes {
+        timer_id: uuid::Uuid::new_v4().to_string(),
+        start_to_fire_timeout: Duration::from_secs(1).try_into().ok(),
+    };
+    command(CommandType::StartTimer, Attributes::StartTimerCommandAttributes(attributes))
 }
 
 fn complete() -> Command {

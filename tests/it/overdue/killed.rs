@@ -1,0 +1,58 @@
+//! The binary killed while it deletes overdue runs.
+
+use std::time::{Duration, Instant};
+
+use super::{Stage, names, plain};
+use crate::kills::{Seed, kills};
+use crate::support::search::eventually;
+use crate::support::workflows::Workflows;
+
+/// Runs that one run of the job sees to.
+const MOST: usize = 8;
+
+/// However often it is killed: what is young or open stays, and the next run goes on until nothing is overdue.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_deletion_comes_to_the_same_end() {
+    let mut seed = Seed::new("killed deletions");
+    let policy = format!("default: 1h\noverdue: {{action: delete, slack: 5m, per_second: 20, most: {MOST}}}\n");
+    let stage = Stage::new("killed", &policy).await;
+    stage.retention("2160h");
+    let workflows = Workflows::on(&stage.cluster).await;
+    let many = MOST * (kills() as usize + 1);
+    let mut old = Vec::new();
+    for number in 0..many {
+        let run = workflows.start_on(&format!("old-{number}"), "nobody", "Order").await;
+        workflows.terminate(&run).await;
+        old.push(run.id);
+    }
+    let (young, open) = (stage.closed("young"), stage.open("open"));
+    stage.backdate(&old.iter().collect::<Vec<_>>(), 180);
+    stage.backdate(&[&young], 62);
+    stage.retention("1h");
+    // The history service reads namespaces every 2 seconds and more.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+
+    let run = ["once", "overdue", "-q", "--wait", "30s"];
+    let clock = Instant::now();
+    stage.site.run(&run).expect(0);
+    let whole = clock.elapsed();
+    let (stay, all) = (plain(&[&young, &open]), plain(&old.iter().chain([&young, &open]).collect::<Vec<_>>()));
+    for _ in 0..kills() {
+        let mut running = stage.site.start(&run, "killed.log");
+        std::thread::sleep(seed.part_of(whole));
+        running.signal("KILL");
+        running.wait();
+        let left = stage.runs();
+        assert!(left.is_superset(&stay) && left.is_subset(&all), "{left:?}");
+    }
+    // A deletion goes on in Temporal after it was asked for, so that some are met again.
+    eventually("nothing is overdue", async || {
+        stage.site.run(&run).expect(0);
+        (stage.runs() == stay).then_some(())
+    })
+    .await;
+    eventually("Temporal's list", async || (stage.listed() == names(&["young", "open"])).then_some(())).await;
+    assert!(stage.site.run(&["once", "overdue", "--prove"]).expect(0).out.contains("holds"));
+    assert_eq!(stage.ledger.psql("SELECT count(*) FROM runs WHERE outcome = 'running'"), "0");
+    assert_eq!(stage.cluster.dlq(), 0);
+}
