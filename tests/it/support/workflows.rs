@@ -95,6 +95,12 @@ impl Workflows {
     /// Sends a signal and waits until the worker has answered it.
     pub async fn signal(&self, run: &Run, name: &str) {
         let before = self.history(run).await.len();
+        self.send(run, name).await;
+        self.settle(run, before).await;
+    }
+
+    /// Sends a signal and waits for nothing.
+    async fn send(&self, run: &Run, name: &str) {
         let request = SignalWorkflowExecutionRequest {
             namespace: self.namespace.clone(),
             workflow_execution: run.execution(),
@@ -103,7 +109,6 @@ impl Workflows {
             ..Default::default()
         };
         self.client.clone().signal_workflow_execution(request).await.unwrap();
-        self.settle(run, before).await;
     }
 
     /// Waits until the run has more events than before, and the last of them is a task's answer or the run's end.
@@ -186,7 +191,7 @@ impl Workflows {
     /// Has the workflow run an activity, and does its work.
     pub async fn activity(&self, run: &Run) {
         let before = self.history(run).await.len();
-        self.signal(run, "work").await;
+        self.send(run, "work").await;
         let mut poll = tonic::Request::new(PollActivityTaskQueueRequest {
             namespace: self.namespace.clone(),
             task_queue: Some(TaskQueue { name: QUEUE.into(), ..Default::default() }),
@@ -206,7 +211,7 @@ impl Workflows {
     /// Has the workflow wait for a timer of a second.
     pub async fn timer(&self, run: &Run) {
         let before = self.history(run).await.len();
-        self.signal(run, "wait").await;
+        self.send(run, "wait").await;
         self.until(run, before, EventType::TimerFired).await;
     }
 
