@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::rows::{Format, Rows};
+use super::seal::SetId;
 use super::store::{Key, KeyError};
 
 /// The largest compressed chunk that is read back: far above what is ever written, against a store gone mad.
@@ -72,18 +73,6 @@ impl Keys {
 /// The name of a chunk: a keyed BLAKE3 of its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChunkId([u8; 32]);
-
-impl ChunkId {
-    /// Where it lies in the store.
-    ///
-    /// # Errors
-    /// Never in practice: hexadecimal digits make a key.
-    pub fn key(&self) -> Result<Key, KeyError> {
-        let text = self.to_string();
-        let (folder, _) = text.split_at(2);
-        Key::new(format!("chunks/{folder}/{text}"))
-    }
-}
 
 impl fmt::Display for ChunkId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -161,6 +150,12 @@ pub enum ChunkError {
         /// What the manifest says.
         declared: u64,
     },
+    /// It is no age file, or a damaged one.
+    #[error("it cannot be decrypted: {0}")]
+    Encryption(String),
+    /// None of the identities opens it; nothing is known of it.
+    #[error("it is encrypted for the recipients `{0}`, of which no identity is configured")]
+    NoIdentity(SetId),
     /// Its size is another.
     #[error("it decompresses to {found} bytes instead of {expected}")]
     Size {
@@ -239,9 +234,25 @@ pub struct ChunkRef {
     /// The sum of its rows' hashes.
     #[serde(with = "hex128")]
     pub content: u128,
+    /// The recipients it is encrypted for; `None` when it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<SetId>,
 }
 
 impl ChunkRef {
+    /// Where it lies in the store. What is encrypted lies beside what is not, and beside what is encrypted for others.
+    ///
+    /// # Errors
+    /// Never in practice: hexadecimal digits make a key.
+    pub fn key(&self) -> Result<Key, KeyError> {
+        let text = self.id.to_string();
+        let (folder, _) = text.split_at(2);
+        match self.sealed {
+            None => Key::new(format!("chunks/{folder}/{text}")),
+            Some(set) => Key::new(format!("chunks/{folder}/{text}.{set}.age")),
+        }
+    }
+
     /// What its rows hold.
     #[must_use]
     pub const fn content(&self) -> Content {
@@ -309,7 +320,7 @@ mod tests {
         fn a_chunk_opens_to_what_it_was_and_no_flipped_bit_passes(bytes in proptest::collection::vec(any::<u8>(), 1..3000), at in any::<usize>(), bit in 0..8u8) {
             let keys = keys();
             let mut stored = compress(&bytes, 1).unwrap().to_vec();
-            let wanted = ChunkRef { id: keys.id(&bytes), bytes: bytes.len() as u64, stored: stored.len() as u64, rows: 0, content: 0 };
+            let wanted = ChunkRef { id: keys.id(&bytes), bytes: bytes.len() as u64, stored: stored.len() as u64, rows: 0, content: 0, sealed: None };
             prop_assert_eq!(open(&stored, &wanted, &keys), Ok(bytes.clone()));
             let at = at % stored.len();
             stored[at] ^= 1 << bit;
@@ -328,7 +339,7 @@ mod tests {
             let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0xe0];
             frame.extend(claimed.to_le_bytes());
             frame.extend([1, 0, 0]);
-            let wanted = ChunkRef { id: keys().id(b""), bytes: claimed, stored: 16, rows: 0, content: 0 };
+            let wanted = ChunkRef { id: keys().id(b""), bytes: claimed, stored: 16, rows: 0, content: 0, sealed: None };
             assert!(open(&frame, &wanted, &keys()).is_err(), "{claimed}");
         }
     }

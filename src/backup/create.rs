@@ -9,13 +9,14 @@ use sqlx::Connection;
 use tokio::task::JoinSet;
 
 use super::catalog;
-use super::chunk::{self, ChunkRef, Content, Keys};
+use super::chunk::{ChunkRef, Content, Keys};
 use super::copy::{self, Pages, Piece, Reader, Source};
 use super::error::BackupError;
-use super::known::Known;
+use super::known::{Known, Sealing};
 use super::manifest::{self, BackupId, Database, FORMAT, Manifest, Table};
 use super::plan::{BackupPlan, not_covered};
 use super::schema;
+use super::seal::{self, Recipients};
 use super::snapshot::Snapshot;
 use super::store::Store;
 use crate::clients::postgres::Postgres;
@@ -76,7 +77,9 @@ pub async fn apply(
     let clock = std::time::Instant::now();
     let started = Timestamp::now();
     store.probe().await?;
-    let known = Arc::new(Known::read(store.as_ref()).await?);
+    let sealing =
+        Arc::new(Sealing { recipients: plan.policy.encryption.recipients(), renew: plan.policy.encryption.renew });
+    let known = Arc::new(Known::read(store.as_ref(), &sealing).await?);
     let totals = Arc::new(Mutex::new(Totals::default()));
     let mut databases = Vec::new();
     for planned in &plan.databases {
@@ -86,6 +89,7 @@ pub async fn apply(
             database: planned.name.clone(),
             store: Arc::clone(store),
             known: Arc::clone(&known),
+            sealing: Arc::clone(&sealing),
             totals: Arc::clone(&totals),
             policy: plan.policy.clone(),
             ctx: ctx.clone(),
@@ -99,6 +103,7 @@ pub async fn apply(
         id: BackupId::new(started),
         started,
         finished: Timestamp::now(),
+        recipients: sealing.recipients.as_ref().map(Recipients::keys).unwrap_or_default(),
         databases,
     };
     manifest::commit(store.as_ref(), &manifest).await?;
@@ -134,6 +139,7 @@ struct Job {
     database: String,
     store: Arc<dyn Store>,
     known: Arc<Known>,
+    sealing: Arc<Sealing>,
     totals: Arc<Mutex<Totals>>,
     policy: Policy,
     ctx: Context,
@@ -246,7 +252,8 @@ impl Job {
 
     /// Names a chunk, and compresses and stores it unless the store has it.
     async fn seal(self, piece: Piece, keys: Keys) -> Result<ChunkRef, BackupError> {
-        let (known, level) = (Arc::clone(&self.known), self.policy.compression_level.get());
+        let (known, sealing) = (Arc::clone(&self.known), Arc::clone(&self.sealing));
+        let level = self.policy.compression_level.get();
         let bytes = u64::try_from(piece.bytes.len()).unwrap_or(u64::MAX);
         let sealed = tokio::task::spawn_blocking(move || {
             let id = keys.id(&piece.bytes);
@@ -256,16 +263,16 @@ impl Job {
                 return Ok((chunk, None));
             }
             let Content { rows, sum } = keys.content(&piece.bytes, &piece.ends);
-            let body = chunk::compress(&piece.bytes, level)?;
+            let body = seal::seal(&piece.bytes, level, sealing.recipients.as_ref())?;
             let stored = u64::try_from(body.len()).unwrap_or(u64::MAX);
-            Ok((ChunkRef { id, bytes, stored, rows, content: sum }, Some(body)))
+            Ok((ChunkRef { id, bytes, stored, rows, content: sum, sealed: sealing.set() }, Some(body)))
         });
         let sealed: Result<_, std::io::Error> =
             sealed.await.map_err(|error| BackupError::Internal(error.to_string()))?;
         let (chunk, body) = sealed.map_err(|error| BackupError::Internal(format!("compressing: {error}")))?;
         let new = body.is_some();
         if let Some(body) = body {
-            self.store.put(&chunk.id.key()?, body).await?;
+            self.store.put(&chunk.key()?, body).await?;
             self.known.add(chunk);
         }
         self.ctx.progress.advance(bytes);

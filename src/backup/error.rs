@@ -212,6 +212,7 @@ impl Explain for BackupError {
             | Self::SchemaChanged { .. }
             | Self::NotEmpty { .. }
             | Self::TargetOlder { .. } => Kind::Refused,
+            Self::Chunk { cause: ChunkError::NoIdentity(_), .. } => Kind::CouldNotVerify,
             Self::Differs { .. } | Self::Chunk { .. } => Kind::VerificationFailed,
             Self::Unverified { .. } => Kind::CouldNotVerify,
             _ => Kind::Failed,
@@ -252,6 +253,11 @@ impl Explain for BackupError {
             }
             Self::Schema { statement, .. } if statement.contains("CREATE EXTENSION") => {
                 "install the extension's package on the server, or have a superuser create it in template1".to_owned()
+            }
+            Self::Chunk { cause: ChunkError::NoIdentity(_), .. } => {
+                "name the file of the secret key under `store.identities` in the configuration; the backup's manifest says \
+                 for whom it was encrypted"
+                    .to_owned()
             }
             Self::Chunk { .. } | Self::Differs { .. } => "do not rely on this backup; remove from the store what is \
                 named as damaged, since the next backup would use it again, then take a new one and look at the disk \

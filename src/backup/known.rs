@@ -6,7 +6,30 @@ use std::sync::{Mutex, PoisonError};
 use super::chunk::{ChunkId, ChunkRef};
 use super::error::BackupError;
 use super::manifest;
-use super::store::{Store, StoreError};
+use super::seal::{Recipients, SetId};
+use super::store::{Key, Store, StoreError};
+
+/// How new chunks are sealed, and which older ones do.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Sealing {
+    /// For whom; nothing is encrypted without.
+    pub(super) recipients: Option<Recipients>,
+    /// True when chunks that are encrypted for others, as before a change of keys, are stored anew.
+    pub(super) renew: bool,
+}
+
+impl Sealing {
+    /// The set that new chunks are encrypted for.
+    pub(super) fn set(&self) -> Option<SetId> {
+        self.recipients.as_ref().map(Recipients::id)
+    }
+
+    /// Whether a chunk that is encrypted for these is as good as a new one: what is not encrypted never is when it
+    /// should be, and no key is needed for what need not be encrypted.
+    fn takes(&self, sealed: Option<SetId>) -> bool {
+        sealed == self.set() || (!self.renew && sealed.is_some() && self.recipients.is_some())
+    }
+}
 
 /// Chunks that a readable manifest names and that the store lists with the size they should have. A chunk that no
 /// manifest names is not trusted: it may be the rest of a run that broke off, and a sweep may be about to remove it.
@@ -20,13 +43,9 @@ impl Known {
     ///
     /// # Errors
     /// When the store cannot be listed or read.
-    pub(super) async fn read(store: &dyn Store) -> Result<Self, BackupError> {
-        let mut sizes: HashMap<ChunkId, u64> = HashMap::new();
-        for entry in store.list("chunks/").await? {
-            if let Some(Ok(id)) = entry.key.as_str().rsplit('/').next().map(str::parse) {
-                sizes.insert(id, entry.size);
-            }
-        }
+    pub(super) async fn read(store: &dyn Store, sealing: &Sealing) -> Result<Self, BackupError> {
+        let listed = store.list("chunks/").await?;
+        let sizes: HashMap<Key, u64> = listed.into_iter().map(|entry| (entry.key, entry.size)).collect();
         let mut chunks = HashMap::new();
         for id in manifest::ids(store).await? {
             let manifest = match manifest::load(store, &id).await {
@@ -40,9 +59,18 @@ impl Known {
             };
             let tables = manifest.databases.iter().flat_map(|database| &database.tables);
             for chunk in tables.flat_map(|table| &table.chunks) {
-                if sizes.get(&chunk.id) == Some(&chunk.stored) {
-                    chunks.insert(chunk.id, *chunk);
+                if !sealing.takes(chunk.sealed) || sizes.get(&chunk.key()?) != Some(&chunk.stored) {
+                    continue;
                 }
+                let current = chunk.sealed == sealing.set();
+                chunks
+                    .entry(chunk.id)
+                    .and_modify(|known| {
+                        if current {
+                            *known = *chunk
+                        }
+                    })
+                    .or_insert(*chunk);
             }
         }
         Ok(Self { chunks: Mutex::new(chunks) })

@@ -31,6 +31,9 @@ pub struct Manifest {
     pub started: Timestamp,
     /// When everything but the manifest was stored.
     pub finished: Timestamp,
+    /// The public keys that new chunks were encrypted for; empty when they were not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<String>,
     /// The databases, each consistent in itself.
     pub databases: Vec<Database>,
 }
@@ -321,6 +324,7 @@ mod tests {
                 stored: 7,
                 rows: *rows,
                 content: *content,
+                sealed: None,
             })
             .collect();
         let sum = chunks.iter().fold(Content::default(), |sum, chunk| sum.plus(chunk.content()));
@@ -331,6 +335,7 @@ mod tests {
             id: BackupId::new(Timestamp::UNIX_EPOCH),
             started: Timestamp::UNIX_EPOCH,
             finished: Timestamp::UNIX_EPOCH,
+            recipients: vec![],
             databases: vec![Database {
                 name: "main".into(),
                 server_version: 150_018,

@@ -19,6 +19,7 @@ mod plan;
 mod restore;
 pub mod rows;
 mod schema;
+pub mod seal;
 mod snapshot;
 pub mod store;
 mod verify;

@@ -10,7 +10,7 @@ use crate::clients::postgres::{Postgres, ServerVersion};
 use crate::context::Context;
 use crate::plan::{Action, Change, Plan};
 use crate::policy::backup::BackupPolicy as Policy;
-use crate::units::human_bytes;
+use crate::units::{counted, human_bytes};
 
 /// One database as it was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,6 +62,14 @@ impl BackupPlan {
             None,
             self.store.clone(),
         );
+        let change = match self.policy.encryption.recipients() {
+            Some(recipients) => change.field(
+                "encrypted",
+                None,
+                format!("for {}", counted(recipients.keys().len(), "recipient", "recipients")),
+            ),
+            None => change,
+        };
         Plan { changes: vec![change], notes: self.notes.clone() }
     }
 }

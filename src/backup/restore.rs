@@ -1,6 +1,6 @@
 //! Puts one database of a backup into an empty one, and compares it with the manifest.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,13 +10,14 @@ use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 
 use super::catalog;
-use super::chunk::{self, ChunkRef, Keys, MAX_STORED};
+use super::chunk::{ChunkRef, Keys, MAX_STORED};
 use super::compare::{self, TableVerdict};
 use super::copy::column_list;
 use super::error::BackupError;
 use super::manifest::{BackupId, Database, Manifest, Table};
 use super::rows::{BINARY_HEADER, BINARY_TRAILER, Format};
 use super::schema;
+use super::seal::{self, Identities};
 use super::store::Store;
 use crate::clients::postgres::{Postgres, PostgresError, quote_literal};
 use crate::context::Context;
@@ -38,6 +39,8 @@ pub struct Target {
     pub database: String,
     /// Tables that are filled at once.
     pub jobs: usize,
+    /// What opens encrypted chunks.
+    pub identities: Arc<Identities>,
 }
 
 /// What a restore came to.
@@ -125,6 +128,7 @@ impl Run {
             return Err(BackupError::TargetOlder { source_major: source.server_version / 10_000, target_major: major });
         }
         self.refuse_filled(&mut session).await?;
+        self.refuse_sealed(source).await?;
         self.ctx.progress.stage("making tables", None, Unit::Items);
         schema::run(&mut session, postgres, name, major, "pre-data", &source.pre_data).await?;
         let bytes = source.tables.iter().map(|table| table.bytes).sum();
@@ -161,6 +165,23 @@ impl Run {
             return Ok(());
         }
         Err(BackupError::NotEmpty { host: postgres.address(), database: name.to_owned(), objects })
+    }
+
+    /// Before anything is made it is known that there is an identity for every set of recipients.
+    async fn refuse_sealed(&self, source: &Database) -> Result<(), BackupError> {
+        let mut sets = BTreeMap::new();
+        for table in &source.tables {
+            for chunk in table.chunks.iter().filter(|chunk| chunk.sealed.is_some()) {
+                let (smallest, _) = sets.entry(chunk.sealed).or_insert((*chunk, table));
+                if chunk.stored < smallest.stored {
+                    sets.insert(chunk.sealed, (*chunk, table));
+                }
+            }
+        }
+        for (chunk, table) in sets.into_values() {
+            self.fetch(chunk, table.keys(), table.name.to_string()).await?;
+        }
+        Ok(())
     }
 
     async fn rows(&self, tables: &[Table]) -> Result<(), BackupError> {
@@ -208,7 +229,7 @@ impl Run {
         }
         let keys = table.keys();
         let chunks = futures::stream::iter(table.chunks.clone())
-            .map(|chunk| fetch(Arc::clone(&self.store), chunk, keys.clone(), table.name.to_string()))
+            .map(|chunk| self.fetch(chunk, keys.clone(), table.name.to_string()))
             .buffered(AHEAD);
         futures::pin_mut!(chunks);
         while let Some(bytes) = chunks.try_next().await? {
@@ -228,6 +249,14 @@ impl Run {
         sqlx::raw_sql("COMMIT").execute(&mut connection).await.map_err(fail)?;
         let _ = connection.close().await;
         Ok(())
+    }
+
+    async fn fetch(&self, wanted: ChunkRef, keys: Keys, relation: String) -> Result<Vec<u8>, BackupError> {
+        let stored = self.store.get(&wanted.key()?, MAX_STORED).await?;
+        let identities = Arc::clone(&self.target.identities);
+        let opened = tokio::task::spawn_blocking(move || seal::open(&stored, &wanted, &keys, &identities)).await;
+        let opened = opened.map_err(|error| BackupError::Internal(error.to_string()))?;
+        opened.map_err(|cause| BackupError::Chunk { id: wanted.id.to_string(), relation, cause })
     }
 
     async fn finish(&self, source: &Database) -> Result<(), BackupError> {
@@ -258,11 +287,4 @@ impl Run {
         let _ = session.close().await;
         Ok(())
     }
-}
-
-async fn fetch(store: Arc<dyn Store>, wanted: ChunkRef, keys: Keys, relation: String) -> Result<Vec<u8>, BackupError> {
-    let stored = store.get(&wanted.id.key()?, MAX_STORED).await?;
-    let opened = tokio::task::spawn_blocking(move || chunk::open(&stored, &wanted, &keys)).await;
-    let opened = opened.map_err(|error| BackupError::Internal(error.to_string()))?;
-    opened.map_err(|cause| BackupError::Chunk { id: wanted.id.to_string(), relation, cause })
 }

@@ -1,11 +1,14 @@
 //! Reads a backup back from the store, without a database.
 
+use std::sync::Arc;
+
 use futures::StreamExt;
 use serde::Serialize;
 
 use super::chunk::{self, ChunkError, ChunkRef, Keys, MAX_STORED};
 use super::error::BackupError;
 use super::manifest::{BackupId, Manifest};
+use super::seal::{self, Identities};
 use super::store::{Store, StoreError};
 use crate::context::Context;
 use crate::failure::chain;
@@ -69,7 +72,12 @@ enum Outcome {
 ///
 /// # Errors
 /// When the run is cancelled; all else is in the report.
-pub async fn verify(store: &dyn Store, manifest: &Manifest, ctx: &Context) -> Result<VerifyReport, BackupError> {
+pub async fn verify(
+    store: &dyn Store,
+    manifest: &Manifest,
+    identities: &Arc<Identities>,
+    ctx: &Context,
+) -> Result<VerifyReport, BackupError> {
     let mut seen = std::collections::HashSet::new();
     let mut work = Vec::new();
     for database in &manifest.databases {
@@ -88,7 +96,7 @@ pub async fn verify(store: &dyn Store, manifest: &Manifest, ctx: &Context) -> Re
     let mut report =
         VerifyReport { id: manifest.id.clone(), good_chunks: 0, stored_bytes: 0, bad: vec![], unread: vec![] };
     let mut results = futures::stream::iter(work)
-        .map(|(chunk, keys, table)| async move { (look(store, &chunk, keys).await, chunk, table) })
+        .map(|(chunk, keys, table)| async move { (look(store, &chunk, keys, identities).await, chunk, table) })
         .buffer_unordered(4);
     while let Some((outcome, chunk, table)) = results.next().await {
         if ctx.is_cancelled() {
@@ -110,8 +118,8 @@ pub async fn verify(store: &dyn Store, manifest: &Manifest, ctx: &Context) -> Re
     Ok(report)
 }
 
-async fn look(store: &dyn Store, wanted: &ChunkRef, keys: Keys) -> Outcome {
-    let key = match wanted.id.key() {
+async fn look(store: &dyn Store, wanted: &ChunkRef, keys: Keys, identities: &Arc<Identities>) -> Outcome {
+    let key = match wanted.key() {
         Ok(key) => key,
         Err(error) => return Outcome::Bad(error.to_string()),
     };
@@ -122,15 +130,16 @@ async fn look(store: &dyn Store, wanted: &ChunkRef, keys: Keys) -> Outcome {
         Err(error) => return Outcome::Unread(chain(&error)),
     };
     let bytes = u64::try_from(stored.len()).unwrap_or(u64::MAX);
-    let wanted = *wanted;
+    let (wanted, identities) = (*wanted, Arc::clone(identities));
     let checked = tokio::task::spawn_blocking(move || {
-        let raw = chunk::open(&stored, &wanted, &keys)?;
+        let raw = seal::open(&stored, &wanted, &keys, &identities)?;
         let found = chunk::content_of(&raw, &keys)?;
         let same = found == wanted.content();
         if same { Ok(()) } else { Err(ChunkError::Content { expected: wanted.rows, found: found.rows }) }
     });
     match checked.await {
         Ok(Ok(())) => Outcome::Good(bytes),
+        Ok(Err(error @ ChunkError::NoIdentity(_))) => Outcome::Unread(error.to_string()),
         Ok(Err(error)) => Outcome::Bad(error.to_string()),
         Err(error) => Outcome::Unread(error.to_string()),
     }

@@ -4,6 +4,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use super::failures::Shown;
+use super::keygen::{KeygenArgs, keygen};
 use super::{Global, output, progress, signals};
 use crate::backup::store::{self, Store};
 use crate::backup::{self, Listed, Target};
@@ -43,6 +44,8 @@ pub(super) enum BackupVerb {
     },
     /// Restore a database into an empty one and compare every table
     Restore(RestoreArgs),
+    /// Make a key pair for encrypted backups and print its public key; whoever loses the secret one loses the backups
+    Keygen(KeygenArgs),
 }
 
 /// `sexton backup restore`.
@@ -79,8 +82,9 @@ pub(super) async fn backup(site: Site, verb: &BackupVerb, global: &Global) -> Re
     match verb {
         BackupVerb::List { json } => until_stopped(&ctx, list(&*store, *json)).await,
         BackupVerb::Show { id, json } => until_stopped(&ctx, show(&*store, id, *json)).await,
-        BackupVerb::Verify { id, json } => verify(&*store, id, *json, &ctx).await,
+        BackupVerb::Verify { id, json } => verify(&site, &*store, id, *json, &ctx).await,
         BackupVerb::Restore(args) => restore(&site, &store, args, &ctx).await,
+        BackupVerb::Keygen(args) => keygen(args),
     }
 }
 
@@ -140,9 +144,9 @@ async fn show(store: &dyn Store, id: &str, json: bool) -> Result<Exit, Shown> {
     Ok(Exit::Done)
 }
 
-async fn verify(store: &dyn Store, id: &str, json: bool, ctx: &Context) -> Result<Exit, Shown> {
+async fn verify(site: &Site, store: &dyn Store, id: &str, json: bool, ctx: &Context) -> Result<Exit, Shown> {
     let manifest = backup::show(store, id).await.map_err(Shown::of)?;
-    let report = backup::verify(store, &manifest, ctx).await.map_err(Shown::of)?;
+    let report = backup::verify(store, &manifest, &site.config.identities, ctx).await.map_err(Shown::of)?;
     if json {
         output::json(&report);
     } else {
@@ -162,7 +166,12 @@ async fn verify(store: &dyn Store, id: &str, json: bool, ctx: &Context) -> Resul
 async fn restore(site: &Site, store: &Arc<dyn Store>, args: &RestoreArgs, ctx: &Context) -> Result<Exit, Shown> {
     let manifest = backup::show(&**store, &args.id).await.map_err(Shown::of)?;
     let database = args.database.as_ref().unwrap_or(&site.config.databases.main);
-    let target = Target { postgres: server(site, args)?, database: args.into.clone(), jobs: args.jobs.into() };
+    let target = Target {
+        postgres: server(site, args)?,
+        database: args.into.clone(),
+        jobs: args.jobs.into(),
+        identities: Arc::clone(&site.config.identities),
+    };
     let report = backup::restore(store, &manifest, database, &target, ctx).await.map_err(Shown::of)?;
     if args.json {
         output::json(&report);

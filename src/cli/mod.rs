@@ -9,6 +9,7 @@ mod backup;
 mod completions;
 mod doctor;
 mod failures;
+mod keygen;
 mod ledger;
 mod migrate;
 mod once;
@@ -146,6 +147,8 @@ async fn dispatch(cli: &Cli) -> Result<Exit, failures::Shown> {
         Verb::Status(args) => status::status(site(global)?, args).await,
         Verb::Doctor(args) => doctor::doctor(site(global)?, args).await,
         Verb::Audit(args) => audit::audit(site(global)?, args, global).await,
+        // A key is best made where nothing else is configured.
+        Verb::Backup(backup::BackupVerb::Keygen(args)) => keygen::keygen(args),
         Verb::Backup(verb) => backup::backup(site(global)?, verb, global).await,
         Verb::Visibility(args) => visibility::visibility(site(global)?, args, global).await,
         Verb::Migrate(verb) => migrate::migrate(site(global)?, verb, global).await,

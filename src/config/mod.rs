@@ -7,7 +7,9 @@ mod written;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::backup::seal::Identities;
 use crate::backup::store;
 use crate::clients::{postgres, search, temporal};
 use crate::document::{ConfigError, Document};
@@ -31,6 +33,8 @@ pub struct Config {
     pub search: Option<search::Settings>,
     /// Where backups go; `None` when none are made.
     pub store: Option<store::Settings>,
+    /// What opens encrypted backups; whoever only makes them needs none.
+    pub identities: Arc<Identities>,
     /// The name of the ledger's database, on the same server.
     pub ledger_database: String,
     /// The folder of the policies.

@@ -1,11 +1,13 @@
 //! From what was written to settings the clients take: secrets read, files checked, contradictions refused.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde_saphyr::Spanned;
 use url::Url;
 
 use super::{Config, Databases, secret, written};
+use crate::backup::seal::Identities;
 use crate::backup::store;
 use crate::clients::{TlsFiles, postgres, search, temporal};
 use crate::document::{ConfigError, Document};
@@ -46,6 +48,7 @@ pub(super) fn resolve(doc: &Document) -> Result<Config, ConfigError> {
         databases,
         search: written.search.as_ref().map(|s| search_settings(doc, s)).transpose()?,
         store: written.store.as_ref().map(|s| store_settings(doc, s)).transpose()?,
+        identities: Arc::new(written.store.as_ref().map_or_else(|| Ok(Identities::default()), |s| identities(doc, s))?),
         ledger_database: written.ledger.database,
         policies: doc.folder().join(&written.policies),
         recipes,
@@ -234,6 +237,23 @@ fn store_settings(doc: &Document, spanned: &Spanned<written::Store>) -> Result<s
             "write one of `s3: {bucket: …}` and `directory: PATH`",
         )),
     }
+}
+
+fn identities(doc: &Document, store: &Spanned<written::Store>) -> Result<Identities, ConfigError> {
+    let mut all = Vec::new();
+    for reference in &store.value.identities {
+        let text = secret::read(doc, reference)?;
+        // One by one, so that the error can say where.
+        Identities::read([&text]).map_err(|error| {
+            doc.error_at(
+                reference.referenced,
+                error.to_string(),
+                "`sexton backup keygen` and `age-keygen` make such files",
+            )
+        })?;
+        all.push(text);
+    }
+    Ok(Identities::read(&all).unwrap_or_default())
 }
 
 fn tls_files(

@@ -108,6 +108,8 @@ pub(super) struct Basic {
 pub(super) struct Store {
     pub s3: Option<S3>,
     pub directory: Option<PathBuf>,
+    #[serde(default)]
+    pub identities: Vec<Spanned<SecretRef>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -25,7 +25,7 @@ pub(super) fn blot(text: &str) -> String {
         }
         below = secret_line(line, &mut out).then_some(indent);
     }
-    hide_logins(&out)
+    hide_keys(&hide_logins(&out))
 }
 
 /// Copies a line, hiding what follows the key of a secret; true when it has such a key.
@@ -95,6 +95,22 @@ fn hide_logins(text: &str) -> String {
     out
 }
 
+/// `AGE-SECRET-KEY-1…`, wherever it stands.
+fn hide_keys(text: &str) -> String {
+    const MARK: &str = "AGE-SECRET-KEY-";
+    let (upper, mut out, mut from) = (text.to_ascii_uppercase(), String::with_capacity(text.len()), 0);
+    while let Some(at) = upper.get(from..).and_then(|rest| rest.find(MARK)) {
+        let begin = from + at + MARK.len();
+        let length = text.get(begin..).and_then(|rest| rest.find(|c: char| !c.is_ascii_alphanumeric()));
+        let end = length.map_or(text.len(), |length| begin + length);
+        out.push_str(text.get(from..begin).unwrap_or_default());
+        hide(text.get(begin..end).unwrap_or_default(), &mut out);
+        from = end;
+    }
+    out.push_str(text.get(from..).unwrap_or_default());
+    out
+}
+
 /// As many bytes, so that positions counted in bytes stay right too.
 fn hide(text: &str, out: &mut String) {
     for c in text.chars() {
@@ -122,6 +138,8 @@ mod tests {
         check("url: 'https://u:p@h:1'", "url: 'https://***@h:1'");
         check("url: 'https://h:1' # x", "url: 'https://h:1' # x");
         check("\"api_key\" : é", "\"api_key\" : **");
+        check("recipients: [age-secret-key-1AB, 'x']", "recipients: [age-secret-key-***, 'x']");
+        check("a: AGE-SECRET-KEY-1\nb: AGE-SECRET-KEY-é", "a: AGE-SECRET-KEY-*\nb: AGE-SECRET-KEY-é");
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::backup::seal::{KeyTextError, Recipients};
 use crate::units::{Size, Span};
 
 /// How a backup reads and stores. Which databases it covers is told by the caller.
@@ -14,6 +15,8 @@ pub struct BackupPolicy {
     pub compression_level: CompressionLevel,
     /// Bytes of a table, TOAST included, that make up one range of pages.
     pub range_size: RangeSize,
+    /// For whom new chunks are encrypted.
+    pub encryption: EncryptionPolicy,
     /// How old the newest backup may be before `sexton plan` calls a new one due.
     pub max_age: Span,
 }
@@ -24,6 +27,7 @@ impl Default for BackupPolicy {
             parallel: Parallel(2),
             compression_level: CompressionLevel(1),
             range_size: RangeSize(Size::bytes(4 << 20)),
+            encryption: EncryptionPolicy::default(),
             max_age: Span::hours(26),
         }
     }
@@ -35,6 +39,45 @@ impl BackupPolicy {
     #[must_use]
     pub fn max_chunk_bytes(&self) -> usize {
         usize::try_from(self.range_size.0.as_bytes().saturating_mul(4)).unwrap_or(usize::MAX)
+    }
+}
+
+/// For whom new chunks are encrypted.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EncryptionPolicy {
+    /// age's public keys; none for no encryption.
+    pub recipients: Vec<RecipientKey>,
+    /// Store everything anew that is encrypted for others, as after a key was lost to somebody.
+    pub renew: bool,
+}
+
+impl EncryptionPolicy {
+    /// The recipients; `None` when nothing is encrypted.
+    #[must_use]
+    pub fn recipients(&self) -> Option<Recipients> {
+        // Each was read before.
+        Recipients::read(self.recipients.iter().map(|key| key.0.as_str())).ok().flatten()
+    }
+}
+
+/// A public key of age's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct RecipientKey(String);
+
+impl TryFrom<String> for RecipientKey {
+    type Error = KeyTextError;
+
+    fn try_from(text: String) -> Result<Self, KeyTextError> {
+        Recipients::read([text.as_str()])?;
+        Ok(Self(text.trim().to_owned()))
+    }
+}
+
+impl From<RecipientKey> for String {
+    fn from(key: RecipientKey) -> Self {
+        key.0
     }
 }
 

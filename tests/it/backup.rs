@@ -88,7 +88,12 @@ impl Setting {
     }
 
     async fn restore_to(&self, manifest: &Manifest, target: &Scratch) -> Result<RestoreReport, BackupError> {
-        let to = Target { postgres: target.server.client(), database: target.name.clone(), jobs: 3 };
+        let to = Target {
+            postgres: target.server.client(),
+            database: target.name.clone(),
+            jobs: 3,
+            identities: Arc::default(),
+        };
         restore(&self.store, manifest, &self.source.name, &to, &Context::plain()).await
     }
 }
@@ -129,7 +134,7 @@ async fn an_awkward_database_restores_equal_into_both_majors_and_again_costs_not
         assert!(
             matches!(&listed[..], [Listed::Readable(a), Listed::Readable(b)] if a.id == again.id && b.id == first.id)
         );
-        verify(&*setting.store, &manifest, &Context::plain()).await.unwrap().verdict().unwrap();
+        verify(&*setting.store, &manifest, &Arc::default(), &Context::plain()).await.unwrap().verdict().unwrap();
 
         for server in [Server::Pg15, Server::Pg17] {
             let target = Scratch::on(server, "restored");
@@ -283,11 +288,11 @@ async fn a_damaged_chunk_that_was_removed_is_stored_anew() {
     let setting = Setting::new(small(), store);
     let first = setting.backup().await.unwrap();
     let manifest = show(&*setting.store, first.id.as_str()).await.unwrap();
-    let path = folder.path().join(manifest.databases[0].tables[0].chunks[0].id.key().unwrap().as_str());
+    let path = folder.path().join(manifest.databases[0].tables[0].chunks[0].key().unwrap().as_str());
     std::fs::remove_file(&path).unwrap();
     let second = setting.backup().await.unwrap();
     assert_eq!(second.new_chunks, 1);
-    let report = verify(&*setting.store, &manifest, &Context::plain()).await.unwrap();
+    let report = verify(&*setting.store, &manifest, &Arc::default(), &Context::plain()).await.unwrap();
     report.verdict().expect("the older backup shares the chunk");
 }
 
@@ -301,7 +306,7 @@ async fn a_good_chunk_in_another_table_s_place_is_found() {
     let mut manifest = show(&*setting.store, report.id.as_str()).await.unwrap();
     let tables = &mut manifest.databases[0].tables;
     tables[1].chunks = tables[0].chunks.clone();
-    let report = verify(&*setting.store, &manifest, &Context::plain()).await.unwrap();
+    let report = verify(&*setting.store, &manifest, &Arc::default(), &Context::plain()).await.unwrap();
     assert_eq!(report.bad.len(), manifest.databases[0].tables[1].chunks.len(), "{report:?}");
 }
 
@@ -318,7 +323,7 @@ async fn damaged_chunks_and_manifests_are_found_and_named() {
     let report = setting.backup().await.unwrap();
     let manifest = show(&*setting.store, report.id.as_str()).await.unwrap();
     let chunk = manifest.databases[0].tables[0].chunks[1];
-    let path = folder.path().join(chunk.id.key().unwrap().as_str());
+    let path = folder.path().join(chunk.key().unwrap().as_str());
     let good = std::fs::read(&path).unwrap();
 
     let mut flipped = good.clone();
@@ -329,7 +334,7 @@ async fn damaged_chunks_and_manifests_are_found_and_named() {
             Some(bytes) => std::fs::write(&path, bytes).unwrap(),
             None => std::fs::remove_file(&path).unwrap(),
         }
-        let found = verify(&*setting.store, &manifest, &Context::plain()).await.unwrap();
+        let found = verify(&*setting.store, &manifest, &Arc::default(), &Context::plain()).await.unwrap();
         let error = found.verdict().unwrap_err();
         assert_eq!(error.kind(), Kind::VerificationFailed);
         assert!(error.to_string().contains(&chunk.id.to_string()), "{error}");
@@ -339,7 +344,7 @@ async fn damaged_chunks_and_manifests_are_found_and_named() {
     }
     // The next backup sees that the chunk is gone and stores it again.
     assert_eq!(setting.backup().await.unwrap().new_chunks, 1);
-    verify(&*setting.store, &manifest, &Context::plain()).await.unwrap().verdict().unwrap();
+    verify(&*setting.store, &manifest, &Arc::default(), &Context::plain()).await.unwrap().verdict().unwrap();
 
     let place = folder.path().join(format!("backups/{}/manifest.json", report.id));
     let text = std::fs::read_to_string(&place).unwrap().replacen("5000", "5001", 1);
@@ -362,7 +367,7 @@ async fn a_store_that_cannot_be_read_is_no_verdict() {
     if let Settings::S3 { credentials, .. } = &mut lost {
         *credentials = Some(("nobody".to_owned(), "wrong".to_owned().into()));
     }
-    let found = verify(&*open(&lost).await.unwrap(), &manifest, &Context::plain()).await.unwrap();
+    let found = verify(&*open(&lost).await.unwrap(), &manifest, &Arc::default(), &Context::plain()).await.unwrap();
     assert_eq!(found.verdict().unwrap_err().kind(), Kind::CouldNotVerify);
     bucket.remove().await;
 }
@@ -442,7 +447,12 @@ async fn a_role_without_privileges_restores_into_a_database_of_its_own() {
     let mut settings = Server::Pg17.settings();
     settings.user.clone_from(&role.name);
     settings.password = Some(role.password.clone().into());
-    let to = Target { postgres: Postgres::new(settings), database: target.name.clone(), jobs: 2 };
+    let to = Target {
+        postgres: Postgres::new(settings),
+        database: target.name.clone(),
+        jobs: 2,
+        identities: Arc::default(),
+    };
     let restored = restore(&setting.store, &manifest, &setting.source.name, &to, &Context::plain()).await.unwrap();
     restored.verdict().unwrap();
     assert_same(&setting.source, &target);

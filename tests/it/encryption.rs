@@ -1,0 +1,219 @@
+//! Encrypted backups. The judges are age's own command, zstd, the store's files, and pg_dump of both sides.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::support::postgres::Scratch;
+use crate::support::site::{Said, Site, postgres_sections};
+use crate::support::stack;
+
+/// A value that no file of a store may hold in the clear.
+const TOKEN: &str = "4111-1111-1111-1111";
+
+struct Ground {
+    source: Scratch,
+    ledger: Scratch,
+    keys: tempfile::TempDir,
+    store: tempfile::TempDir,
+    site: Site,
+}
+
+impl Ground {
+    fn new() -> Self {
+        let (source, ledger) = (Scratch::new("sealed"), Scratch::new("ledger"));
+        source.psql(&format!(
+            "CREATE TABLE cards (id int PRIMARY KEY, t text NOT NULL); \
+             INSERT INTO cards SELECT i, '{TOKEN} ' || md5(i::text) FROM generate_series(1, 9000) i; \
+             CREATE TABLE empty (a int)"
+        ));
+        let (keys, store) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let site = site(&source, &ledger, store.path(), &[]);
+        site.run(&["ledger", "init"]).expect(0);
+        Self { source, ledger, keys, store, site }
+    }
+
+    /// A new key pair: the file of the secret key, and the public one.
+    fn key(&self, name: &str) -> (PathBuf, String) {
+        let file = self.keys.path().join(name);
+        let said = self.site.run(&["backup", "keygen", "--output", file.to_str().unwrap()]).expect(0);
+        (file, said.out.trim().to_owned())
+    }
+
+    /// Makes a backup for these recipients; its report.
+    fn backup(&self, recipients: &[&str], renew: bool) -> Value {
+        let policy = format!(
+            "range_size: 64kb\nencryption: {{recipients: [{}], renew: {renew}}}\n",
+            recipients.iter().map(|key| format!("'{key}'")).collect::<Vec<_>>().join(", ")
+        );
+        let site = site(&self.source, &self.ledger, self.store.path(), &[]).policy("backup", &policy);
+        let done = site.run(&["once", "backup", "--json", "-q"]).expect(0).json();
+        done["runs"][0]["report"].clone()
+    }
+
+    /// Restores a backup with these secret keys.
+    fn restore(&self, id: &Value, keys: &[&Path], target: &Scratch) -> Said {
+        let site = site(&self.source, &self.ledger, self.store.path(), keys);
+        site.run(&["backup", "restore", id.as_str().unwrap(), "--into", &target.name, "-q"])
+    }
+
+    fn restores_equal(&self, report: &Value, keys: &[&Path]) {
+        let target = Scratch::new("opened");
+        self.restore(&report["id"], keys, &target).expect(0);
+        assert_eq!(target.dump(), self.source.dump());
+    }
+
+    fn chunks(&self) -> Vec<PathBuf> {
+        let mut all = Vec::new();
+        for folder in std::fs::read_dir(self.store.path().join("chunks")).unwrap() {
+            all.extend(std::fs::read_dir(folder.unwrap().path()).unwrap().map(|file| file.unwrap().path()));
+        }
+        all
+    }
+}
+
+fn site(source: &Scratch, ledger: &Scratch, store: &Path, keys: &[&Path]) -> Site {
+    let keys: Vec<String> = keys.iter().map(|key| format!("{{file: '{}'}}", key.display())).collect();
+    let store = format!("store: {{directory: '{}', identities: [{}]}}\n", store.display(), keys.join(", "));
+    Site::new(&format!("{}{store}", postgres_sections(ledger, &source.name))).policy("backup", "range_size: 64kb\n")
+}
+
+/// What `age -d | zstd -d` makes of a file.
+fn opened(file: &Path, key: &Path) -> Vec<u8> {
+    let mut age = Command::new(stack().get("AGE"));
+    let mut age = age.args(["-d", "-i"]).arg(key).arg(file).stdout(Stdio::piped()).spawn().unwrap();
+    let zstd = Command::new("zstd").arg("-dc").stdin(age.stdout.take().unwrap()).output().unwrap();
+    assert!(age.wait().unwrap().success() && zstd.status.success(), "{}", file.display());
+    zstd.stdout
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[test]
+fn what_is_stored_opens_with_the_key_and_shows_nothing_without() {
+    let ground = Ground::new();
+    let (key, recipient) = ground.key("ours");
+    let report = ground.backup(&[&recipient], false);
+    let chunks = ground.chunks();
+    assert!(chunks.len() > 5, "{chunks:?}");
+    let mut rows = 0;
+    for file in &chunks {
+        let stored = std::fs::read(file).unwrap();
+        assert!(stored.starts_with(b"age-encryption.org/v1\n") && !contains(&stored, TOKEN), "{}", file.display());
+        rows += opened(file, &key).windows(TOKEN.len()).filter(|window| *window == TOKEN.as_bytes()).count();
+    }
+    assert_eq!(rows, 9_000);
+    let manifest = ground.store.path().join(format!("backups/{}/manifest.json", report["id"].as_str().unwrap()));
+    let manifest = std::fs::read(manifest).unwrap();
+    assert!(contains(&manifest, &recipient) && !contains(&manifest, TOKEN));
+    ground.restores_equal(&report, &[&key]);
+
+    // Nobody else, and nothing is begun that could not be ended.
+    let (stranger, _) = ground.key("stranger");
+    for keys in [&[][..], &[stranger.as_path()]] {
+        let target = Scratch::new("shut");
+        let said = ground.restore(&report["id"], keys, &target).expect(4);
+        assert!(
+            said.err.contains("of which no identity is configured") && said.err.contains("store.identities"),
+            "{said:?}"
+        );
+        assert_eq!(target.psql("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"), "0");
+        let site = site(&ground.source, &ground.ledger, ground.store.path(), keys);
+        assert!(site.run(&["backup", "verify", "-q"]).expect(4).out.contains("0 bad"));
+    }
+    site(&ground.source, &ground.ledger, ground.store.path(), &[&key]).run(&["backup", "verify", "-q"]).expect(0);
+}
+
+#[test]
+fn recipients_change_and_each_backup_opens_with_the_keys_it_was_made_for() {
+    let ground = Ground::new();
+    let ((old_key, old), (new_key, new)) = (ground.key("old"), ground.key("new"));
+    let first = ground.backup(&[&old], false);
+    let before = ground.source.dump();
+    // Rows of the same size, for which no page has room left.
+    ground.source.psql("INSERT INTO cards SELECT i, t FROM cards, generate_series(9001, 9900) i WHERE id = 1");
+    // What is stored already stays as it is.
+    let second = ground.backup(&[&new], false);
+    assert!(second["new_chunks"].as_u64() > Some(0) && second["reused_chunks"].as_u64() > Some(5), "{second}");
+    ground.restores_equal(&second, &[&old_key, &new_key]);
+    ground.restore(&second["id"], &[&new_key], &Scratch::new("shut")).expect(4);
+    // Everything anew; the first backup is what it was.
+    let third = ground.backup(&[&new], true);
+    assert_eq!(third["reused_chunks"].as_u64(), second["new_chunks"].as_u64(), "{third}");
+    ground.restores_equal(&third, &[&new_key]);
+    let target = Scratch::new("first");
+    ground.restore(&first["id"], &[&old_key], &target).expect(0);
+    assert_eq!(target.dump(), before);
+    let again = ground.backup(&[&new], true);
+    assert_eq!(again["new_chunks"], 0, "{again}");
+}
+
+#[test]
+fn what_was_stored_in_the_clear_is_not_used_again_for_an_encrypted_backup_nor_the_other_way_round() {
+    let ground = Ground::new();
+    let (key, recipient) = ground.key("ours");
+    let clear = ground.backup(&[], false);
+    let sealed = ground.backup(&[&recipient], false);
+    assert_eq!((&sealed["reused_chunks"], &sealed["new_chunks"]), (&0.into(), &clear["new_chunks"]));
+    let later = ground.backup(&[], false);
+    assert_eq!(later["new_chunks"], 0);
+    for (report, keys) in [(&clear, &[][..]), (&later, &[]), (&sealed, &[key.as_path()])] {
+        ground.restores_equal(report, keys);
+    }
+}
+
+#[test]
+fn a_secret_key_is_never_shown_overwritten_or_taken_for_a_public_one() {
+    use std::os::unix::fs::PermissionsExt;
+    let ground = Ground::new();
+    let (file, recipient) = ground.key("ours");
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let secret = text.lines().find(|line| line.starts_with("AGE-SECRET-KEY-1")).unwrap();
+    assert!(text.contains(&format!("# public key: {recipient}")));
+    let said = ground.site.run(&["backup", "keygen", "--output", file.to_str().unwrap()]).expect(64);
+    assert!(said.err.contains("File exists") && said.err.contains("no key is ever overwritten"), "{}", said.err);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+
+    let shown = |said: &Said| said.out.contains(&secret[20..40]) || said.err.contains(&secret[20..40]);
+    let policy = |key: &str| format!("encryption: {{recipients: ['{key}']}}\n");
+    let site =
+        |key: &str| site(&ground.source, &ground.ledger, ground.store.path(), &[&file]).policy("backup", &policy(key));
+    let said = site(secret).run(&["once", "backup", "--dry-run"]).expect(78);
+    assert!(said.err.contains("this is a secret key"), "{}", said.err);
+    assert!(!shown(&said), "{}", said.err);
+    for args in [&["once", "backup", "-vv"][..], &["doctor", "-vv"], &["backup", "show", "--json"]] {
+        assert!(!shown(&site(&recipient).run(args)));
+    }
+    let wrong = self::site(&ground.source, &ground.ledger, ground.store.path(), &[Path::new("/dev/null")]);
+    let said = wrong.run(&["backup", "list"]).expect(78);
+    assert!(said.err.contains("no identity in it") || said.err.contains("empty"), "{}", said.err);
+}
+
+/// The script in docs/backup.md, with nothing of sexton's.
+#[test]
+fn the_script_of_the_documentation_reads_a_table_without_sexton() {
+    let docs = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/backup.md")).unwrap();
+    let script = docs.split("```bash\n").find(|block| block.contains("# table.sh ")).unwrap();
+    let (script, _) = script.split_once("```").unwrap();
+    let ground = Ground::new();
+    let file = ground.keys.path().join("table.sh");
+    std::fs::write(&file, script).unwrap();
+    let (key, recipient) = ground.key("ours");
+    let age = Path::new(stack().get("AGE")).parent().unwrap();
+    let path = format!("{}:{}", age.display(), std::env::var("PATH").unwrap());
+    let mut psql = ground.source.server.tool("psql", &ground.source.name);
+    let copied = psql.args(["-X", "-q", "-c", "COPY cards TO STDOUT (FORMAT binary)"]).output().unwrap().stdout;
+    assert!(contains(&copied, TOKEN));
+    for recipients in [&[][..], &[recipient.as_str()]] {
+        let report = ground.backup(recipients, false);
+        let mut bash = Command::new("bash");
+        bash.arg(&file).arg(ground.store.path()).arg(report["id"].as_str().unwrap());
+        let output = bash.args([&ground.source.name, "cards"]).arg(&key).env("PATH", &path).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(output.stdout == copied, "{} bytes instead of {}", output.stdout.len(), copied.len());
+    }
+}
