@@ -96,6 +96,56 @@ impl FromStr for ChunkId {
     }
 }
 
+/// The name of a chunk's object. What is encrypted lies beside what is not, and beside what is encrypted for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChunkName {
+    /// What it holds.
+    pub id: ChunkId,
+    /// The recipients it is encrypted for; `None` when it is not.
+    pub sealed: Option<SetId>,
+}
+
+impl ChunkName {
+    /// Where it lies in the store.
+    ///
+    /// # Errors
+    /// Never in practice: such names make keys.
+    pub fn key(&self) -> Result<Key, KeyError> {
+        let text = self.to_string();
+        let (folder, _) = text.split_at(2);
+        Key::new(format!("chunks/{folder}/{text}"))
+    }
+
+    /// The chunk that lies under this key; `None` when the key is not exactly where a chunk lies.
+    #[must_use]
+    pub fn of_key(key: &Key) -> Option<Self> {
+        let (folder, name) = key.as_str().strip_prefix("chunks/")?.split_once('/')?;
+        let parsed: Self = name.parse().ok()?;
+        // Upper-case digits would be read as well, and be another object's name.
+        (parsed.to_string() == name && name.get(..2) == Some(folder)).then_some(parsed)
+    }
+}
+
+impl fmt::Display for ChunkName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.sealed {
+            None => write!(f, "{}", self.id),
+            Some(set) => write!(f, "{}.{set}.age", self.id),
+        }
+    }
+}
+
+impl FromStr for ChunkName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_suffix(".age").and_then(|name| name.split_once('.')) {
+            Some((id, set)) => Ok(Self { id: id.parse()?, sealed: Some(set.parse()?) }),
+            None => Ok(Self { id: text.parse()?, sealed: None }),
+        }
+    }
+}
+
 /// What a set of rows holds, independent of their order and of how they lie in chunks: the number of rows, and the
 /// sum modulo 2^128 of the first 16 bytes (little endian) of each row's keyed BLAKE3. Equal sums with other rows do
 /// not happen by accident; against a forger the chunks' names stand.
@@ -240,17 +290,18 @@ pub struct ChunkRef {
 }
 
 impl ChunkRef {
-    /// Where it lies in the store. What is encrypted lies beside what is not, and beside what is encrypted for others.
+    /// Its name in the store.
+    #[must_use]
+    pub const fn name(&self) -> ChunkName {
+        ChunkName { id: self.id, sealed: self.sealed }
+    }
+
+    /// Where it lies in the store.
     ///
     /// # Errors
-    /// Never in practice: hexadecimal digits make a key.
+    /// Never in practice: such names make keys.
     pub fn key(&self) -> Result<Key, KeyError> {
-        let text = self.id.to_string();
-        let (folder, _) = text.split_at(2);
-        match self.sealed {
-            None => Key::new(format!("chunks/{folder}/{text}")),
-            Some(set) => Key::new(format!("chunks/{folder}/{text}.{set}.age")),
-        }
+        self.name().key()
     }
 
     /// What its rows hold.
@@ -342,6 +393,24 @@ mod tests {
             let wanted = ChunkRef { id: keys().id(b""), bytes: claimed, stored: 16, rows: 0, content: 0, sealed: None };
             assert!(open(&frame, &wanted, &keys()).is_err(), "{claimed}");
         }
+    }
+
+    #[test]
+    fn a_name_is_read_back_and_nothing_else_passes_for_one() {
+        let id = keys().id(b"x");
+        let sealed = Some("0a1b2c3d".parse().unwrap());
+        for name in [ChunkName { id, sealed: None }, ChunkName { id, sealed }] {
+            assert_eq!(name.to_string().parse(), Ok(name));
+            assert_eq!(ChunkName::of_key(&name.key().unwrap()), Some(name));
+        }
+        let text = id.to_string();
+        let check = |key: String| assert_eq!(ChunkName::of_key(&Key::new(key).unwrap()), None);
+        for end in [".age", ".0a1b2c3.age", ".0A1B2C3D.age", ".0a1b2c3d", ".0a1b2c3d.age.tmp", "0"] {
+            check(format!("chunks/{}/{text}{end}", &text[..2]));
+        }
+        check(format!("chunks/{}/{}", &text[..2], text.to_uppercase()));
+        check(format!("other/{}/{text}", &text[..2]));
+        check(format!("chunks/{text}"));
     }
 
     #[test]

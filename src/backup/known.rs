@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::chunk::{ChunkId, ChunkRef};
+use super::chunk::{ChunkId, ChunkName, ChunkRef};
 use super::error::BackupError;
 use super::manifest;
 use super::seal::{Recipients, SetId};
-use super::store::{Key, Store, StoreError};
+use super::store::{Store, StoreError};
 
 /// How new chunks are sealed, and which older ones do.
 #[derive(Debug, Clone, Default)]
@@ -44,8 +44,9 @@ impl Known {
     /// # Errors
     /// When the store cannot be listed or read.
     pub(super) async fn read(store: &dyn Store, sealing: &Sealing) -> Result<Self, BackupError> {
-        let listed = store.list("chunks/").await?;
-        let sizes: HashMap<Key, u64> = listed.into_iter().map(|entry| (entry.key, entry.size)).collect();
+        let listed = store.list("chunks/").await?.into_iter();
+        let sizes: HashMap<ChunkName, u64> =
+            listed.filter_map(|entry| Some((ChunkName::of_key(&entry.key)?, entry.size))).collect();
         let mut chunks = HashMap::new();
         for id in manifest::ids(store).await? {
             let manifest = match manifest::load(store, &id).await {
@@ -59,7 +60,7 @@ impl Known {
             };
             let tables = manifest.databases.iter().flat_map(|database| &database.tables);
             for chunk in tables.flat_map(|table| &table.chunks) {
-                if !sealing.takes(chunk.sealed) || sizes.get(&chunk.key()?) != Some(&chunk.stored) {
+                if !sealing.takes(chunk.sealed) || sizes.get(&chunk.name()) != Some(&chunk.stored) {
                     continue;
                 }
                 let current = chunk.sealed == sealing.set();
