@@ -83,6 +83,15 @@ impl ChunkId {
         let (folder, _) = text.split_at(2);
         Key::new(format!("chunks/{folder}/{text}"))
     }
+
+    /// The chunk that lies under this key; `None` when the key is not exactly where a chunk lies.
+    #[must_use]
+    pub fn of_key(key: &Key) -> Option<Self> {
+        let (folder, name) = key.as_str().strip_prefix("chunks/")?.split_once('/')?;
+        let id: Self = name.parse().ok()?;
+        // Upper-case digits would be read as well, and be another object's name.
+        (id.to_string() == name && name.get(..2) == Some(folder)).then_some(id)
+    }
 }
 
 impl fmt::Display for ChunkId {

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::catalog;
 use super::chunk::{self, ChunkRef, Content, Keys};
+use super::claim;
 use super::copy::{self, Pages, Piece, Reader, Source};
 use super::error::BackupError;
 use super::known::Known;
@@ -101,7 +102,7 @@ pub async fn apply(
         finished: Timestamp::now(),
         databases,
     };
-    manifest::commit(store.as_ref(), &manifest).await?;
+    claim::commit(store.as_ref(), &manifest, ctx).await?;
     let totals = *totals.lock().unwrap_or_else(PoisonError::into_inner);
     let tables = || manifest.databases.iter().flat_map(|database| &database.tables);
     Ok(BackupReport {
