@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::catalog;
 use super::chunk::{ChunkRef, Content, Keys};
+use super::claim;
 use super::copy::{self, Pages, Piece, Reader, Source};
 use super::error::BackupError;
 use super::known::{Known, Sealing};
@@ -106,7 +107,7 @@ pub async fn apply(
         recipients: sealing.recipients.as_ref().map(Recipients::keys).unwrap_or_default(),
         databases,
     };
-    manifest::commit(store.as_ref(), &manifest).await?;
+    claim::commit(store.as_ref(), &manifest, ctx).await?;
     let totals = *totals.lock().unwrap_or_else(PoisonError::into_inner);
     let tables = || manifest.databases.iter().flat_map(|database| &database.tables);
     Ok(BackupReport {

@@ -106,6 +106,26 @@ pub enum BackupError {
         /// Why.
         message: String,
     },
+    /// Chunks that a backup was about to name went away meanwhile.
+    #[error("the backup was not completed: {why}{}", listed(chunks))]
+    Swept {
+        /// What was seen.
+        why: String,
+        /// The chunks that are gone.
+        chunks: Vec<String>,
+    },
+    /// Nothing is deleted, since it is not known what is needed.
+    #[error("nothing is pruned while manifests cannot be read: {}", list(reasons))]
+    ManifestsUnreadable {
+        /// Which, and why.
+        reasons: Vec<String>,
+    },
+    /// A sweep must not go on.
+    #[error("the sweep ended early: its list `{key}` is too old or was removed")]
+    SweepLost {
+        /// The list of condemned chunks.
+        key: String,
+    },
     /// The backup has no such database.
     #[error("backup `{id}` has no database `{database}`; it has {}", list(has))]
     NoSuchDatabase {
@@ -182,6 +202,10 @@ pub enum BackupError {
     },
 }
 
+fn listed(items: &[String]) -> String {
+    if items.is_empty() { String::new() } else { format!(": {}", list(items)) }
+}
+
 /// The first few of a list, and how many more there are.
 fn list(items: &[String]) -> String {
     const SHOWN: usize = 5;
@@ -211,6 +235,7 @@ impl Explain for BackupError {
             | Self::UnloggedOnStandby { .. }
             | Self::SchemaChanged { .. }
             | Self::NotEmpty { .. }
+            | Self::ManifestsUnreadable { .. }
             | Self::TargetOlder { .. } => Kind::Refused,
             Self::Chunk { cause: ChunkError::NoIdentity(_), .. } => Kind::CouldNotVerify,
             Self::Differs { .. } | Self::Chunk { .. } => Kind::VerificationFailed,
@@ -233,6 +258,14 @@ impl Explain for BackupError {
             Self::UnloggedOnStandby { .. } => "back up from the primary".to_owned(),
             Self::SchemaChanged { .. } => "run it again when no migration is running".to_owned(),
             Self::PgDump { .. } => "run pg_dump --schema-only by hand as the same role to see all of it".to_owned(),
+            Self::Swept { .. } => {
+                "run the backup again; if a prune runs at the same time, schedule them apart or raise `grace`"
+                    .to_owned()
+            }
+            Self::ManifestsUnreadable { .. } => "look at the disk below the store; when a backup is lost, move its \
+                folder away from `backups/` by hand, and prune again"
+                .to_owned(),
+            Self::SweepLost { .. } => "run it again; what is left is removed then".to_owned(),
             Self::NoneYet { .. } => "take one with `sexton once backup`".to_owned(),
             Self::NoSuchDatabase { .. } => "name one of them with --database".to_owned(),
             Self::NoBackup { .. } | Self::BadId(_) => "`sexton backup list` shows the identifiers".to_owned(),

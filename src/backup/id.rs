@@ -29,6 +29,13 @@ impl BackupId {
         &self.0
     }
 
+    /// The instant at which the backup began, in whole seconds; `None` when the digits are no instant.
+    #[must_use]
+    pub fn began(&self) -> Option<Timestamp> {
+        let civil = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", self.0.get(..16)?).ok()?;
+        civil.to_zoned_datetime(jiff::tz::TimeZone::UTC).ok().map(|zoned| zoned.timestamp())
+    }
+
     /// The key of one of its objects.
     pub(super) fn object(&self, name: &str) -> Result<Key, BackupError> {
         Ok(Key::new(format!("backups/{self}/{name}"))?)

@@ -187,6 +187,14 @@ impl Manifest {
         })
     }
 
+    /// Every chunk that it names, with its table and database; a chunk that several name comes several times. Whoever
+    /// asks what a backup needs of the store asks here.
+    pub fn chunks(&self) -> impl Iterator<Item = (&Database, &Table, &ChunkRef)> {
+        let tables =
+            self.databases.iter().flat_map(|database| database.tables.iter().map(move |table| (database, table)));
+        tables.flat_map(|(database, table)| table.chunks.iter().map(move |chunk| (database, table, chunk)))
+    }
+
     /// Reads a manifest from its bytes and the hash that was stored beside it.
     ///
     /// # Errors
@@ -277,6 +285,10 @@ pub async fn load(store: &dyn Store, id: &BackupId) -> Result<Manifest, BackupEr
     };
     let bad = |message: String| BackupError::Manifest { id: id.to_string(), message };
     let sum = match store.get(&id.object("manifest.b3")?, 4096).await {
+        // A prune that removes the backup takes the manifest first.
+        Err(StoreError::NotFound { location, .. }) if store.size(&id.object("manifest.json")?).await?.is_none() => {
+            return Err(BackupError::NoBackup { location, id: id.to_string() });
+        }
         Err(StoreError::NotFound { .. }) => return Err(bad("the hash beside it is missing".into())),
         other => other?,
     };

@@ -6,7 +6,9 @@
 //! every table's content hash ([`chunk::Content`]) with the manifest.
 
 pub mod catalog;
+pub mod check;
 pub mod chunk;
+mod claim;
 pub mod compare;
 pub mod copy;
 mod create;
@@ -15,12 +17,16 @@ mod id;
 mod known;
 mod list;
 pub mod manifest;
+mod names;
 mod plan;
+pub mod proven;
+pub mod prune;
 mod restore;
 pub mod rows;
 mod schema;
 pub mod seal;
 mod snapshot;
+pub mod stats;
 pub mod store;
 mod verify;
 

@@ -61,9 +61,13 @@ impl VerifyReport {
     }
 }
 
-enum Outcome {
+/// What became of reading a chunk.
+pub(super) enum Outcome {
+    /// It is what it should be, and so many bytes in the store.
     Good(u64),
+    /// It is not.
     Bad(String),
+    /// The store would not give it.
     Unread(String),
 }
 
@@ -118,7 +122,8 @@ pub async fn verify(
     Ok(report)
 }
 
-async fn look(store: &dyn Store, wanted: &ChunkRef, keys: Keys, identities: &Arc<Identities>) -> Outcome {
+/// Reads a chunk and holds it against what a manifest says of it.
+pub(super) async fn look(store: &dyn Store, wanted: &ChunkRef, keys: Keys, identities: &Arc<Identities>) -> Outcome {
     let key = match wanted.key() {
         Ok(key) => key,
         Err(error) => return Outcome::Bad(error.to_string()),

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 
 use super::failures::Shown;
 use super::keygen::{KeygenArgs, keygen};
-use super::{Global, output, progress, signals};
+use super::{Global, backup_store, output, progress, signals};
+use crate::backup::proven::Proof;
 use crate::backup::store::{self, Store};
 use crate::backup::{self, Listed, Target};
 use crate::clients::postgres::Postgres;
@@ -38,6 +39,14 @@ pub(super) enum BackupVerb {
         /// Its identifier, or `latest`
         #[arg(default_value = "latest")]
         id: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look at every chunk of all backups; exits 3 when something is wrong, 4 when it could not be told
+    Check(backup_store::CheckArgs),
+    /// What the store holds and what each backup costs
+    Stats {
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -83,6 +92,8 @@ pub(super) async fn backup(site: Site, verb: &BackupVerb, global: &Global) -> Re
         BackupVerb::List { json } => until_stopped(&ctx, list(&*store, *json)).await,
         BackupVerb::Show { id, json } => until_stopped(&ctx, show(&*store, id, *json)).await,
         BackupVerb::Verify { id, json } => verify(&site, &*store, id, *json, &ctx).await,
+        BackupVerb::Check(args) => backup_store::check(&*store, &site.config.identities, args, &ctx).await,
+        BackupVerb::Stats { json } => until_stopped(&ctx, backup_store::stats(&*store, *json, &ctx)).await,
         BackupVerb::Restore(args) => restore(&site, &store, args, &ctx).await,
         BackupVerb::Keygen(args) => keygen(args),
     }
@@ -114,12 +125,22 @@ async fn list(store: &dyn Store, json: bool) -> Result<Exit, Shown> {
             s.rows.to_string(),
             human_bytes(s.raw_bytes),
             human_bytes(s.stored_bytes),
+            proven(s.proven.as_ref(), now),
         ],
         Listed::Unreadable { id, reason } => vec![id.to_string(), format!("UNREADABLE: {reason}")],
     });
-    let header = ["backup", "taken", "databases", "tables", "rows", "size", "stored"];
+    let header = ["backup", "taken", "databases", "tables", "rows", "size", "stored", "proven"];
     output::text(output::table(&header, rows.collect()));
     Ok(Exit::Done)
+}
+
+/// When a backup was proven; `no` when it was not.
+pub(super) fn proven(proof: Option<&Proof>, now: Timestamp) -> String {
+    match proof {
+        None => "no".to_owned(),
+        Some(Proof { at: None }) => "yes".to_owned(),
+        Some(Proof { at: Some(at) }) => format!("{} ago", output::distance(*at, now)),
+    }
 }
 
 async fn show(store: &dyn Store, id: &str, json: bool) -> Result<Exit, Shown> {

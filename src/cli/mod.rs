@@ -6,6 +6,7 @@ mod adopt;
 mod args;
 mod audit;
 mod backup;
+mod backup_store;
 mod completions;
 mod doctor;
 mod failures;

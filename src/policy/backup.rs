@@ -1,7 +1,8 @@
-//! `policies/backup.yaml`: how a backup is made. When it is made stands in the schedule.
+//! `policies/backup.yaml`: how a backup is made and which ones are kept. When it is made stands in the schedule.
 
 use serde::{Deserialize, Serialize};
 
+use super::keep::{Grace, Keep};
 use crate::backup::seal::{KeyTextError, Recipients};
 use crate::units::{Size, Span};
 
@@ -19,6 +20,12 @@ pub struct BackupPolicy {
     pub encryption: EncryptionPolicy,
     /// How old the newest backup may be before `sexton plan` calls a new one due.
     pub max_age: Span,
+    /// Which backups are kept when the job `prune` runs. Nothing is guessed here: a file without it keeps all, and the
+    /// job refuses to run.
+    #[serde(default)]
+    pub keep: Option<Keep>,
+    /// For how long nothing must have named a chunk before it is removed.
+    pub grace: Grace,
 }
 
 impl Default for BackupPolicy {
@@ -29,6 +36,8 @@ impl Default for BackupPolicy {
             range_size: RangeSize(Size::bytes(4 << 20)),
             encryption: EncryptionPolicy::default(),
             max_age: Span::hours(26),
+            keep: Some(Keep::default()),
+            grace: Grace::default(),
         }
     }
 }
@@ -150,5 +159,17 @@ mod tests {
         check("compression_level: 22", "1 to 19");
         check("range_size: 1kb", "64kb to 64mb");
         check("level: 3", "level");
+        check("keep: {}", "keeps nothing");
+        check("keep: {last: 0, daily: 0}", "keeps nothing");
+        check("keep: {last: -1}", "last");
+        check("keep: {hourly: 3}", "hourly");
+        check("grace: 59m", "from 1h to 365d");
+    }
+
+    #[test]
+    fn what_is_not_written_is_never_pruned() {
+        assert_eq!(read("parallel: 2").map(|policy| policy.keep), Ok(None));
+        let keep = Keep { last: 0, daily: 0, weekly: 2, monthly: 0, yearly: 0 };
+        assert_eq!(read("keep: {weekly: 2}").map(|policy| policy.keep), Ok(Some(keep)));
     }
 }

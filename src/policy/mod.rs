@@ -3,6 +3,7 @@
 
 pub mod backup;
 pub mod cron;
+pub mod keep;
 pub mod retention;
 pub mod schedule;
 pub mod visibility;

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 
-use super::{Entry, Key, Store, StoreError};
+use super::{Entry, Key, Store, StoreError, Unfinished, is_folder};
 use crate::failure::without_errno;
 
 /// A store in a directory. An object is written to a temporary file beside its place, synced and renamed, so a crash
@@ -137,6 +138,66 @@ impl Store for Directory {
         };
         self.blocking(format!("removing `{key}`"), None, work).await
     }
+
+    async fn unfinished(&self) -> Result<Vec<Unfinished>, StoreError> {
+        let work = |root: &Path| {
+            let mut found = Vec::new();
+            for folder in ["chunks", "backups", "prune"] {
+                walk_temporary(root, folder, &mut found)?;
+            }
+            Ok(found)
+        };
+        self.blocking("looking for temporary files".into(), None, work).await
+    }
+
+    async fn abandon(&self, what: &Unfinished) -> Result<(), StoreError> {
+        let name = what.name.clone();
+        let work = move |root: &Path| {
+            // Only what `unfinished` could have named.
+            if !name.rsplit_once('/').is_some_and(|(folder, last)| is_folder(folder) && is_temporary(last)) {
+                return Ok(());
+            }
+            match std::fs::remove_file(root.join(&name)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        };
+        self.blocking(format!("removing the temporary file `{}`", what.name), None, work).await
+    }
+}
+
+fn modified(metadata: &std::fs::Metadata) -> Option<Timestamp> {
+    metadata.modified().ok().and_then(|at| Timestamp::try_from(at).ok())
+}
+
+/// The names that [`temporary`] gives to what is being written.
+fn is_temporary(name: &str) -> bool {
+    let digits = name.strip_prefix(".partial-").unwrap_or_default();
+    digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+fn walk_temporary(root: &Path, folder: &str, found: &mut Vec<Unfinished>) -> io::Result<()> {
+    let listing = match std::fs::read_dir(root.join(folder)) {
+        Ok(listing) => listing,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for item in listing {
+        let item = item?;
+        let Ok(name) = item.file_name().into_string() else { continue };
+        let (kind, path) = (item.file_type()?, format!("{folder}/{name}"));
+        if kind.is_dir() && is_folder(&path) {
+            walk_temporary(root, &path, found)?;
+        } else if kind.is_file() && is_temporary(&name) && is_folder(folder) {
+            match item.metadata() {
+                Ok(metadata) => found.push(Unfinished { name: path, upload: None, since: modified(&metadata) }),
+                // Finished or removed between the listing and the look.
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
 }
 
 fn temporary(purpose: &str) -> String {
@@ -205,7 +266,7 @@ fn walk(root: &Path, folder: &str, entries: &mut Vec<Entry>) -> io::Result<()> {
             walk(root, key.as_str(), entries)?;
         } else if kind.is_file() {
             match item.metadata() {
-                Ok(metadata) => entries.push(Entry { key, size: metadata.len() }),
+                Ok(metadata) => entries.push(Entry { key, size: metadata.len(), modified: modified(&metadata) }),
                 // Removed between the listing and the look.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(error),

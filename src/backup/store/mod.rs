@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 use secrecy::SecretString;
 
 pub use directory::Directory;
@@ -49,6 +50,19 @@ pub struct Entry {
     pub key: Key,
     /// Its size in bytes.
     pub size: u64,
+    /// When it was written, by the store's own clock; `None` when the store does not say.
+    pub modified: Option<Timestamp>,
+}
+
+/// Something that a writer began and has not finished: no object, but it takes space.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// The key of the object it was to become, or the name of the temporary file, without the store's own prefix.
+    pub name: String,
+    /// What the store calls it, where that is not the name.
+    pub upload: Option<String>,
+    /// When it was begun or last written to, by the store's own clock; `None` when the store does not say.
+    pub since: Option<Timestamp>,
 }
 
 /// A space of keys and the bytes behind them. An object is there whole or not at all: a `put` that did not return
@@ -111,6 +125,36 @@ pub trait Store: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// When it cannot be removed.
     async fn delete(&self, key: &Key) -> Result<(), StoreError>;
+
+    /// What writers have begun and not finished, in the folders of this layout alone: temporary files, uploads in
+    /// parts. Those of writers that are at work are among them; their age tells.
+    ///
+    /// # Errors
+    /// When the listing is not complete.
+    async fn unfinished(&self) -> Result<Vec<Unfinished>, StoreError> {
+        Ok(Vec::new())
+    }
+
+    /// Removes one of these; one that is gone is no error. A writer that was still at work on it fails.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    async fn abandon(&self, _: &Unfinished) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// Whether this is one of the folders in which objects of this layout lie.
+fn is_folder(folder: &str) -> bool {
+    let mut parts = folder.split('/');
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some("prune"), None, None) => true,
+        (Some("chunks"), Some(two), None) => {
+            two.len() == 2 && two.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+        }
+        (Some("backups"), Some(id), None) => id.parse::<super::BackupId>().is_ok(),
+        _ => false,
+    }
 }
 
 /// The store of these settings; nothing is contacted yet, ambient credentials aside.

@@ -9,9 +9,10 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
+use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
-use super::{Entry, Key, Settings, Store, StoreError};
+use super::{Entry, Key, Settings, Store, StoreError, Unfinished, is_folder};
 
 /// Objects larger than this go up in parts; parts are at least this large (S3 wants 5 MiB or more).
 const PART_BYTES: usize = 16 << 20;
@@ -346,7 +347,7 @@ impl Store for S3 {
                 let name = object.key().and_then(|name| name.strip_prefix(&start));
                 let size = object.size().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
                 if let Some(Ok(key)) = name.map(Key::new) {
-                    entries.push(Entry { key, size });
+                    entries.push(Entry { key, size, modified: object.last_modified().and_then(instant) });
                 }
             }
         }
@@ -364,6 +365,51 @@ impl Store for S3 {
             },
         }
     }
+
+    async fn unfinished(&self) -> Result<Vec<Unfinished>, StoreError> {
+        let start = if self.prefix.is_empty() { String::new() } else { format!("{}/", self.prefix) };
+        let mut found = Vec::new();
+        let mut marker: Option<(String, String)> = None;
+        loop {
+            let request = self.client.list_multipart_uploads().bucket(&self.bucket).prefix(&start);
+            let (key, upload) = marker.clone().unzip();
+            let page = request.set_key_marker(key).set_upload_id_marker(upload).send().await;
+            let page = page.map_err(|error| self.error("listing uploads under", &start, &error))?;
+            for upload in page.uploads() {
+                let name = upload.key().and_then(|name| name.strip_prefix(&start));
+                let ours = name.filter(|name| name.rsplit_once('/').is_some_and(|(folder, _)| is_folder(folder)));
+                if let (Some(name), Some(id)) = (ours, upload.upload_id()) {
+                    let (name, since) = (name.to_owned(), upload.initiated().and_then(instant));
+                    found.push(Unfinished { name, upload: Some(id.to_owned()), since });
+                }
+            }
+            let next = page.next_key_marker().zip(page.next_upload_id_marker());
+            let next = next.map(|(key, upload)| (key.to_owned(), upload.to_owned()));
+            // A store that does not move on would be asked for ever.
+            if page.is_truncated() != Some(true) || next.is_none() || next == marker {
+                return Ok(found);
+            }
+            marker = next;
+        }
+    }
+
+    async fn abandon(&self, what: &Unfinished) -> Result<(), StoreError> {
+        let Some(id) = &what.upload else { return Ok(()) };
+        let call = self.client.abort_multipart_upload().bucket(&self.bucket).key(self.path(&what.name)).upload_id(id);
+        match call.send().await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some("NoSuchUpload") => Ok(()),
+            Err(error) => match self.error("aborting the upload of", &what.name, &error) {
+                StoreError::NotFound { .. } => Ok(()),
+                other => Err(other),
+            },
+        }
+    }
+}
+
+fn instant(at: &aws_sdk_s3::primitives::DateTime) -> Option<Timestamp> {
+    let nanoseconds = i32::try_from(at.subsec_nanos()).ok()?;
+    Timestamp::new(at.secs(), nanoseconds).ok()
 }
 
 impl S3 {

@@ -5,6 +5,7 @@ mod audit;
 mod backup;
 mod migrate;
 mod overdue;
+mod prune;
 mod rebuild;
 mod reconcile;
 mod retention;

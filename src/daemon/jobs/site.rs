@@ -7,6 +7,7 @@ use super::audit::AuditJob;
 use super::backup::BackupJob;
 use super::migrate::MigrateJob;
 use super::overdue::OverdueJob;
+use super::prune::PruneJob;
 use super::reconcile::ReconcileJob;
 use super::retention::RetentionJob;
 use super::visibility::VisibilityJob;
@@ -80,6 +81,7 @@ impl Site {
             JobName::Visibility => Arc::new(VisibilityJob(self.clone())),
             JobName::Reconcile => Arc::new(ReconcileJob(self.clone())),
             JobName::Backup => Arc::new(BackupJob(self.clone())),
+            JobName::Prune => Arc::new(PruneJob(self.clone())),
             JobName::Migrate => Arc::new(MigrateJob::configured(self.clone())),
         }
     }
@@ -108,6 +110,9 @@ impl Site {
             JobName::Visibility => self.policies.visibility.is_some(),
             JobName::Reconcile => self.policies.visibility.is_some() && self.config.search.is_some(),
             JobName::Backup => self.config.store.is_some() && self.policies.backup.is_some(),
+            JobName::Prune => {
+                self.config.store.is_some() && self.policies.backup.as_ref().is_some_and(|policy| policy.keep.is_some())
+            }
             JobName::Migrate => true,
         }
     }
