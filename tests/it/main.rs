@@ -13,6 +13,7 @@ mod migrate;
 mod orphans;
 mod output;
 mod overdue;
+mod prune;
 mod restored;
 mod retention;
 mod store;
