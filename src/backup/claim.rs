@@ -51,21 +51,16 @@ async fn claimed(
         return Err(BackupError::Cancelled);
     }
     manifest::commit(store, manifest).await?;
-    // A claim is forgotten after the grace period. When this process was halted for so long, a sweep may have begun
-    // without it; it has removed the claim first, so a claim that is there proves that none has.
+    // A claim is forgotten after the grace period. When this process was halted for so long, a prune may have begun
+    // without it; it removes the claim before anything else, so a claim that is there proves that none has.
     if store.size(claim).await?.is_some() {
         return Ok(());
     }
-    let still = match there(store, chunks, ctx).await {
-        Ok(()) => manifest::load(store, &manifest.id).await.map(|_| ()),
-        Err(error) => Err(error),
-    };
-    if still.is_err() {
-        for name in ["manifest.json", "manifest.b3"] {
-            store.delete(&manifest.id.object(name)?).await?;
-        }
+    for name in ["manifest.json", "manifest.b3"] {
+        store.delete(&manifest.id.object(name)?).await?;
     }
-    still
+    let why = format!("it took longer than the grace period, and a prune removed `{claim}`");
+    Err(BackupError::Swept { why, chunks: vec![] })
 }
 
 /// No sweep is about to remove one of the chunks, and all are there, in this order.

@@ -14,6 +14,7 @@ mod migrate;
 mod orphans;
 mod output;
 mod overdue;
+mod prune;
 mod restored;
 mod retention;
 mod store;

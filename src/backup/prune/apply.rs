@@ -102,7 +102,7 @@ async fn execute(
     sweep::sweep(store, &due, &mut references, (*now, plan.grace), &mut report.removed, ctx).await?;
     ctx.progress.stage("removing leftovers", None, Unit::Items);
     let found = leftovers::find(store, folders, marks, *now, plan.grace).await?;
-    leftovers::remove(store, &found, &mut report.leftovers, ctx).await
+    leftovers::remove(store, found, &mut report.leftovers, ctx).await
 }
 
 /// What there is after the backups have gone.

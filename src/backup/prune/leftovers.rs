@@ -1,9 +1,11 @@
 //! The rest of what was ended: temporary files, uploads in parts, folders of backups without a manifest, lists of sweeps
 //! that died.
 
+use std::collections::HashSet;
+
 use super::MOST_LEFTOVERS;
 use super::marks::{Instants, Marks};
-use super::references::Folders;
+use super::references::{Folders, folders};
 use super::sweep::FORGOTTEN;
 use crate::backup::claim::{CLAIM, CONDEMNED};
 use crate::backup::error::BackupError;
@@ -20,7 +22,7 @@ pub(super) enum Leftover {
     Object(Key),
 }
 
-/// Everything that is old enough, claims before what else lies in their folders.
+/// Everything that is old enough.
 pub(super) async fn find(
     store: &dyn Store,
     folders: &Folders,
@@ -32,9 +34,7 @@ pub(super) async fn find(
     let halves = folders.halves.iter().map(|(_, entry)| entry);
     let old =
         |entry: &&crate::backup::store::Entry| marks.is_due(&entry.key, now, grace) && now.old(entry.modified, grace);
-    let (claims, others): (Vec<_>, Vec<_>) =
-        halves.filter(old).partition(|entry| entry.key.as_str().ends_with(&format!("/{CLAIM}")));
-    found.extend(claims.into_iter().chain(others).map(|entry| Leftover::Object(entry.key.clone())));
+    found.extend(halves.filter(old).map(|entry| Leftover::Object(entry.key.clone())));
     for entry in store.list(CONDEMNED).await? {
         if now.old(entry.modified, FORGOTTEN) {
             found.push(Leftover::Object(entry.key));
@@ -46,22 +46,45 @@ pub(super) async fn find(
     Ok(found)
 }
 
-/// Removes them; how many.
+/// Removes them and counts them.
+///
+/// Claims go first. What else lies in a backup's folder goes only when there is still no manifest after that: a backup
+/// that ends meanwhile looks for its claim after it has stored its manifest.
 pub(super) async fn remove(
     store: &dyn Store,
-    found: &[Leftover],
+    found: Vec<Leftover>,
     removed: &mut u64,
     ctx: &Context,
 ) -> Result<(), BackupError> {
+    let mut halves = Vec::new();
     for leftover in found {
         if ctx.is_cancelled() {
             return Err(BackupError::Cancelled);
         }
         match leftover {
-            Leftover::Unfinished(unfinished) => store.abandon(unfinished).await?,
-            Leftover::Object(key) => store.delete(key).await?,
+            Leftover::Unfinished(unfinished) => store.abandon(&unfinished).await?,
+            Leftover::Object(key) if !is_claim(&key) && key.as_str().starts_with("backups/") => {
+                halves.push(key);
+                continue;
+            }
+            Leftover::Object(key) => store.delete(&key).await?,
         }
         *removed += 1;
     }
+    if halves.is_empty() {
+        return Ok(());
+    }
+    let still: HashSet<Key> = folders(store).await?.halves.into_iter().map(|(_, entry)| entry.key).collect();
+    for key in halves.into_iter().filter(|key| still.contains(key)) {
+        if ctx.is_cancelled() {
+            return Err(BackupError::Cancelled);
+        }
+        store.delete(&key).await?;
+        *removed += 1;
+    }
     Ok(())
+}
+
+fn is_claim(key: &Key) -> bool {
+    key.as_str().rsplit('/').next() == Some(CLAIM)
 }
