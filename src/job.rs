@@ -25,14 +25,24 @@ pub enum JobName {
     Reconcile,
     /// A backup of every database.
     Backup,
+    /// The newest backup restored on the scratch server, compared and dropped again.
+    Drill,
     /// The run-once migrations the configuration names.
     Migrate,
 }
 
 impl JobName {
     /// In the order in which `once all` runs them: migrations after the backup.
-    pub const ALL: [Self; 7] =
-        [Self::Retention, Self::Overdue, Self::Audit, Self::Visibility, Self::Reconcile, Self::Backup, Self::Migrate];
+    pub const ALL: [Self; 8] = [
+        Self::Retention,
+        Self::Overdue,
+        Self::Audit,
+        Self::Visibility,
+        Self::Reconcile,
+        Self::Backup,
+        Self::Drill,
+        Self::Migrate,
+    ];
 
     /// The word used in configuration, on the command line, in the ledger.
     #[must_use]
@@ -44,6 +54,7 @@ impl JobName {
             Self::Visibility => "visibility",
             Self::Reconcile => "reconcile",
             Self::Backup => "backup",
+            Self::Drill => "drill",
             Self::Migrate => "migrate",
         }
     }

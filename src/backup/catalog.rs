@@ -220,13 +220,31 @@ pub async fn schema_versions(
     connection: &mut PgConnection,
     tables: &[Table],
 ) -> Result<Vec<SchemaVersion>, sqlx::Error> {
+    versions(connection, tables.iter().map(|table| (&table.name, &table.columns))).await
+}
+
+/// The same, of the tables of a manifest.
+///
+/// # Errors
+/// When a query fails.
+pub(super) async fn schema_versions_of(
+    connection: &mut PgConnection,
+    tables: &[super::manifest::Table],
+) -> Result<Vec<SchemaVersion>, sqlx::Error> {
+    versions(connection, tables.iter().map(|table| (&table.name, &table.columns))).await
+}
+
+async fn versions(
+    connection: &mut PgConnection,
+    tables: impl Iterator<Item = (&Name, &Vec<Column>)>,
+) -> Result<Vec<SchemaVersion>, sqlx::Error> {
     let mut versions = Vec::new();
-    for table in tables.iter().filter(|table| table.name.name == "schema_version") {
-        let has = |name: &str| table.columns.iter().any(|column| column.name == name);
+    for (table, columns) in tables.filter(|(table, _)| table.name == "schema_version") {
+        let has = |name: &str| columns.iter().any(|column| column.name == name);
         if !(has("db_name") && has("curr_version")) {
             continue;
         }
-        let sql = format!("SELECT db_name::text, curr_version::text FROM {} ORDER BY 1", table.name.sql());
+        let sql = format!("SELECT db_name::text, curr_version::text FROM {} ORDER BY 1", table.sql());
         for row in &sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut *connection).await? {
             versions.push(SchemaVersion { name: row.try_get(0)?, version: row.try_get(1)? });
         }

@@ -142,6 +142,18 @@ pub enum BackupError {
         /// Of the target.
         target_major: u32,
     },
+    /// The scratch server has not the room that the policy says it has.
+    #[error("database `{database}` of backup `{id}` takes about {needed}, and the scratch server has room for {room}")]
+    NoRoom {
+        /// The identifier.
+        id: String,
+        /// The database.
+        database: String,
+        /// What its rows take.
+        needed: String,
+        /// What there is.
+        room: String,
+    },
     /// A statement of the schema failed.
     #[error("restoring the schema ({stage}) failed at `{statement}`")]
     Schema {
@@ -211,6 +223,7 @@ impl Explain for BackupError {
             | Self::UnloggedOnStandby { .. }
             | Self::SchemaChanged { .. }
             | Self::NotEmpty { .. }
+            | Self::NoRoom { .. }
             | Self::TargetOlder { .. } => Kind::Refused,
             Self::Differs { .. } | Self::Chunk { .. } => Kind::VerificationFailed,
             Self::Unverified { .. } => Kind::CouldNotVerify,
@@ -243,6 +256,9 @@ impl Explain for BackupError {
                     "create it first, owned by the role that restores: `CREATE DATABASE {} OWNER … TEMPLATE template0`",
                     quote_identifier(database)
                 )
+            }
+            Self::NoRoom { .. } => {
+                "give the scratch server a larger disk and say so in `drill.room` of policies/backup.yaml".to_owned()
             }
             Self::TargetOlder { source_major, .. } => {
                 format!("restore into PostgreSQL {source_major} or newer")

@@ -29,6 +29,14 @@ impl BackupId {
         &self.0
     }
 
+    /// The instant it began, to the second.
+    #[must_use]
+    pub fn taken(&self) -> Option<Timestamp> {
+        let (instant, _) = self.0.split_once('-')?;
+        let parsed = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", instant).ok()?;
+        jiff::tz::TimeZone::UTC.to_timestamp(parsed.to_datetime().ok()?).ok()
+    }
+
     /// The key of one of its objects.
     pub(super) fn object(&self, name: &str) -> Result<Key, BackupError> {
         Ok(Key::new(format!("backups/{self}/{name}"))?)

@@ -10,10 +10,10 @@ use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 
 use super::catalog;
-use super::chunk::{self, ChunkRef, Keys, MAX_STORED};
 use super::compare::{self, TableVerdict};
 use super::copy::column_list;
 use super::error::BackupError;
+use super::live::live_rows;
 use super::manifest::{BackupId, Database, Manifest, Table};
 use super::rows::{BINARY_HEADER, BINARY_TRAILER, Format};
 use super::schema;
@@ -208,7 +208,7 @@ impl Run {
         }
         let keys = table.keys();
         let chunks = futures::stream::iter(table.chunks.clone())
-            .map(|chunk| fetch(Arc::clone(&self.store), chunk, keys.clone(), table.name.to_string()))
+            .map(|chunk| live_rows(Arc::clone(&self.store), chunk, keys.clone(), table.name.to_string()))
             .buffered(AHEAD);
         futures::pin_mut!(chunks);
         while let Some(bytes) = chunks.try_next().await? {
@@ -258,11 +258,4 @@ impl Run {
         let _ = session.close().await;
         Ok(())
     }
-}
-
-async fn fetch(store: Arc<dyn Store>, wanted: ChunkRef, keys: Keys, relation: String) -> Result<Vec<u8>, BackupError> {
-    let stored = store.get(&wanted.id.key()?, MAX_STORED).await?;
-    let opened = tokio::task::spawn_blocking(move || chunk::open(&stored, &wanted, &keys)).await;
-    let opened = opened.map_err(|error| BackupError::Internal(error.to_string()))?;
-    opened.map_err(|cause| BackupError::Chunk { id: wanted.id.to_string(), relation, cause })
 }

@@ -110,10 +110,11 @@ async fn list(store: &dyn Store, json: bool) -> Result<Exit, Shown> {
             s.rows.to_string(),
             human_bytes(s.raw_bytes),
             human_bytes(s.stored_bytes),
+            s.proven.map_or_else(|| "-".to_owned(), |at| format!("{} ago", output::distance(at, now))),
         ],
         Listed::Unreadable { id, reason } => vec![id.to_string(), format!("UNREADABLE: {reason}")],
     });
-    let header = ["backup", "taken", "databases", "tables", "rows", "size", "stored"];
+    let header = ["backup", "taken", "databases", "tables", "rows", "size", "stored", "proven"];
     output::text(output::table(&header, rows.collect()));
     Ok(Exit::Done)
 }

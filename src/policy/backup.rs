@@ -16,6 +16,28 @@ pub struct BackupPolicy {
     pub range_size: RangeSize,
     /// How old the newest backup may be before `sexton plan` calls a new one due.
     pub max_age: Span,
+    /// How a backup is proven.
+    pub drill: DrillPolicy,
+}
+
+/// How the newest backup is restored on the scratch server to be proven.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DrillPolicy {
+    /// How old the newest proven backup may be before `sexton plan` calls a drill due.
+    pub max_age: Span,
+    /// Connections that restore and compare at once.
+    pub jobs: Jobs,
+    /// Whether the restored database of a drill that failed stays for a look; nobody drops it then.
+    pub keep_failed: bool,
+    /// What the scratch server has room for; a database with more bytes of rows is refused.
+    pub room: Option<Size>,
+}
+
+impl Default for DrillPolicy {
+    fn default() -> Self {
+        Self { max_age: Span::days(8), jobs: Jobs(2), keep_failed: false, room: None }
+    }
 }
 
 impl Default for BackupPolicy {
@@ -25,6 +47,7 @@ impl Default for BackupPolicy {
             compression_level: CompressionLevel(1),
             range_size: RangeSize(Size::bytes(4 << 20)),
             max_age: Span::hours(26),
+            drill: DrillPolicy::default(),
         }
     }
 }
@@ -75,6 +98,10 @@ bounded!(
     Parallel, usize, "usize", get, |n| (1..=64).contains(&n), "`parallel` is {}; it must be from 1 to 64"
 );
 bounded!(
+    /// 1 to 64.
+    Jobs, usize, "usize", get, |n| (1..=64).contains(&n), "`jobs` is {}; it must be from 1 to 64"
+);
+bounded!(
     /// 1 to 19.
     CompressionLevel, i32, "i32", get, |n| (1..=19).contains(&n), "`compression_level` is {}; zstd has the levels 1 to 19"
 );
@@ -107,5 +134,7 @@ mod tests {
         check("compression_level: 22", "1 to 19");
         check("range_size: 1kb", "64kb to 64mb");
         check("level: 3", "level");
+        check("drill: {jobs: 65}", "from 1 to 64");
+        check("drill: {keep: true}", "keep");
     }
 }

@@ -7,6 +7,7 @@ mod backup;
 mod bad_input;
 mod daemon;
 mod docs;
+mod drill;
 mod k8s;
 mod kills;
 mod migrate;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::audit::AuditJob;
 use super::backup::BackupJob;
+use super::drill::DrillJob;
 use super::migrate::MigrateJob;
 use super::overdue::OverdueJob;
 use super::reconcile::ReconcileJob;
@@ -80,6 +81,7 @@ impl Site {
             JobName::Visibility => Arc::new(VisibilityJob(self.clone())),
             JobName::Reconcile => Arc::new(ReconcileJob(self.clone())),
             JobName::Backup => Arc::new(BackupJob(self.clone())),
+            JobName::Drill => Arc::new(DrillJob(self.clone())),
             JobName::Migrate => Arc::new(MigrateJob::configured(self.clone())),
         }
     }
@@ -108,6 +110,7 @@ impl Site {
             JobName::Visibility => self.policies.visibility.is_some(),
             JobName::Reconcile => self.policies.visibility.is_some() && self.config.search.is_some(),
             JobName::Backup => self.config.store.is_some() && self.policies.backup.is_some(),
+            JobName::Drill => self.has(JobName::Backup) && self.config.scratch.is_some(),
             JobName::Migrate => true,
         }
     }

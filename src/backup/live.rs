@@ -1,0 +1,24 @@
+//! The one way from a chunk of a manifest to its rows.
+
+use std::sync::Arc;
+
+use super::chunk::{self, ChunkRef, Keys, MAX_STORED};
+use super::error::BackupError;
+use super::store::Store;
+
+/// The rows of a chunk that belong to the backup, as COPY writes them, without header and trailer. Everything that
+/// reads rows out of a backup reads them here.
+///
+/// # Errors
+/// What the store says, and [`BackupError::Chunk`] when it holds something else than the manifest says.
+pub(super) async fn live_rows(
+    store: Arc<dyn Store>,
+    wanted: ChunkRef,
+    keys: Keys,
+    relation: String,
+) -> Result<Vec<u8>, BackupError> {
+    let stored = store.get(&wanted.id.key()?, MAX_STORED).await?;
+    let opened = tokio::task::spawn_blocking(move || chunk::open(&stored, &wanted, &keys)).await;
+    let opened = opened.map_err(|error| BackupError::Internal(error.to_string()))?;
+    opened.map_err(|cause| BackupError::Chunk { id: wanted.id.to_string(), relation, cause })
+}
