@@ -149,8 +149,14 @@ async fn look(
             drilled.untold.extend(untold);
             drilled.tables = restored.tables;
         }
-        Err(Sorted::Bad(finding)) => return Ok(drilled.findings.push(finding)),
-        Err(Sorted::Untold(reason)) => return Ok(drilled.untold.push(reason)),
+        Err(Sorted::Bad(finding)) => {
+            drilled.findings.push(finding);
+            return Ok(());
+        }
+        Err(Sorted::Untold(reason)) => {
+            drilled.untold.push(reason);
+            return Ok(());
+        }
         Err(Sorted::Other(error)) => return Err(error),
     }
     drilled.checks = checks::look(scratch, &drilled.target, source, ctx).await?;
