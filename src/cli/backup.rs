@@ -1,3 +1,7 @@
+mod cat;
+mod compare;
+mod preview;
+
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
@@ -43,6 +47,10 @@ pub(super) enum BackupVerb {
     },
     /// Restore a database into an empty one and compare every table
     Restore(RestoreArgs),
+    /// Compare a database with a backup or with another database; exits 3 when they differ, 4 when it could not be told
+    Compare(compare::CompareArgs),
+    /// Write the rows of one table to standard output, without a database server
+    Cat(cat::CatArgs),
 }
 
 /// `sexton backup restore`.
@@ -60,6 +68,12 @@ pub(super) struct RestoreArgs {
     /// Restore on the server under `scratch:` in the configuration instead of the one under `postgres:`
     #[arg(long)]
     scratch: bool,
+    /// Only this table with its rows, indexes and own constraints; its schema must be empty or missing in the target
+    #[arg(long, value_name = "TABLE")]
+    table: Option<String>,
+    /// Show what would be restored and how long that took before, and write nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Connections that load at once
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
@@ -69,19 +83,30 @@ pub(super) struct RestoreArgs {
 }
 
 pub(super) async fn backup(site: Site, verb: &BackupVerb, global: &Global) -> Result<Exit, Shown> {
-    let Some(settings) = &site.config.store else {
-        let failure =
-            Failure::new(Kind::Config, "no `store:` is configured").with_hint("add one; sexton.example.yaml shows how");
-        return Err(failure.into());
-    };
-    let store = store::open(settings).await.map_err(Shown::of)?;
     let ctx = Context { cancel: signals::stop_token(), progress: progress::sink(global.quiet), ..Context::plain() };
+    let store = match &site.config.store {
+        Some(settings) => Some(store::open(settings).await.map_err(Shown::of)?),
+        None => None,
+    };
+    let store = match (store, verb) {
+        (Some(store), _) => store,
+        // Two databases need no store.
+        (None, BackupVerb::Compare(args)) => return compare::compare(&site, None, args, &ctx).await,
+        (None, _) => return Err(no_store()),
+    };
     match verb {
         BackupVerb::List { json } => until_stopped(&ctx, list(&*store, *json)).await,
         BackupVerb::Show { id, json } => until_stopped(&ctx, show(&*store, id, *json)).await,
         BackupVerb::Verify { id, json } => verify(&*store, id, *json, &ctx).await,
         BackupVerb::Restore(args) => restore(&site, &store, args, &ctx).await,
+        BackupVerb::Cat(args) => cat::cat(&site, &store, args, &ctx).await,
+        BackupVerb::Compare(args) => compare::compare(&site, Some(&store), args, &ctx).await,
     }
+}
+
+fn no_store() -> Shown {
+    let failure = Failure::new(Kind::Config, "no `store:` is configured");
+    failure.with_hint("add one; sexton.example.yaml shows how").into()
 }
 
 /// Reading may be dropped anywhere when a signal asks for it.
@@ -163,8 +188,15 @@ async fn verify(store: &dyn Store, id: &str, json: bool, ctx: &Context) -> Resul
 async fn restore(site: &Site, store: &Arc<dyn Store>, args: &RestoreArgs, ctx: &Context) -> Result<Exit, Shown> {
     let manifest = backup::show(&**store, &args.id).await.map_err(Shown::of)?;
     let database = args.database.as_ref().unwrap_or(&site.config.databases.main);
-    let target = Target { postgres: server(site, args)?, database: args.into.clone(), jobs: args.jobs.into() };
-    let report = backup::restore(store, &manifest, database, &target, ctx).await.map_err(Shown::of)?;
+    let target = Target { postgres: server(site, args.scratch)?, database: args.into.clone(), jobs: args.jobs.into() };
+    if args.dry_run {
+        return preview::preview(site, store, &manifest, database, &target, args, ctx).await;
+    }
+    let report = match &args.table {
+        Some(table) => backup::restore_table(store, &manifest, database, table, &target, ctx).await,
+        None => backup::restore(store, &manifest, database, &target, ctx).await,
+    };
+    let report = report.map_err(Shown::of)?;
     if args.json {
         output::json(&report);
     } else {
@@ -178,6 +210,9 @@ async fn restore(site: &Site, store: &Arc<dyn Store>, args: &RestoreArgs, ctx: &
             human_bytes(report.bytes),
             Span::from(std::time::Duration::from_millis(report.milliseconds)),
         ));
+        for what in &report.left_out {
+            output::text(format_args!("left out: {what}"));
+        }
     }
     report.verdict().map_err(Shown::of)?;
     if !args.json {
@@ -186,8 +221,8 @@ async fn restore(site: &Site, store: &Arc<dyn Store>, args: &RestoreArgs, ctx: &
     Ok(Exit::Done)
 }
 
-fn server(site: &Site, args: &RestoreArgs) -> Result<Postgres, Shown> {
-    match (&site.config.scratch, args.scratch) {
+fn server(site: &Site, scratch: bool) -> Result<Postgres, Shown> {
+    match (&site.config.scratch, scratch) {
         (_, false) => Ok(site.postgres()),
         (Some(settings), true) => Ok(Postgres::new(settings.clone())),
         (None, true) => {

@@ -5,6 +5,8 @@
 mod audit;
 mod backup;
 mod bad_input;
+mod cat;
+mod compare;
 mod daemon;
 mod docs;
 mod drill;
@@ -16,6 +18,7 @@ mod output;
 mod overdue;
 mod restored;
 mod retention;
+mod single;
 mod store;
 mod support;
 mod temporal;
