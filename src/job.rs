@@ -25,6 +25,8 @@ pub enum JobName {
     Reconcile,
     /// A backup of every database.
     Backup,
+    /// The newest backup restored on the scratch server, compared and dropped again.
+    Drill,
     /// Backups that are not kept, removed, and chunks that nothing names any more.
     Prune,
     /// The run-once migrations the configuration names.
@@ -33,13 +35,14 @@ pub enum JobName {
 
 impl JobName {
     /// In the order in which `once all` runs them: migrations after the backup.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Retention,
         Self::Overdue,
         Self::Audit,
         Self::Visibility,
         Self::Reconcile,
         Self::Backup,
+        Self::Drill,
         Self::Prune,
         Self::Migrate,
     ];
@@ -54,6 +57,7 @@ impl JobName {
             Self::Visibility => "visibility",
             Self::Reconcile => "reconcile",
             Self::Backup => "backup",
+            Self::Drill => "drill",
             Self::Prune => "prune",
             Self::Migrate => "migrate",
         }

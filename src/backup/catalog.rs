@@ -70,16 +70,27 @@ macro_rules! ours {
 // `relfilenode` is the snapshot's own; `pg_relation_filenode` would answer what is true by now, and a table that was
 // truncated after the snapshot would look as if it had always been so.
 // What was dropped since the snapshot has no privileges any more (NULL); locking it then says that it is gone.
-const TABLES: &str = concat!(
-    "SELECT c.oid::int8 AS oid, n.nspname::text AS schema, c.relname::text AS name, \
-     c.relfilenode::int8 AS filenode, c.relpersistence = 'u' AS unlogged, \
-     pg_relation_size(c.oid, 'main') / current_setting('block_size')::int8 AS pages, pg_table_size(c.oid) AS bytes, \
+macro_rules! tables {
+    ($sizes:literal) => {
+        concat!(
+            "SELECT c.oid::int8 AS oid, n.nspname::text AS schema, c.relname::text AS name, \
+     c.relfilenode::int8 AS filenode, c.relpersistence = 'u' AS unlogged, ",
+            $sizes,
+            ", \
      coalesce(am.amname = 'heap', false) AS heap, coalesce(has_table_privilege(c.oid, 'SELECT'), true) AS readable \
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am am ON am.oid = c.relam \
      WHERE c.relkind = 'r' AND c.relpersistence IN ('p', 'u') AND ",
-    ours!(),
-    " ORDER BY n.nspname COLLATE \"C\", c.relname COLLATE \"C\""
+            ours!(),
+            " ORDER BY n.nspname COLLATE \"C\", c.relname COLLATE \"C\""
+        )
+    };
+}
+
+const TABLES: &str = tables!(
+    "pg_relation_size(c.oid, 'main') / current_setting('block_size')::int8 AS pages, pg_table_size(c.oid) AS bytes"
 );
+/// Asking for a size waits for whoever has locked the table; everything else does not.
+const TABLES_WITHOUT_SIZES: &str = tables!("NULL::int8 AS pages, NULL::int8 AS bytes");
 
 /// `portable`: the binary form of the type means the same in another database. Arrays, ranges, composites and domains
 /// of user-made types carry OIDs, and the `reg…` types are OIDs.
@@ -149,7 +160,16 @@ pub async fn read(connection: &mut PgConnection, postgres: &Postgres, database: 
     read_rows(connection).await.map_err(|error| postgres.error(database, "reading the catalog", error).into())
 }
 
-async fn read_rows(connection: &mut PgConnection) -> Result<Catalog, sqlx::Error> {
+/// The tables alone, without their sizes (0), so that a table that is locked keeps nobody waiting. The session must come
+/// from [`session`].
+///
+/// # Errors
+/// When a query fails.
+pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<Table>, sqlx::Error> {
+    read_tables(connection, TABLES_WITHOUT_SIZES).await
+}
+
+async fn read_tables(connection: &mut PgConnection, sql: &'static str) -> Result<Vec<Table>, sqlx::Error> {
     let columns = sqlx::query(COLUMNS).fetch_all(&mut *connection).await?;
     let mut by_table: std::collections::HashMap<i64, (Vec<Column>, bool)> = std::collections::HashMap::new();
     for row in &columns {
@@ -158,7 +178,7 @@ async fn read_rows(connection: &mut PgConnection) -> Result<Catalog, sqlx::Error
         *portable &= row.try_get::<bool, _>("portable")?;
     }
     let mut tables = Vec::new();
-    for row in &sqlx::query(TABLES).fetch_all(&mut *connection).await? {
+    for row in &sqlx::query(sql).fetch_all(&mut *connection).await? {
         let (columns, portable) = by_table.remove(&row.try_get("oid")?).unwrap_or((Vec::new(), true));
         tables.push(Table {
             name: name_of(row)?,
@@ -172,6 +192,11 @@ async fn read_rows(connection: &mut PgConnection) -> Result<Catalog, sqlx::Error
             heap: row.try_get("heap")?,
         });
     }
+    Ok(tables)
+}
+
+async fn read_rows(connection: &mut PgConnection) -> Result<Catalog, sqlx::Error> {
+    let tables = read_tables(connection, TABLES).await?;
     let mut sequences = Vec::new();
     for row in &sqlx::query(SEQUENCES).fetch_all(&mut *connection).await? {
         sequences.push((name_of(row)?, row.try_get("readable")?));
@@ -220,13 +245,31 @@ pub async fn schema_versions(
     connection: &mut PgConnection,
     tables: &[Table],
 ) -> Result<Vec<SchemaVersion>, sqlx::Error> {
+    versions(connection, tables.iter().map(|table| (&table.name, &table.columns))).await
+}
+
+/// The same, of the tables of a manifest.
+///
+/// # Errors
+/// When a query fails.
+pub(super) async fn schema_versions_of(
+    connection: &mut PgConnection,
+    tables: &[super::manifest::Table],
+) -> Result<Vec<SchemaVersion>, sqlx::Error> {
+    versions(connection, tables.iter().map(|table| (&table.name, &table.columns))).await
+}
+
+async fn versions(
+    connection: &mut PgConnection,
+    tables: impl Iterator<Item = (&Name, &Vec<Column>)>,
+) -> Result<Vec<SchemaVersion>, sqlx::Error> {
     let mut versions = Vec::new();
-    for table in tables.iter().filter(|table| table.name.name == "schema_version") {
-        let has = |name: &str| table.columns.iter().any(|column| column.name == name);
+    for (table, columns) in tables.filter(|(table, _)| table.name == "schema_version") {
+        let has = |name: &str| columns.iter().any(|column| column.name == name);
         if !(has("db_name") && has("curr_version")) {
             continue;
         }
-        let sql = format!("SELECT db_name::text, curr_version::text FROM {} ORDER BY 1", table.name.sql());
+        let sql = format!("SELECT db_name::text, curr_version::text FROM {} ORDER BY 1", table.sql());
         for row in &sqlx::query(sqlx::AssertSqlSafe(sql)).fetch_all(&mut *connection).await? {
             versions.push(SchemaVersion { name: row.try_get(0)?, version: row.try_get(1)? });
         }

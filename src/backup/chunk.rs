@@ -63,6 +63,12 @@ impl Keys {
         sum
     }
 
+    /// The hash of one row, as it goes into [`Content`].
+    #[must_use]
+    pub fn row(&self, row: &[u8]) -> u128 {
+        self.content(row, &[row.len()]).sum
+    }
+
     /// In which form the rows are.
     #[must_use]
     pub const fn format(&self) -> Format {

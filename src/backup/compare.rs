@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
+use sqlx::PgConnection;
 use tokio::task::JoinSet;
 
 use super::catalog;
-use super::chunk::Content;
+use super::chunk::{Content, Keys};
 use super::copy::{self, Reader, Source};
 use super::error::BackupError;
 use super::manifest::{Database, Table};
@@ -133,7 +134,20 @@ pub async fn content(
     let mut connection = catalog::session(postgres, database).await?;
     let source = Source { postgres, database, name: &table.name, format: table.copy_format, cancel: &ctx.cancel };
     let sql = copy::out_sql(&table.name, &table.columns, table.copy_format, None);
-    let keys = table.keys();
+    content_of(&mut connection, source, &sql, &table.keys(), ctx).await
+}
+
+/// What a COPY statement gives, hashed with these keys.
+///
+/// # Errors
+/// When it cannot be read.
+pub(super) async fn content_of(
+    connection: &mut PgConnection,
+    source: Source<'_>,
+    sql: &str,
+    keys: &Keys,
+    ctx: &Context,
+) -> Result<Content, BackupError> {
     let mut sum = Content::default();
     // One piece is hashed while the next is read.
     let mut hashing: JoinSet<(Content, u64)> = JoinSet::new();
@@ -145,7 +159,7 @@ pub async fn content(
         Some(Err(error)) => Err(BackupError::Internal(error.to_string())),
         None => Ok(Content::default()),
     };
-    let mut reader = Reader::start(&mut connection, source, &sql, PIECE_BYTES).await?;
+    let mut reader = Reader::start(connection, source, sql, PIECE_BYTES).await?;
     while let Some(piece) = reader.next().await? {
         if hashing.len() >= 2 {
             sum = sum.plus(add(hashing.join_next().await)?);

@@ -136,6 +136,56 @@ pub enum BackupError {
         /// What there is.
         has: Vec<String>,
     },
+    /// A text that is no table's name.
+    #[error("`{0}` is not the name of a table")]
+    BadTableName(String),
+    /// The backup has no such table.
+    #[error("database `{database}` of backup `{id}` has no table `{table}`")]
+    NoSuchTable {
+        /// The identifier.
+        id: String,
+        /// The database.
+        database: String,
+        /// What was asked for.
+        table: String,
+        /// Tables of a similar name.
+        near: Vec<String>,
+    },
+    /// The table has no such column in the backup.
+    #[error("table {table} has no column `{column}` in the backup; it has {}", list(has))]
+    NoSuchColumn {
+        /// The table.
+        table: String,
+        /// What was asked for.
+        column: String,
+        /// What there is.
+        has: Vec<String>,
+    },
+    /// A type whose binary form is not decoded here.
+    #[error("column `{column}` of table {table} is of the type {type_name}, which is not decoded")]
+    NotDecoded {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// Its type.
+        type_name: String,
+    },
+    /// A table that has no binary form in the backup.
+    #[error("the backup holds table {table} as text, which only a server could turn into the binary form")]
+    StoredAsText {
+        /// The table.
+        table: String,
+    },
+    /// The backup's schema does not say how the table is made.
+    #[error("the schema in the backup does not make table {table} by itself")]
+    NotAlone {
+        /// The table.
+        table: String,
+    },
+    /// What was to be written could not be.
+    #[error("writing the rows: {0}")]
+    Write(String),
     /// Something is in the database to restore into.
     #[error("database `{database}` at {host} is not empty: it has {}", list(objects))]
     NotEmpty {
@@ -161,6 +211,18 @@ pub enum BackupError {
         source_major: u32,
         /// Of the target.
         target_major: u32,
+    },
+    /// The scratch server has not the room that the policy says it has.
+    #[error("database `{database}` of backup `{id}` takes about {needed}, and the scratch server has room for {room}")]
+    NoRoom {
+        /// The identifier.
+        id: String,
+        /// The database.
+        database: String,
+        /// What its rows take.
+        needed: String,
+        /// What there is.
+        room: String,
     },
     /// A statement of the schema failed.
     #[error("restoring the schema ({stage}) failed at `{statement}`")]
@@ -189,6 +251,16 @@ pub enum BackupError {
     Differs {
         /// The backup or the restored database.
         subject: String,
+        /// What differs.
+        findings: Vec<String>,
+    },
+    /// Two sides differ.
+    #[error("{left} and {right} differ: {}", list(findings))]
+    Unequal {
+        /// One side.
+        left: String,
+        /// The other.
+        right: String,
         /// What differs.
         findings: Vec<String>,
     },
@@ -229,6 +301,11 @@ impl Explain for BackupError {
             Self::Store(error) => error.kind(),
             Self::Cancelled => Kind::Cancelled,
             Self::NoDatabases => Kind::Config,
+            Self::BadTableName(_)
+            | Self::NoSuchTable { .. }
+            | Self::NoSuchColumn { .. }
+            | Self::NotDecoded { .. }
+            | Self::StoredAsText { .. } => Kind::Usage,
             Self::BadId(_) | Self::NoBackup { .. } | Self::NoSuchDatabase { .. } => Kind::Usage,
             Self::Unreadable { .. }
             | Self::LargeObjects { .. }
@@ -236,9 +313,10 @@ impl Explain for BackupError {
             | Self::SchemaChanged { .. }
             | Self::NotEmpty { .. }
             | Self::ManifestsUnreadable { .. }
+            | Self::NoRoom { .. }
             | Self::TargetOlder { .. } => Kind::Refused,
             Self::Chunk { cause: ChunkError::NoIdentity(_), .. } => Kind::CouldNotVerify,
-            Self::Differs { .. } | Self::Chunk { .. } => Kind::VerificationFailed,
+            Self::Differs { .. } | Self::Unequal { .. } | Self::Chunk { .. } => Kind::VerificationFailed,
             Self::Unverified { .. } => Kind::CouldNotVerify,
             _ => Kind::Failed,
         }
@@ -269,6 +347,13 @@ impl Explain for BackupError {
             Self::NoneYet { .. } => "take one with `sexton once backup`".to_owned(),
             Self::NoSuchDatabase { .. } => "name one of them with --database".to_owned(),
             Self::NoBackup { .. } | Self::BadId(_) => "`sexton backup list` shows the identifiers".to_owned(),
+            Self::BadTableName(_) => "write table, schema.table, or either part in double quotes".to_owned(),
+            Self::NoSuchTable { near, .. } if near.is_empty() => "`sexton backup show` lists the tables".to_owned(),
+            Self::NoSuchTable { near, .. } => format!("did you mean {}?", near.join(" or ")),
+            Self::NotDecoded { .. } => "use `--format binary`, or leave the column out with `--columns`".to_owned(),
+            Self::StoredAsText { .. } => "use `--format text` or `--format csv`".to_owned(),
+            Self::NotAlone { .. } => "restore the whole database".to_owned(),
+            Self::Write(_) => "look whether the disk is full; what was written is not all of the table".to_owned(),
             Self::NotEmpty { .. } => {
                 "create a new database and restore into that: sexton overwrites nothing".to_owned()
             }
@@ -277,6 +362,9 @@ impl Explain for BackupError {
                     "create it first, owned by the role that restores: `CREATE DATABASE {} OWNER … TEMPLATE template0`",
                     quote_identifier(database)
                 )
+            }
+            Self::NoRoom { .. } => {
+                "give the scratch server a larger disk and say so in `drill.room` of policies/backup.yaml".to_owned()
             }
             Self::TargetOlder { source_major, .. } => {
                 format!("restore into PostgreSQL {source_major} or newer")

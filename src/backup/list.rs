@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::error::BackupError;
 use super::manifest::{self, BackupId, Manifest};
-use super::proven::{self, Proof};
+use super::proof;
 use super::store::Store;
 use crate::failure::{Failure, chain};
 
@@ -43,8 +43,8 @@ pub struct Summary {
     pub raw_bytes: u64,
     /// Bytes of its chunks in the store, each counted once, shared with other backups or not.
     pub stored_bytes: u64,
-    /// What a drill said of it; `None` when it is not proven.
-    pub proven: Option<Proof>,
+    /// When a drill last proved it; `None` when none did.
+    pub proven: Option<Timestamp>,
 }
 
 /// All backups, newest first; one whose manifest is damaged is among them.
@@ -52,11 +52,11 @@ pub struct Summary {
 /// # Errors
 /// When the store cannot be read.
 pub async fn list(store: &dyn Store) -> Result<Vec<Listed>, BackupError> {
-    let mut proofs = proven::proofs(store).await?;
+    let proofs = proof::proofs(store).await?;
     let mut listed = Vec::new();
     for id in manifest::ids(store).await? {
         listed.push(match manifest::load(store, &id).await {
-            Ok(manifest) => Listed::Readable(summary(&manifest, proofs.remove(&id))),
+            Ok(manifest) => Listed::Readable(summary(&manifest, proofs.get(&id).map(|proof| proof.at))),
             Err(error @ BackupError::Manifest { .. }) => Listed::Unreadable { id, reason: chain(&error) },
             // Removed since the listing.
             Err(BackupError::NoBackup { .. }) => continue,
@@ -82,7 +82,7 @@ pub async fn show(store: &dyn Store, id: &str) -> Result<Manifest, BackupError> 
     manifest::load(store, &newest).await
 }
 
-fn summary(manifest: &Manifest, proven: Option<Proof>) -> Summary {
+fn summary(manifest: &Manifest, proven: Option<Timestamp>) -> Summary {
     let tables = || manifest.databases.iter().flat_map(|database| &database.tables);
     let chunks: std::collections::HashMap<_, _> =
         tables().flat_map(|table| &table.chunks).map(|chunk| (chunk.name(), chunk.stored)).collect();

@@ -3,8 +3,9 @@
 //!
 //! [`plan`] looks and decides, [`apply`] makes the backup; the manifest goes last and is what makes it one
 //! ([`manifest`]). [`verify`] reads a backup back, [`restore`] puts it into an empty database and compares
-//! every table's content hash ([`chunk::Content`]) with the manifest.
+//! every table's content hash ([`chunk::Content`]) with the manifest. A backup that passed a [`drill`] has a [`Proof`].
 
+mod cat;
 pub mod catalog;
 pub mod check;
 pub mod chunk;
@@ -12,28 +13,39 @@ mod claim;
 pub mod compare;
 pub mod copy;
 mod create;
+pub mod difference;
+pub mod drill;
+mod dump;
 mod error;
 mod id;
 mod known;
 mod list;
+mod live;
 pub mod manifest;
+mod name;
 mod names;
 mod plan;
-pub mod proven;
+mod preview;
+mod proof;
 pub mod prune;
 mod restore;
 pub mod rows;
 mod schema;
 pub mod seal;
+mod single;
 mod snapshot;
 pub mod stats;
 pub mod store;
 mod verify;
 
+pub use cat::{Cat, Output};
 pub use create::{BackupReport, apply};
 pub use error::BackupError;
 pub use list::{Listed, Summary, list, show};
+pub use live::Chunks;
 pub use manifest::{BackupId, Manifest};
 pub use plan::{BackupPlan, DatabasePlan, Observed, decide, plan};
-pub use restore::{RestoreReport, Target, restore};
+pub use preview::{Preview, PreviewTable, preview};
+pub use proof::{Proof, newest_proof, proofs};
+pub use restore::{RestoreReport, Target, restore, restore_table};
 pub use verify::{Finding, VerifyReport, verify};

@@ -10,14 +10,15 @@ use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
 
 use super::catalog;
-use super::chunk::{ChunkRef, Keys, MAX_STORED};
 use super::compare::{self, TableVerdict};
 use super::copy::column_list;
 use super::error::BackupError;
+use super::live::{Chunks, live_rows};
 use super::manifest::{BackupId, Database, Manifest, Table};
 use super::rows::{BINARY_HEADER, BINARY_TRAILER, Format};
 use super::schema;
-use super::seal::{self, Identities};
+use super::seal::Identities;
+use super::single::Part;
 use super::store::Store;
 use crate::clients::postgres::{Postgres, PostgresError, quote_literal};
 use crate::context::Context;
@@ -60,6 +61,9 @@ pub struct RestoreReport {
     pub milliseconds: u64,
     /// How each table compares with the manifest.
     pub tables: Vec<TableVerdict>,
+    /// What a restore of a single table has left out of what is about that table.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
 }
 
 impl RestoreReport {
@@ -92,32 +96,62 @@ pub async fn restore(
     target: &Target,
     ctx: &Context,
 ) -> Result<RestoreReport, BackupError> {
+    part(store, &manifest.id, &Part::whole(manifest, database)?, target, ctx).await
+}
+
+/// Restores one table of a backup: itself, its rows, indexes and constraints of its own, into a database where its
+/// schema is empty or missing; then compares it. What is about other things too, such as a foreign key, is left out
+/// and named in the report.
+///
+/// # Errors
+/// As of [`restore`], and when there is no such table.
+pub async fn restore_table(
+    store: &Arc<dyn Store>,
+    manifest: &Manifest,
+    database: &str,
+    table: &str,
+    target: &Target,
+    ctx: &Context,
+) -> Result<RestoreReport, BackupError> {
+    part(store, &manifest.id, &Part::single(manifest, database, table)?, target, ctx).await
+}
+
+async fn part(
+    store: &Arc<dyn Store>,
+    id: &BackupId,
+    Part { source, schema, left_out }: &Part,
+    target: &Target,
+    ctx: &Context,
+) -> Result<RestoreReport, BackupError> {
     let clock = std::time::Instant::now();
-    let source = manifest.database(database)?;
-    let run = Run { store: Arc::clone(store), target: target.clone(), ctx: ctx.clone() };
+    let run = Run { store: Arc::clone(store), target: target.clone(), schema: schema.clone(), ctx: ctx.clone() };
     let done = ctx.cancel.run_until_cancelled(run.all(source)).await;
     done.ok_or(BackupError::Cancelled)??;
     let tables = compare::with_manifest(&target.postgres, &target.database, source, target.jobs, ctx).await?;
     Ok(RestoreReport {
-        id: manifest.id.clone(),
-        source: database.to_owned(),
+        id: id.clone(),
+        source: source.name.clone(),
         target: target.database.clone(),
         rows: source.tables.iter().map(|table| table.rows).sum(),
         bytes: source.tables.iter().map(|table| table.bytes).sum(),
+        left_out: left_out.clone(),
         milliseconds: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
         tables,
     })
 }
 
 #[derive(Clone)]
-struct Run {
-    store: Arc<dyn Store>,
-    target: Target,
-    ctx: Context,
+pub(super) struct Run {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) target: Target,
+    /// The one schema that must be empty; `None` for the whole database.
+    pub(super) schema: Option<String>,
+    pub(super) ctx: Context,
 }
 
 impl Run {
-    async fn all(&self, source: &Database) -> Result<(), BackupError> {
+    /// Whether the target would take the restore, seen without changing it; the session and the server's major version.
+    pub(super) async fn examine(&self, source: &Database) -> Result<(PgConnection, u32), BackupError> {
         let (postgres, name) = (&self.target.postgres, self.target.database.as_str());
         let mut session = postgres.connect_held(name).await.map_err(|error| match error {
             PostgresError::NoDatabase { host, database } => BackupError::NoTarget { host, database },
@@ -129,6 +163,12 @@ impl Run {
         }
         self.refuse_filled(&mut session).await?;
         self.refuse_sealed(source).await?;
+        Ok((session, major))
+    }
+
+    async fn all(&self, source: &Database) -> Result<(), BackupError> {
+        let (postgres, name) = (&self.target.postgres, self.target.database.as_str());
+        let (mut session, major) = self.examine(source).await?;
         self.ctx.progress.stage("making tables", None, Unit::Items);
         schema::run(&mut session, postgres, name, major, "pre-data", &source.pre_data).await?;
         let bytes = source.tables.iter().map(|table| table.bytes).sum();
@@ -141,13 +181,14 @@ impl Run {
     }
 
     /// An empty database has no relation, function or type of anyone's, and no schema but `public`; extensions and
-    /// what belongs to them may be there.
+    /// what belongs to them may be there. Of a single table's target only its schema counts.
     async fn refuse_filled(&self, session: &mut PgConnection) -> Result<(), BackupError> {
         const FOUND: &str = "WITH ours AS (SELECT oid, nspname FROM pg_namespace \
-            WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND nspname !~ '^pg_(toast|temp)'), \
+            WHERE nspname NOT IN ('pg_catalog', 'information_schema') AND nspname !~ '^pg_(toast|temp)' \
+              AND ($1::text IS NULL OR nspname = $1)), \
             owned AS (SELECT classid, objid FROM pg_depend WHERE deptype = 'e') \
             SELECT kind || ' ' || name FROM ( \
-            SELECT 'schema' AS kind, nspname::text AS name, oid, 'pg_namespace'::regclass AS class FROM ours WHERE nspname <> 'public' \
+            SELECT 'schema' AS kind, nspname::text AS name, oid, 'pg_namespace'::regclass AS class FROM ours WHERE nspname <> 'public' AND $1 IS NULL \
             UNION ALL SELECT 'relation', n.nspname || '.' || c.relname, c.oid, 'pg_class'::regclass FROM pg_class c \
               JOIN ours n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p', 'v', 'm', 'S', 'f') \
             UNION ALL SELECT 'function', n.nspname || '.' || p.proname, p.oid, 'pg_proc'::regclass FROM pg_proc p \
@@ -158,6 +199,7 @@ impl Run {
             ORDER BY 1 LIMIT 10000";
         let (postgres, name) = (&self.target.postgres, self.target.database.as_str());
         let objects: Vec<String> = sqlx::query_scalar(FOUND)
+            .bind(&self.schema)
             .fetch_all(session)
             .await
             .map_err(|error| postgres.error(name, "looking whether it is empty", error))?;
@@ -179,7 +221,7 @@ impl Run {
             }
         }
         for (chunk, table) in sets.into_values() {
-            self.fetch(chunk, table.keys(), table.name.to_string()).await?;
+            live_rows(self.chunks(), chunk, table.keys(), table.name.to_string()).await?;
         }
         Ok(())
     }
@@ -229,7 +271,7 @@ impl Run {
         }
         let keys = table.keys();
         let chunks = futures::stream::iter(table.chunks.clone())
-            .map(|chunk| self.fetch(chunk, keys.clone(), table.name.to_string()))
+            .map(|chunk| live_rows(self.chunks(), chunk, keys.clone(), table.name.to_string()))
             .buffered(AHEAD);
         futures::pin_mut!(chunks);
         while let Some(bytes) = chunks.try_next().await? {
@@ -251,12 +293,8 @@ impl Run {
         Ok(())
     }
 
-    async fn fetch(&self, wanted: ChunkRef, keys: Keys, relation: String) -> Result<Vec<u8>, BackupError> {
-        let stored = self.store.get(&wanted.key()?, MAX_STORED).await?;
-        let identities = Arc::clone(&self.target.identities);
-        let opened = tokio::task::spawn_blocking(move || seal::open(&stored, &wanted, &keys, &identities)).await;
-        let opened = opened.map_err(|error| BackupError::Internal(error.to_string()))?;
-        opened.map_err(|cause| BackupError::Chunk { id: wanted.id.to_string(), relation, cause })
+    fn chunks(&self) -> Chunks {
+        Chunks { store: Arc::clone(&self.store), identities: Arc::clone(&self.target.identities) }
     }
 
     async fn finish(&self, source: &Database) -> Result<(), BackupError> {

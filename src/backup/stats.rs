@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::chunk::ChunkName;
 use super::error::BackupError;
 use super::manifest::{self, BackupId};
-use super::proven::{self, Proof};
+use super::proof;
 use super::store::{Store, StoreError};
 use crate::context::Context;
 use crate::failure::chain;
@@ -30,8 +31,8 @@ pub struct BackupStats {
     pub milliseconds: u64,
     /// Raw bytes a second.
     pub bytes_per_second: u64,
-    /// What a drill said of it; `None` when it is not proven.
-    pub proven: Option<Proof>,
+    /// When a drill proved it; `None` when none did.
+    pub proven: Option<Timestamp>,
 }
 
 /// The store.
@@ -74,7 +75,7 @@ enum Named {
 pub async fn stats(store: &dyn Store, ctx: &Context) -> Result<Stats, BackupError> {
     let listed = store.list("chunks/").await?;
     let ids = manifest::ids(store).await?;
-    let mut proofs = proven::proofs(store).await?;
+    let mut proofs = proof::proofs(store).await?;
     ctx.progress.stage("reading manifests", Some(ids.len() as u64), Unit::Items);
     let mut backups: Vec<BackupStats> = Vec::new();
     let mut unreadable = Vec::new();
@@ -105,7 +106,7 @@ pub async fn stats(store: &dyn Store, ctx: &Context) -> Result<Stats, BackupErro
         let took = manifest.finished.duration_since(manifest.started).as_millis();
         let milliseconds = u64::try_from(took).unwrap_or(0);
         backups.push(BackupStats {
-            proven: proofs.remove(&id),
+            proven: proofs.remove(&id).map(|proof| proof.at),
             id,
             raw_bytes,
             alone_bytes: 0,

@@ -1,3 +1,7 @@
+mod cat;
+mod compare;
+mod preview;
+
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
@@ -6,9 +10,8 @@ use jiff::Timestamp;
 use super::failures::Shown;
 use super::keygen::{KeygenArgs, keygen};
 use super::{Global, backup_store, output, progress, signals};
-use crate::backup::proven::Proof;
 use crate::backup::store::{self, Store};
-use crate::backup::{self, Listed, Target};
+use crate::backup::{self, Chunks, Listed, Target};
 use crate::clients::postgres::Postgres;
 use crate::context::Context;
 use crate::daemon::jobs::Site;
@@ -53,6 +56,10 @@ pub(super) enum BackupVerb {
     },
     /// Restore a database into an empty one and compare every table
     Restore(RestoreArgs),
+    /// Compare a database with a backup or with another database; exits 3 when they differ, 4 when it could not be told
+    Compare(compare::CompareArgs),
+    /// Write the rows of one table to standard output, without a database server
+    Cat(cat::CatArgs),
     /// Make a key pair for encrypted backups and print its public key; whoever loses the secret one loses the backups
     Keygen(KeygenArgs),
 }
@@ -72,6 +79,12 @@ pub(super) struct RestoreArgs {
     /// Restore on the server under `scratch:` in the configuration instead of the one under `postgres:`
     #[arg(long)]
     scratch: bool,
+    /// Only this table with its rows, indexes and own constraints; its schema must be empty or missing in the target
+    #[arg(long, value_name = "TABLE")]
+    table: Option<String>,
+    /// Show what would be restored and how long that took before, and write nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Connections that load at once
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
@@ -81,13 +94,17 @@ pub(super) struct RestoreArgs {
 }
 
 pub(super) async fn backup(site: Site, verb: &BackupVerb, global: &Global) -> Result<Exit, Shown> {
-    let Some(settings) = &site.config.store else {
-        let failure =
-            Failure::new(Kind::Config, "no `store:` is configured").with_hint("add one; sexton.example.yaml shows how");
-        return Err(failure.into());
-    };
-    let store = store::open(settings).await.map_err(Shown::of)?;
     let ctx = Context { cancel: signals::stop_token(), progress: progress::sink(global.quiet), ..Context::plain() };
+    let store = match &site.config.store {
+        Some(settings) => Some(store::open(settings).await.map_err(Shown::of)?),
+        None => None,
+    };
+    let store = match (store, verb) {
+        (Some(store), _) => store,
+        // Two databases need no store.
+        (None, BackupVerb::Compare(args)) => return compare::compare(&site, None, args, &ctx).await,
+        (None, _) => return Err(no_store()),
+    };
     match verb {
         BackupVerb::List { json } => until_stopped(&ctx, list(&*store, *json)).await,
         BackupVerb::Show { id, json } => until_stopped(&ctx, show(&*store, id, *json)).await,
@@ -96,7 +113,14 @@ pub(super) async fn backup(site: Site, verb: &BackupVerb, global: &Global) -> Re
         BackupVerb::Stats { json } => until_stopped(&ctx, backup_store::stats(&*store, *json, &ctx)).await,
         BackupVerb::Restore(args) => restore(&site, &store, args, &ctx).await,
         BackupVerb::Keygen(args) => keygen(args),
+        BackupVerb::Cat(args) => cat::cat(&site, &store, args, &ctx).await,
+        BackupVerb::Compare(args) => compare::compare(&site, Some(&store), args, &ctx).await,
     }
+}
+
+fn no_store() -> Shown {
+    let failure = Failure::new(Kind::Config, "no `store:` is configured");
+    failure.with_hint("add one; sexton.example.yaml shows how").into()
 }
 
 /// Reading may be dropped anywhere when a signal asks for it.
@@ -125,7 +149,7 @@ async fn list(store: &dyn Store, json: bool) -> Result<Exit, Shown> {
             s.rows.to_string(),
             human_bytes(s.raw_bytes),
             human_bytes(s.stored_bytes),
-            proven(s.proven.as_ref(), now),
+            proven(s.proven, now),
         ],
         Listed::Unreadable { id, reason } => vec![id.to_string(), format!("UNREADABLE: {reason}")],
     });
@@ -135,12 +159,13 @@ async fn list(store: &dyn Store, json: bool) -> Result<Exit, Shown> {
 }
 
 /// When a backup was proven; `no` when it was not.
-pub(super) fn proven(proof: Option<&Proof>, now: Timestamp) -> String {
-    match proof {
-        None => "no".to_owned(),
-        Some(Proof { at: None }) => "yes".to_owned(),
-        Some(Proof { at: Some(at) }) => format!("{} ago", output::distance(*at, now)),
-    }
+pub(super) fn proven(at: Option<Timestamp>, now: Timestamp) -> String {
+    at.map_or_else(|| "-".to_owned(), |at| format!("{} ago", output::distance(at, now)))
+}
+
+/// Where chunks are, and what opens them.
+fn chunks(site: &Site, store: &Arc<dyn Store>) -> Chunks {
+    Chunks { store: Arc::clone(store), identities: Arc::clone(&site.config.identities) }
 }
 
 async fn show(store: &dyn Store, id: &str, json: bool) -> Result<Exit, Shown> {
@@ -188,12 +213,19 @@ async fn restore(site: &Site, store: &Arc<dyn Store>, args: &RestoreArgs, ctx: &
     let manifest = backup::show(&**store, &args.id).await.map_err(Shown::of)?;
     let database = args.database.as_ref().unwrap_or(&site.config.databases.main);
     let target = Target {
-        postgres: server(site, args)?,
+        postgres: server(site, args.scratch)?,
         database: args.into.clone(),
         jobs: args.jobs.into(),
         identities: Arc::clone(&site.config.identities),
     };
-    let report = backup::restore(store, &manifest, database, &target, ctx).await.map_err(Shown::of)?;
+    if args.dry_run {
+        return preview::preview(site, store, &manifest, database, &target, args, ctx).await;
+    }
+    let report = match &args.table {
+        Some(table) => backup::restore_table(store, &manifest, database, table, &target, ctx).await,
+        None => backup::restore(store, &manifest, database, &target, ctx).await,
+    };
+    let report = report.map_err(Shown::of)?;
     if args.json {
         output::json(&report);
     } else {
@@ -207,6 +239,9 @@ async fn restore(site: &Site, store: &Arc<dyn Store>, args: &RestoreArgs, ctx: &
             human_bytes(report.bytes),
             Span::from(std::time::Duration::from_millis(report.milliseconds)),
         ));
+        for what in &report.left_out {
+            output::text(format_args!("left out: {what}"));
+        }
     }
     report.verdict().map_err(Shown::of)?;
     if !args.json {
@@ -215,8 +250,8 @@ async fn restore(site: &Site, store: &Arc<dyn Store>, args: &RestoreArgs, ctx: &
     Ok(Exit::Done)
 }
 
-fn server(site: &Site, args: &RestoreArgs) -> Result<Postgres, Shown> {
-    match (&site.config.scratch, args.scratch) {
+fn server(site: &Site, scratch: bool) -> Result<Postgres, Shown> {
+    match (&site.config.scratch, scratch) {
         (_, false) => Ok(site.postgres()),
         (Some(settings), true) => Ok(Postgres::new(settings.clone())),
         (None, true) => {

@@ -96,7 +96,7 @@ pub(super) async fn stats(store: &dyn Store, json: bool, ctx: &Context) -> Resul
             ratio(backup.dedup_ratio),
             Span::milliseconds(backup.milliseconds).to_string(),
             format!("{}/s", human_bytes(backup.bytes_per_second)),
-            proven(backup.proven.as_ref(), now),
+            proven(backup.proven, now),
         ]
     });
     let header = ["backup", "size", "alone", "shared", "ratio", "took", "rate", "proven"];

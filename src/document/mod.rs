@@ -3,6 +3,8 @@
 mod blot;
 mod suggest;
 
+pub(crate) use suggest::distance;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

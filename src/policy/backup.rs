@@ -20,12 +20,34 @@ pub struct BackupPolicy {
     pub encryption: EncryptionPolicy,
     /// How old the newest backup may be before `sexton plan` calls a new one due.
     pub max_age: Span,
+    /// How a backup is proven.
+    pub drill: DrillPolicy,
     /// Which backups are kept when the job `prune` runs. Nothing is guessed here: a file without it keeps all, and the
     /// job refuses to run.
     #[serde(default)]
     pub keep: Option<Keep>,
     /// For how long nothing must have named a chunk before it is removed.
     pub grace: Grace,
+}
+
+/// How the newest backup is restored on the scratch server to be proven.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DrillPolicy {
+    /// How old the newest proven backup may be before `sexton plan` calls a drill due.
+    pub max_age: Span,
+    /// Connections that restore and compare at once.
+    pub jobs: Jobs,
+    /// Whether the restored database of a drill that failed stays for a look; nobody drops it then.
+    pub keep_failed: bool,
+    /// What the scratch server has room for; a database with more bytes of rows is refused.
+    pub room: Option<Size>,
+}
+
+impl Default for DrillPolicy {
+    fn default() -> Self {
+        Self { max_age: Span::days(8), jobs: Jobs(2), keep_failed: false, room: None }
+    }
 }
 
 impl Default for BackupPolicy {
@@ -38,6 +60,7 @@ impl Default for BackupPolicy {
             max_age: Span::hours(26),
             keep: Some(Keep::default()),
             grace: Grace::default(),
+            drill: DrillPolicy::default(),
         }
     }
 }
@@ -127,6 +150,10 @@ bounded!(
     Parallel, usize, "usize", get, |n| (1..=64).contains(&n), "`parallel` is {}; it must be from 1 to 64"
 );
 bounded!(
+    /// 1 to 64.
+    Jobs, usize, "usize", get, |n| (1..=64).contains(&n), "`jobs` is {}; it must be from 1 to 64"
+);
+bounded!(
     /// 1 to 19.
     CompressionLevel, i32, "i32", get, |n| (1..=19).contains(&n), "`compression_level` is {}; zstd has the levels 1 to 19"
 );
@@ -159,6 +186,8 @@ mod tests {
         check("compression_level: 22", "1 to 19");
         check("range_size: 1kb", "64kb to 64mb");
         check("level: 3", "level");
+        check("drill: {jobs: 65}", "from 1 to 64");
+        check("drill: {keep: true}", "keep");
         check("keep: {}", "keeps nothing");
         check("keep: {last: 0, daily: 0}", "keeps nothing");
         check("keep: {last: -1}", "last");

@@ -18,7 +18,7 @@ use crate::support::s3::Bucket;
 use crate::support::stack;
 
 /// Everything that is awkward about a database, in small.
-const AWKWARD: &str = r#"
+pub const AWKWARD: &str = r#"
 CREATE EXTENSION btree_gin;
 CREATE SCHEMA "Odd ""schema";
 CREATE TYPE mood AS ENUM ('sad', 'it''s "ok"', 'happy');

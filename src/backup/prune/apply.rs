@@ -11,7 +11,7 @@ use super::{MOST_CHUNKS, gfs, leftovers, sweep};
 use crate::backup::chunk::ChunkName;
 use crate::backup::error::BackupError;
 use crate::backup::manifest::BackupId;
-use crate::backup::proven::PROVEN;
+use crate::backup::proof::PROVEN;
 use crate::backup::store::{Entry, Store};
 use crate::context::Context;
 use crate::progress::Unit;

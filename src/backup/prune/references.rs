@@ -8,7 +8,7 @@ use crate::backup::claim::CLAIM;
 use crate::backup::error::BackupError;
 use crate::backup::manifest::{self, BackupId, Manifest};
 use crate::backup::names::{self, MAX_NAMES};
-use crate::backup::proven::PROVEN;
+use crate::backup::proof::PROVEN;
 use crate::backup::store::{Entry, Key, Store, StoreError};
 use crate::context::Context;
 use crate::failure::chain;

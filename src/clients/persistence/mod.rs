@@ -6,6 +6,7 @@
 //! `messages`, with the numbers of the server's source at 1.31.
 
 mod branches;
+mod complete;
 mod executions;
 mod messages;
 mod namespaces;
@@ -18,6 +19,7 @@ mod uses;
 mod visibility;
 
 pub use branches::{Ancestor, Branch, Leftover, ShardRange};
+pub use complete::{HistoryPage, LostCurrent, ShardRows};
 pub use executions::{Execution, ExecutionDetail, ExecutionState, RunKey};
 pub use namespaces::{Cluster, NamespaceRow, Shards};
 pub use remove::{Removal, Removed, TreeState};

@@ -116,7 +116,7 @@ impl Session {
 }
 
 /// The branches that a run's versions of its history are in; `None` when the row cannot be read.
-fn used_by(data: &[u8], encoding: &str) -> Option<Vec<Use>> {
+pub(super) fn used_by(data: &[u8], encoding: &str) -> Option<Vec<Use>> {
     let info = readable(encoding).then(|| WorkflowExecutionInfo::decode(data).ok()).flatten()?;
     let used = |branch: super::messages::HistoryBranch| {
         Some(Use {

@@ -3,6 +3,7 @@
 mod adopt;
 mod audit;
 mod backup;
+mod drill;
 mod migrate;
 mod overdue;
 mod prune;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::audit::AuditJob;
 use super::backup::BackupJob;
+use super::drill::DrillJob;
 use super::migrate::MigrateJob;
 use super::overdue::OverdueJob;
 use super::prune::PruneJob;
@@ -81,6 +82,7 @@ impl Site {
             JobName::Visibility => Arc::new(VisibilityJob(self.clone())),
             JobName::Reconcile => Arc::new(ReconcileJob(self.clone())),
             JobName::Backup => Arc::new(BackupJob(self.clone())),
+            JobName::Drill => Arc::new(DrillJob(self.clone())),
             JobName::Prune => Arc::new(PruneJob(self.clone())),
             JobName::Migrate => Arc::new(MigrateJob::configured(self.clone())),
         }
@@ -110,6 +112,7 @@ impl Site {
             JobName::Visibility => self.policies.visibility.is_some(),
             JobName::Reconcile => self.policies.visibility.is_some() && self.config.search.is_some(),
             JobName::Backup => self.config.store.is_some() && self.policies.backup.is_some(),
+            JobName::Drill => self.has(JobName::Backup) && self.config.scratch.is_some(),
             JobName::Prune => {
                 self.config.store.is_some() && self.policies.backup.as_ref().is_some_and(|policy| policy.keep.is_some())
             }

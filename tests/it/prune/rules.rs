@@ -83,7 +83,7 @@ async fn the_newest_and_the_newest_proven_stay() {
     let kept: Vec<_> = listed
         .iter()
         .map(|listed| match listed {
-            Listed::Readable(summary) => (&summary.id, summary.proven.as_ref().and_then(|proof| proof.at)),
+            Listed::Readable(summary) => (&summary.id, summary.proven),
             Listed::Unreadable { .. } => panic!("{listed:?}"),
         })
         .collect();

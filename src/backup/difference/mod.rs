@@ -1,0 +1,194 @@
+//! Compares two sides table by table: a database with a backup, or with another database. Each side is of one instant.
+//!
+//! First every table's content hash; where it differs, the rows are narrowed down ([`narrow`]) to the primary keys that
+//! differ, or for a table without one to ranges of pages. Memory does not grow with the tables.
+
+mod key;
+mod live;
+mod narrow;
+mod side;
+
+use std::collections::BTreeSet;
+
+use futures::StreamExt;
+use serde::Serialize;
+
+use super::compare::Verdict;
+use super::error::BackupError;
+use super::manifest::Name;
+use crate::context::Context;
+use crate::failure::{Explain, Kind, chain};
+use crate::progress::Unit;
+
+pub use live::Live;
+pub use narrow::{Difference, Narrowed, Which};
+pub use side::Side;
+
+/// How two sides are compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Tables that are read at once.
+    pub jobs: usize,
+    /// Keys that are named for each table.
+    pub shown: usize,
+}
+
+/// One table of a comparison.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TableDifference {
+    /// `schema.table`.
+    pub table: String,
+    /// The outcome.
+    pub verdict: Verdict,
+    /// Rows on the left side; `None` when they were not counted.
+    pub left_rows: Option<u64>,
+    /// Rows on the right side.
+    pub right_rows: Option<u64>,
+    /// What happened, when it is not equal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// Which rows differ.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub narrowed: Option<Narrowed>,
+}
+
+/// What a comparison came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DifferenceReport {
+    /// What stood on the left, in words.
+    pub left: String,
+    /// What stood on the right.
+    pub right: String,
+    /// How long it took, in milliseconds.
+    pub milliseconds: u64,
+    /// The tables of both sides, in the order of their names.
+    pub tables: Vec<TableDifference>,
+}
+
+impl DifferenceReport {
+    /// `Ok` only when every table is there on both sides with the same rows.
+    ///
+    /// # Errors
+    /// [`BackupError::Unequal`], else [`BackupError::Unverified`].
+    pub fn verdict(&self) -> Result<(), BackupError> {
+        let of = |wanted: Verdict| -> Vec<String> {
+            let chosen = self.tables.iter().filter(|table| table.verdict == wanted);
+            chosen.map(|table| format!("{}: {}", table.table, table.detail.as_deref().unwrap_or("differs"))).collect()
+        };
+        let (findings, reasons) = (of(Verdict::Differs), of(Verdict::Unknown));
+        if !findings.is_empty() {
+            return Err(BackupError::Unequal { left: self.left.clone(), right: self.right.clone(), findings });
+        }
+        if !reasons.is_empty() {
+            return Err(BackupError::Unverified { subject: format!("{} against {}", self.left, self.right), reasons });
+        }
+        Ok(())
+    }
+}
+
+/// Compares every table of both sides. The report must be asked for its [`DifferenceReport::verdict`].
+///
+/// # Errors
+/// When the run is cancelled; what keeps a table from being compared is in its verdict.
+pub async fn compare(
+    mut left: Side,
+    mut right: Side,
+    options: Options,
+    ctx: &Context,
+) -> Result<DifferenceReport, BackupError> {
+    let clock = std::time::Instant::now();
+    let names: BTreeSet<Name> = left.names().chain(right.names()).cloned().collect();
+    ctx.progress.stage("comparing tables", Some(names.len() as u64), Unit::Items);
+    let (of_left, of_right) = (&left, &right);
+    let mut results = futures::stream::iter(&names)
+        .map(|name| async move { (name, table(of_left, of_right, name, options, ctx).await) })
+        .buffered(options.jobs.max(1));
+    let mut tables = Vec::new();
+    while let Some((name, compared)) = results.next().await {
+        ctx.progress.advance(1);
+        tables.push(match compared {
+            Ok(compared) => compared,
+            Err(error) if error.kind() == Kind::Cancelled => return Err(error),
+            Err(error) => unknown(name, chain(&error)),
+        });
+    }
+    drop(results);
+    // Without its locks a side may have been read wrongly, and nothing that was found counts.
+    for error in [left.end().await, right.end().await].into_iter().filter_map(Result::err) {
+        let names = tables.iter().map(|table| table.table.clone()).collect::<Vec<_>>();
+        let lost =
+            |table| TableDifference { table, ..unknown_named(format!("the snapshot was lost: {}", chain(&error))) };
+        tables = names.into_iter().map(lost).collect();
+    }
+    let milliseconds = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+    Ok(DifferenceReport { left: left.to_string(), right: right.to_string(), milliseconds, tables })
+}
+
+fn unknown(name: &Name, detail: String) -> TableDifference {
+    TableDifference { table: name.to_string(), ..unknown_named(detail) }
+}
+
+fn unknown_named(detail: String) -> TableDifference {
+    TableDifference {
+        table: String::new(),
+        verdict: Verdict::Unknown,
+        left_rows: None,
+        right_rows: None,
+        detail: Some(detail),
+        narrowed: None,
+    }
+}
+
+async fn table(
+    left: &Side,
+    right: &Side,
+    name: &Name,
+    options: Options,
+    ctx: &Context,
+) -> Result<TableDifference, BackupError> {
+    let differs = |detail: String| TableDifference { verdict: Verdict::Differs, ..unknown(name, detail) };
+    let (shape, other) = match (left.shape(name), right.shape(name)) {
+        (Some(shape), Some(other)) => (shape, other),
+        (Some(_), None) => return Ok(differs(format!("it is missing in {right}"))),
+        (None, _) => return Ok(differs(format!("it is only in {right}"))),
+    };
+    if shape.columns != other.columns {
+        let first = shape.columns.iter().zip(&other.columns).find(|(a, b)| a != b);
+        let detail = match first {
+            Some((a, b)) => {
+                format!("its columns differ: `{}` {} against `{}` {}", a.name, a.type_name, b.name, b.type_name)
+            }
+            None => format!("its columns differ: {} against {}", shape.columns.len(), other.columns.len()),
+        };
+        return Ok(differs(detail));
+    }
+    for side in [left, right] {
+        if let Some(reason) = side.barred(name) {
+            return Ok(unknown(name, format!("{side}: {reason}")));
+        }
+    }
+    let (here, there) = futures::try_join!(left.content(&shape, ctx), right.content(&shape, ctx))?;
+    let counted = TableDifference {
+        verdict: Verdict::Equal,
+        left_rows: Some(here.rows),
+        right_rows: Some(there.rows),
+        detail: None,
+        ..unknown(name, String::new())
+    };
+    if here == there {
+        return Ok(counted);
+    }
+    // The database knows its keys; a backup has them in its schema only.
+    let key = right.key(name).or_else(|| left.key(name)).and_then(|key| key::Key::new(&shape, key));
+    let narrowed =
+        narrow::narrow((left, here.rows), (right, there.rows), &shape, key.as_ref(), options.shown, ctx).await;
+    let (detail, narrowed) = match narrowed {
+        Ok(narrowed) => (narrowed.to_string(), Some(narrowed)),
+        Err(error) if error.kind() == Kind::Cancelled => return Err(error),
+        // That they differ is known; only where is not.
+        Err(error) => {
+            (format!("{} against {} rows; not narrowed down: {}", here.rows, there.rows, chain(&error)), None)
+        }
+    };
+    Ok(TableDifference { verdict: Verdict::Differs, detail: Some(detail), narrowed, ..counted })
+}
