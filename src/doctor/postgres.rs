@@ -96,7 +96,7 @@ async fn replica(source: &Source) -> Finding {
     }
 }
 
-/// The server to restore on: reached, and not older than the one backed up.
+/// The server to restore on: reached, not older than the one backed up, and willing to make the drill's databases.
 async fn scratch(postgres: Postgres, source: Option<u32>) -> Finding {
     const SYSTEM: &str = "scratch";
     let mut connection = match postgres.connect("postgres").await {
@@ -104,6 +104,8 @@ async fn scratch(postgres: Postgres, source: Option<u32>) -> Finding {
         Err(error) => return Finding::failed(SYSTEM, "connection", error),
     };
     let version = postgres.server_version("postgres", &mut connection).await;
+    const MAY_CREATE: &str = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user";
+    let may_create = sqlx::query_scalar(MAY_CREATE).fetch_one(&mut connection).await;
     let _ = connection.close().await;
     match version {
         Ok(version) if source.is_some_and(|source| version.major() < source) => Finding::warning(
@@ -112,6 +114,12 @@ async fn scratch(postgres: Postgres, source: Option<u32>) -> Finding {
             format!("{version} at {} is older than the server that is backed up", postgres.address()),
             "a backup is restored on the same major or a newer one",
         ),
+        Ok(_) if matches!(may_create, Ok(false)) => {
+            let role = &postgres.settings().user;
+            let detail =
+                format!("role `{role}` may not create databases at {}, which the drill does", postgres.address());
+            Finding::warning(SYSTEM, "privileges", detail, format!("run `ALTER ROLE \"{role}\" CREATEDB` there"))
+        }
         Ok(version) => Finding::ok(SYSTEM, "version", format!("{version} at {}", postgres.address())),
         Err(error) => Finding::failed(SYSTEM, "version", error),
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::postgres::{Scratch, Server};
+use crate::support::own_server::OwnServer;
+use crate::support::postgres::{Role, Scratch, Server};
 use crate::support::site::{Said, Site, eventually, postgres_sections};
 use crate::support::{stack, suffix};
 
@@ -27,9 +28,13 @@ impl Ground {
     }
 
     fn with(databases: &str, policy: &str, scratch: &str) -> Self {
+        Self::with_env(databases, policy, scratch, ("UNUSED", ""))
+    }
+
+    fn with_env(databases: &str, policy: &str, scratch: &str, (name, value): (&str, &str)) -> Self {
         let ledger = Scratch::new("drill");
         let config = format!("{}{scratch}store: {{directory: store}}\n", postgres_sections(&ledger, databases));
-        let site = Site::new(&config).policy("backup", policy);
+        let site = Site::new(&config).policy("backup", policy).env(name, value);
         site.run(&["ledger", "init"]).expect(0);
         Self { ledger, site }
     }
@@ -223,6 +228,27 @@ fn what_cannot_be_told_is_no_pass() {
     let said = gone.site.run(&["once", "drill"]).expect(4);
     assert!(said.err.contains("could not be verified") && said.err.contains("127.0.0.1:1"), "{said:?}");
     assert!(!gone.marker(&id_2).exists() && !none.marker(&id).exists());
+
+    // A server that goes away in the middle says nothing against the backup either.
+    let (source_2, own) = (small(150_000), OwnServer::primary());
+    let dying = Ground::with(&source_2.name, "{}", &format!("scratch: {{{}}}\n", own.section()));
+    let id_3 = dying.backup();
+    let mut running = dying.site.start(&["once", "drill"], "dying.log");
+    let there = || own.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE 'sexton_drill_%'") == "1";
+    assert!(eventually(Duration::from_secs(20), there));
+    own.stop();
+    assert_eq!(running.wait(), Some(4), "{}", running.log());
+    assert!(!dying.marker(&id_3).exists());
+
+    let may_not = Role::new(Server::Pg17);
+    let (host, port) = (stack().get("PG17_HOST"), stack().get("PG17_PORT"));
+    let scratch = format!("scratch: {{host: {host}, port: {port}, user: {}, password: {{env: ROLE}}}}\n", may_not.name);
+    let limited = Ground::with_env(&source.name, "{}", &scratch, ("ROLE", &may_not.password));
+    limited.backup();
+    let said = limited.site.run(&["once", "drill"]).expect(4);
+    assert!(said.err.contains("may not create the database `sexton_drill_"), "{said:?}");
+    let said = limited.site.run(&["doctor"]);
+    assert!(said.out.contains("may not create databases") && said.out.contains("CREATEDB"), "{said:?}");
 
     let tight = Ground::new(&source.name, "drill: {room: 100b}");
     tight.site.run(&["once", "drill"]).expect(1);
