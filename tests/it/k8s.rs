@@ -6,8 +6,15 @@ use std::process::Command;
 use serde_json::Value;
 use sexton::units::Span;
 
-const CRON_JOBS: [&str; 6] =
-    ["sexton-audit", "sexton-backup", "sexton-overdue", "sexton-reconcile", "sexton-retention", "sexton-visibility"];
+const CRON_JOBS: [&str; 7] = [
+    "sexton-audit",
+    "sexton-backup",
+    "sexton-overdue",
+    "sexton-prune",
+    "sexton-reconcile",
+    "sexton-retention",
+    "sexton-visibility",
+];
 
 /// Every document of a rendered folder; `STACK_KUBECTL` or the kubectl on `PATH` renders it.
 fn render(folder: &str) -> Vec<Value> {
