@@ -6,11 +6,12 @@ use std::process::Command;
 use serde_json::Value;
 use sexton::units::Span;
 
-const CRON_JOBS: [&str; 7] = [
+const CRON_JOBS: [&str; 8] = [
     "sexton-audit",
     "sexton-backup",
     "sexton-drill",
     "sexton-overdue",
+    "sexton-prune",
     "sexton-reconcile",
     "sexton-retention",
     "sexton-visibility",

@@ -19,6 +19,9 @@ pub struct Candidate {
     pub proven: bool,
 }
 
+/// The period in which a day lies, as it is told.
+type PeriodName = fn(&jiff::civil::Date) -> String;
+
 /// Why each backup stays, in the order of the candidates; one without a reason goes.
 ///
 /// The newest backup and the newest proven one stay whatever the policy says. Which is the newest is asked twice, of
@@ -52,7 +55,7 @@ pub fn reasons(candidates: &[Candidate], keep: &Keep) -> Vec<Vec<String>> {
     for index in order.iter().take(size(keep.last)) {
         add(*index, format!("of the last {}", keep.last));
     }
-    let periods: [(u32, fn(&jiff::civil::Date) -> String); 4] = [
+    let periods: [(u32, PeriodName); 4] = [
         (keep.daily, |date| format!("daily, {date}")),
         (keep.weekly, |date| {
             let week = date.iso_week_date();

@@ -20,14 +20,14 @@ Usage: sexton [OPTIONS] <COMMAND>
 For more information, try '--help'."))
         .case(args("unknown job", "once backups").says(64, "\
 error: invalid value 'backups' for '<JOB|all>'
-  [possible values: retention, overdue, audit, visibility, reconcile, backup, drill, migrate, all]
+  [possible values: retention, overdue, audit, visibility, reconcile, backup, drill, prune, migrate, all]
 
   tip: a similar value exists: 'backup'
 
 For more information, try '--help'."))
         .case(args("unknown job to plan", "plan backups").says(64, "\
 error: invalid value 'backups' for '[JOB]'
-  [possible values: retention, overdue, audit, visibility, reconcile, backup, drill, migrate]
+  [possible values: retention, overdue, audit, visibility, reconcile, backup, drill, prune, migrate]
 
   tip: a similar value exists: 'backup'
 

@@ -34,7 +34,7 @@ struct Gate {
 }
 
 impl Held {
-    fn new(store: &Arc<dyn Store>, when: When, begin: &'static str, end: &'static str) -> (Arc<dyn Store>, Gate) {
+    fn hold(store: &Arc<dyn Store>, when: When, begin: &'static str, end: &'static str) -> (Arc<dyn Store>, Gate) {
         let ((reach, reached), (go, gone)) = (oneshot::channel(), oneshot::channel());
         let held = Self { store: Arc::clone(store), at: (when, begin, end), gate: Mutex::new(Some((reach, gone))) };
         (Arc::new(held), Gate { reached, go })
@@ -111,7 +111,7 @@ impl Ground {
         let first = setting.backup().await.unwrap();
         setting.churn();
         let dump = setting.source.dump();
-        let (held, mut gate) = Held::new(&setting.store, When::BeforePut, "backups/", "/claim.txt");
+        let (held, mut gate) = Held::hold(&setting.store, When::BeforePut, "backups/", "/claim.txt");
         let running = tokio::spawn({
             let setting = Arc::clone(&setting);
             async move { setting.backup_to(&held).await }
@@ -187,7 +187,7 @@ async fn a_backup_that_comes_too_late_fails_and_says_what_went() {
 async fn a_sweep_that_sees_the_claim_spares_the_chunks() {
     let (_folder, store) = directory().await;
     let mut ground = Ground::new(store).await;
-    let (held, mut sweep) = Held::new(&ground.setting.store, When::AfterPut, "prune/condemned-", "");
+    let (held, mut sweep) = Held::hold(&ground.setting.store, When::AfterPut, "prune/condemned-", "");
     let pruning =
         tokio::spawn(async move { prune_at(&*held, last(1), Span::seconds(0), jiff::Timestamp::now()).await });
     (&mut sweep.reached).await.unwrap();
@@ -209,7 +209,7 @@ async fn a_sweep_that_sees_the_claim_spares_the_chunks() {
 async fn a_sweep_that_has_looked_already_fails_the_backup() {
     let (_folder, store) = directory().await;
     let mut ground = Ground::new(store).await;
-    let (held, mut sweep) = Held::new(&ground.setting.store, When::BeforeDelete, "chunks/", "");
+    let (held, mut sweep) = Held::hold(&ground.setting.store, When::BeforeDelete, "chunks/", "");
     let pruning =
         tokio::spawn(async move { prune_at(&*held, last(1), Span::seconds(0), jiff::Timestamp::now()).await });
     (&mut sweep.reached).await.unwrap();
