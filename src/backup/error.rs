@@ -1,5 +1,6 @@
 use crate::backup::chunk::ChunkError;
 use crate::backup::rows::RowsError;
+use crate::backup::seal::SetId;
 use crate::backup::store::{KeyError, StoreError};
 use crate::clients::postgres::{PostgresError, quote_identifier};
 use crate::failure::{Explain, Kind};
@@ -246,6 +247,14 @@ pub enum BackupError {
         #[source]
         cause: ChunkError,
     },
+    /// Nothing opens a chunk; that says nothing about it.
+    #[error("rows of {relation} are encrypted for the recipients `{set}`, of which no identity is configured")]
+    NoIdentity {
+        /// The table.
+        relation: String,
+        /// The set of recipients.
+        set: SetId,
+    },
     /// A comparison found differences.
     #[error("{subject} is not what the backup says: {}", list(findings))]
     Differs {
@@ -315,7 +324,7 @@ impl Explain for BackupError {
             | Self::ManifestsUnreadable { .. }
             | Self::NoRoom { .. }
             | Self::TargetOlder { .. } => Kind::Refused,
-            Self::Chunk { cause: ChunkError::NoIdentity(_), .. } => Kind::CouldNotVerify,
+            Self::NoIdentity { .. } => Kind::CouldNotVerify,
             Self::Differs { .. } | Self::Unequal { .. } | Self::Chunk { .. } => Kind::VerificationFailed,
             Self::Unverified { .. } => Kind::CouldNotVerify,
             _ => Kind::Failed,
@@ -375,7 +384,7 @@ impl Explain for BackupError {
             Self::Schema { statement, .. } if statement.contains("CREATE EXTENSION") => {
                 "install the extension's package on the server, or have a superuser create it in template1".to_owned()
             }
-            Self::Chunk { cause: ChunkError::NoIdentity(_), .. } => {
+            Self::NoIdentity { .. } => {
                 "name the file of the secret key under `store.identities` in the configuration; the backup's manifest says \
                  for whom it was encrypted"
                     .to_owned()

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::chunk::{ChunkRef, Keys, MAX_STORED};
+use super::chunk::{ChunkError, ChunkRef, Keys, MAX_STORED};
 use super::error::BackupError;
 use super::seal::{self, Identities};
 use super::store::Store;
@@ -30,5 +30,8 @@ pub(super) async fn live_rows(
     let stored = from.store.get(&wanted.key()?, MAX_STORED).await?;
     let opened = tokio::task::spawn_blocking(move || seal::open(&stored, &wanted, &keys, &from.identities)).await;
     let opened = opened.map_err(|error| BackupError::Internal(error.to_string()))?;
-    opened.map_err(|cause| BackupError::Chunk { id: wanted.id.to_string(), relation, cause })
+    opened.map_err(|cause| match cause {
+        ChunkError::NoIdentity(set) => BackupError::NoIdentity { relation, set },
+        cause => BackupError::Chunk { id: wanted.id.to_string(), relation, cause },
+    })
 }

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::support::postgres::Scratch;
+use crate::support::postgres::{Scratch, Server};
 use crate::support::site::{Said, Site, postgres_sections};
 use crate::support::stack;
 
@@ -74,9 +74,14 @@ impl Ground {
 }
 
 fn site(source: &Scratch, ledger: &Scratch, store: &Path, keys: &[&Path]) -> Site {
+    site_with(source, ledger, store, keys, "")
+}
+
+fn site_with(source: &Scratch, ledger: &Scratch, store: &Path, keys: &[&Path], more: &str) -> Site {
     let keys: Vec<String> = keys.iter().map(|key| format!("{{file: '{}'}}", key.display())).collect();
     let store = format!("store: {{directory: '{}', identities: [{}]}}\n", store.display(), keys.join(", "));
-    Site::new(&format!("{}{store}", postgres_sections(ledger, &source.name))).policy("backup", "range_size: 64kb\n")
+    Site::new(&format!("{}{store}{more}", postgres_sections(ledger, &source.name)))
+        .policy("backup", "range_size: 64kb\n")
 }
 
 /// What `age -d | zstd -d` makes of a file.
@@ -216,4 +221,45 @@ fn the_script_of_the_documentation_reads_a_table_without_sexton() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         assert!(output.stdout == copied, "{} bytes instead of {}", output.stdout.len(), copied.len());
     }
+}
+
+/// What else reads a store: each with the key, and each without says that it could not tell.
+#[test]
+fn check_cat_compare_and_drill_open_what_is_encrypted_and_prune_needs_no_key() {
+    let ground = Ground::new();
+    let ((old_key, old), (key, recipient)) = (ground.key("old"), ground.key("ours"));
+    ground.backup(&[&old], false);
+    ground.backup(&[&recipient], true);
+    let site = |keys: &[&Path]| {
+        let scratch = Server::Pg17.settings();
+        let scratch = format!(
+            "scratch: {{host: {}, port: {}, user: {}, password: {{env: IT_SCRATCH}}}}\n",
+            scratch.host, scratch.port, scratch.user
+        );
+        site_with(&ground.source, &ground.ledger, ground.store.path(), keys, &scratch)
+            .policy("backup", "keep: {last: 1}\ngrace: 1h\n")
+            .env("IT_SCRATCH", stack().get("PG17_PASSWORD"))
+    };
+    for (keys, exit) in [(&[][..], 4), (&[key.as_path()], 0)] {
+        let site = site(keys);
+        // The older backup is for another key.
+        let check = site.run(&["backup", "check", "-q"]).expect(4);
+        assert!(check.err.contains("of which no identity is configured"), "{}", check.err);
+        let cat = site.run(&["backup", "cat", "cards", "--format", "csv", "-q"]).expect(exit);
+        assert_eq!(cat.out.lines().count(), if exit == 0 { 9_000 } else { 0 });
+        let drill = site.run(&["once", "drill", "-q"]).expect(exit);
+        assert_eq!(drill.out.contains("drill: changed"), exit == 0, "{drill:?}");
+    }
+    site(&[&old_key, &key]).run(&["backup", "check", "-q"]).expect(0);
+    ground.source.psql("UPDATE cards SET t = 'other' WHERE id = 77");
+    let found = site(&[&key]).run(&["backup", "compare", "--database", &ground.source.name, "-q"]).expect(3);
+    assert!((found.out + &found.err).contains("id=77"));
+
+    // What goes is the older backup; its chunks wait for the grace period.
+    let before = ground.chunks().len();
+    site(&[]).run(&["once", "prune", "-q"]).expect(0);
+    let stats = site(&[]).run(&["backup", "stats", "--json"]).expect(0).json();
+    assert_eq!((stats["backups"].as_array().unwrap().len(), ground.chunks().len()), (1, before));
+    assert_eq!(stats["orphaned_chunks"].as_u64().unwrap() as usize, before / 2);
+    site(&[&key]).run(&["backup", "verify", "-q"]).expect(0);
 }

@@ -369,7 +369,7 @@ error: sexton.yaml:9:8: a store is either `s3` or `directory`
   hint: write one of `s3: {bucket: …}` and `directory: PATH`"))
         .case(added("store of an unknown kind", "store: {gcs: {bucket: b}}\n").says(78, "\
 error: sexton.yaml:9:9: unknown key `gcs`
-  hint: known here: s3, directory"))
+  hint: known here: s3, directory, identities"))
         .case(added("recipes folder missing", "migrations: {recipes: nowhere}\n").says(78, "\
 error: sexton.yaml:9:1: migrations.recipes: nowhere is not a folder
   hint: name an existing folder"))

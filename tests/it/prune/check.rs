@@ -169,7 +169,7 @@ async fn the_numbers_are_those_of_the_files() {
     let orphan = folder.path().join(format!("chunks/ab/{}", "ab".repeat(32)));
     std::fs::create_dir_all(orphan.parent().unwrap()).unwrap();
     std::fs::write(orphan, b"12345").unwrap();
-    std::fs::write(folder.path().join(format!("backups/{}/proven.json", ids[0])), "{}").unwrap();
+    std::fs::write(folder.path().join(format!("backups/{}/proven.json", ids[0])), PROOF).unwrap();
     let stats = stats(&*setting.store, &Context::plain()).await.unwrap();
     let files = files(folder.path());
     let of = |id: &BackupId| named_by(&files[&format!("backups/{id}/manifest.json")]);

@@ -77,7 +77,7 @@ async fn the_newest_and_the_newest_proven_stay() {
         std::fs::write(folder.path().join(format!("backups/{id}/proven.json")), text).unwrap();
     };
     prove(&ids[0], "{}");
-    prove(&ids[1], r#"{"at": "2026-11-24T00:43:06Z", "by": "a drill"}"#);
+    prove(&ids[1], PROOF);
     setting.prune(last(1), Span::seconds(0)).await;
     let listed = list(&*setting.store).await.unwrap();
     let kept: Vec<_> = listed
