@@ -206,6 +206,9 @@ pub enum ChunkError {
         /// What the manifest says.
         declared: u64,
     },
+    /// The store has no such object.
+    #[error("it is missing")]
+    Missing,
     /// It is no age file, or a damaged one.
     #[error("it cannot be decrypted: {0}")]
     Encryption(String),

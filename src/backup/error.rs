@@ -346,7 +346,8 @@ impl Explain for BackupError {
             Self::SchemaChanged { .. } => "run it again when no migration is running".to_owned(),
             Self::PgDump { .. } => "run pg_dump --schema-only by hand as the same role to see all of it".to_owned(),
             Self::Swept { .. } => {
-                "run the backup again; if a prune runs at the same time, schedule them apart or raise `grace`"
+                "run the backup again; if a prune runs at the same time, schedule them apart or raise `grace`; the list of one that \
+                 was killed (`prune/condemned-…`) is removed by the first prune that runs three hours later"
                     .to_owned()
             }
             Self::ManifestsUnreadable { .. } => "look at the disk below the store; when a backup is lost, move its \
@@ -395,6 +396,9 @@ impl Explain for BackupError {
                 .to_owned(),
             Self::Manifest { .. } => {
                 "do not rely on this backup; take a new one and look at the disk below the store".to_owned()
+            }
+            Self::Unverified { reasons, .. } if reasons.iter().any(|reason| reason.contains("no identity is configured")) => {
+                "name the file of the secret key under `store.identities` in the configuration".to_owned()
             }
             Self::Unverified { .. } => "run it again when the cause is gone; until then it is not a pass".to_owned(),
             _ => return None,

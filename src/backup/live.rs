@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::chunk::{ChunkError, ChunkRef, Keys, MAX_STORED};
 use super::error::BackupError;
 use super::seal::{self, Identities};
-use super::store::Store;
+use super::store::{Store, StoreError};
 
 /// Where chunks are, and what opens those that are encrypted.
 #[derive(Debug, Clone)]
@@ -27,7 +27,12 @@ pub(super) async fn live_rows(
     keys: Keys,
     relation: String,
 ) -> Result<Vec<u8>, BackupError> {
-    let stored = from.store.get(&wanted.key()?, MAX_STORED).await?;
+    let stored = match from.store.get(&wanted.key()?, MAX_STORED).await {
+        Err(StoreError::NotFound { .. }) => {
+            return Err(BackupError::Chunk { id: wanted.id.to_string(), relation, cause: ChunkError::Missing });
+        }
+        other => other?,
+    };
     let opened = tokio::task::spawn_blocking(move || seal::open(&stored, &wanted, &keys, &from.identities)).await;
     let opened = opened.map_err(|error| BackupError::Internal(error.to_string()))?;
     opened.map_err(|cause| match cause {

@@ -41,3 +41,8 @@ pub(super) fn block(text: &str) -> Result<Span, String> {
     let (least, most) = (Wanted::SHORTEST, Wanted::LONGEST);
     if (least..=most).contains(&span) { Ok(span) } else { Err(format!("give between {least} and {most}")) }
 }
+
+/// The name of a database: an empty one, as of a variable that is not set, would mean the one that is named as the role.
+pub(super) fn database(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("write the name of a database".to_owned()) } else { Ok(text.to_owned()) }
+}

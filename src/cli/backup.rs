@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
+use super::args;
 use super::failures::Shown;
 use super::keygen::{KeygenArgs, keygen};
 use super::{Global, backup_store, output, progress, signals};
@@ -71,10 +72,10 @@ pub(super) struct RestoreArgs {
     #[arg(default_value = "latest")]
     id: String,
     /// Which of the backup's databases [default: the one under postgres.databases.main]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = args::database)]
     database: Option<String>,
     /// The database to restore into; it must exist and be empty
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = args::database)]
     into: String,
     /// Restore on the server under `scratch:` in the configuration instead of the one under `postgres:`
     #[arg(long)]

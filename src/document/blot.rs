@@ -96,7 +96,7 @@ fn hide_logins(text: &str) -> String {
 }
 
 /// `AGE-SECRET-KEY-1…`, wherever it stands.
-fn hide_keys(text: &str) -> String {
+pub(super) fn hide_keys(text: &str) -> String {
     const MARK: &str = "AGE-SECRET-KEY-";
     let (upper, mut out, mut from) = (text.to_ascii_uppercase(), String::with_capacity(text.len()), 0);
     while let Some(at) = upper.get(from..).and_then(|rest| rest.find(MARK)) {

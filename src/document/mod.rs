@@ -231,7 +231,8 @@ impl fmt::Display for ConfigError {
         if let Some(at) = &self.at {
             write!(f, ":{}:{}", at.line, at.column)?;
         }
-        write!(f, ": {}", self.message)
+        // A key that was misspelled may be a secret itself.
+        write!(f, ": {}", blot::hide_keys(&self.message))
     }
 }
 

@@ -193,6 +193,12 @@ fn a_secret_key_is_never_shown_overwritten_or_taken_for_a_public_one() {
     for args in [&["once", "backup", "-vv"][..], &["doctor", "-vv"], &["backup", "show", "--json"]] {
         assert!(!shown(&site(&recipient).run(args)));
     }
+    let said = ground.site.run(&["once", "backup", "--dry-run"]).expect(2);
+    assert!(!shown(&said));
+    let misplaced = self::site(&ground.source, &ground.ledger, ground.store.path(), &[])
+        .policy("backup", &format!("encryption: {{{secret}: x}}\n"));
+    let said = misplaced.run(&["once", "backup", "--dry-run"]).expect(78);
+    assert!(said.err.contains("unknown key `AGE-SECRET-KEY-***") && !shown(&said), "{}", said.err);
     let wrong = self::site(&ground.source, &ground.ledger, ground.store.path(), &[Path::new("/dev/null")]);
     let said = wrong.run(&["backup", "list"]).expect(78);
     assert!(said.err.contains("no identity in it") || said.err.contains("empty"), "{}", said.err);
@@ -251,6 +257,9 @@ fn check_cat_compare_and_drill_open_what_is_encrypted_and_prune_needs_no_key() {
         assert_eq!(drill.out.contains("drill: changed"), exit == 0, "{drill:?}");
     }
     site(&[&old_key, &key]).run(&["backup", "check", "-q"]).expect(0);
+    // However small the share is.
+    let least = site(&[&old_key, &key]).run(&["backup", "check", "--sample", "0.0001%", "-q"]).expect(0);
+    assert!(least.out.contains("1 read and good"), "{}", least.out);
     ground.source.psql("UPDATE cards SET t = 'other' WHERE id = 77");
     let found = site(&[&key]).run(&["backup", "compare", "--database", &ground.source.name, "-q"]).expect(3);
     assert!((found.out + &found.err).contains("id=77"));

@@ -28,7 +28,8 @@ fn last(last: u32) -> Keep {
 }
 
 /// What a drill leaves.
-const PROOF: &str = r#"{"at": "2026-11-24T00:43:06Z", "by": "0.1.0", "databases": [], "milliseconds": 1, "server_version": 170000}"#;
+const PROOF: &str =
+    r#"{"at": "2026-11-24T00:43:06Z", "by": "0.1.0", "databases": [], "milliseconds": 1, "server_version": 170000}"#;
 
 /// A database and a store for its backups.
 struct Setting {

@@ -5,6 +5,7 @@ use clap::{Args, ValueEnum};
 
 use crate::backup::store::Store;
 use crate::backup::{self, BackupError, Cat, Output};
+use crate::cli::args;
 use crate::cli::failures::Shown;
 use crate::context::Context;
 use crate::daemon::jobs::Site;
@@ -19,7 +20,7 @@ pub(in crate::cli) struct CatArgs {
     #[arg(long, value_name = "ID", default_value = "latest")]
     backup: String,
     /// Which of the backup's databases [default: the one under postgres.databases.main]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = args::database)]
     database: Option<String>,
     /// In which of COPY's forms
     #[arg(long, value_enum, default_value = "csv")]

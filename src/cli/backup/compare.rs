@@ -6,6 +6,7 @@ use crate::backup::compare::Verdict;
 use crate::backup::difference::{self, Live, Options, Side};
 use crate::backup::store::Store;
 use crate::backup::{self, BackupError};
+use crate::cli::args;
 use crate::cli::failures::Shown;
 use crate::cli::output;
 use crate::clients::postgres::Postgres;
@@ -18,13 +19,13 @@ use crate::failure::{Explain, Failure, Kind, chain};
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CompareArgs {
     /// The database on the left: in the backup, or with --against and without --backup on the server under `postgres:`
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = args::database)]
     database: String,
     /// The backup's identifier, or `latest` [default: latest, unless --against is given]
     #[arg(long, value_name = "ID")]
     backup: Option<String>,
     /// The database on the right, on a server [default: the name on the left]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = args::database)]
     against: Option<String>,
     /// The database on the right is on the server under `scratch:` instead of the one under `postgres:`
     #[arg(long)]

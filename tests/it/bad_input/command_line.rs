@@ -66,6 +66,10 @@ For more information, try '--help'."))
 error: invalid value '65' for '--jobs <JOBS>': 65 is not in 1..=64
 
 For more information, try '--help'."))
+        .case(args("a target that is an unset variable", "backup restore --into=").says(64, "\
+error: invalid value '' for '--into <NAME>': write the name of a database
+
+For more information, try '--help'."))
         .case(args("no target", "backup restore").says(64, "\
 error: the following required arguments were not provided:
   --into <NAME>
