@@ -6,9 +6,10 @@ use std::sync::Arc;
 use futures::StreamExt;
 use serde::Serialize;
 
-use super::chunk::{ChunkName, ChunkRef, Keys};
+use super::chunk::{ChunkRef, Keys};
 use super::error::BackupError;
 use super::manifest::{self, BackupId};
+use super::names::{self, ChunkName};
 use super::seal::Identities;
 use super::store::{Store, StoreError};
 use super::verify::{Outcome, look};
@@ -232,8 +233,7 @@ async fn claims(
 }
 
 async fn sizes(store: &dyn Store) -> Result<HashMap<ChunkName, u64>, StoreError> {
-    let entries = store.list("chunks/").await?;
-    Ok(entries.into_iter().filter_map(|entry| Some((ChunkName::of_key(&entry.key)?, entry.size))).collect())
+    Ok(names::listed(store).await?.into_iter().map(|(name, entry)| (name, entry.size)).collect())
 }
 
 /// Holds the chunk against each claim. Its size is told when its content is wrong; a chunk that was stored anew with

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::names::ChunkName;
 use super::rows::{Format, Rows};
 use super::seal::SetId;
 use super::store::{Key, KeyError};
@@ -99,56 +100,6 @@ impl FromStr for ChunkId {
         let mut id = [0; 32];
         hex::decode_to_slice(text, &mut id).map_err(|_| format!("`{text}` is not the name of a chunk"))?;
         Ok(Self(id))
-    }
-}
-
-/// The name of a chunk's object. What is encrypted lies beside what is not, and beside what is encrypted for others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ChunkName {
-    /// What it holds.
-    pub id: ChunkId,
-    /// The recipients it is encrypted for; `None` when it is not.
-    pub sealed: Option<SetId>,
-}
-
-impl ChunkName {
-    /// Where it lies in the store.
-    ///
-    /// # Errors
-    /// Never in practice: such names make keys.
-    pub fn key(&self) -> Result<Key, KeyError> {
-        let text = self.to_string();
-        let (folder, _) = text.split_at(2);
-        Key::new(format!("chunks/{folder}/{text}"))
-    }
-
-    /// The chunk that lies under this key; `None` when the key is not exactly where a chunk lies.
-    #[must_use]
-    pub fn of_key(key: &Key) -> Option<Self> {
-        let (folder, name) = key.as_str().strip_prefix("chunks/")?.split_once('/')?;
-        let parsed: Self = name.parse().ok()?;
-        // Upper-case digits would be read as well, and be another object's name.
-        (parsed.to_string() == name && name.get(..2) == Some(folder)).then_some(parsed)
-    }
-}
-
-impl fmt::Display for ChunkName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.sealed {
-            None => write!(f, "{}", self.id),
-            Some(set) => write!(f, "{}.{set}.age", self.id),
-        }
-    }
-}
-
-impl FromStr for ChunkName {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_suffix(".age").and_then(|name| name.split_once('.')) {
-            Some((id, set)) => Ok(Self { id: id.parse()?, sealed: Some(set.parse()?) }),
-            None => Ok(Self { id: text.parse()?, sealed: None }),
-        }
     }
 }
 
@@ -320,24 +271,17 @@ impl ChunkRef {
     }
 }
 
-macro_rules! text_serde {
-    ($type:ty) => {
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    };
+impl Serialize for ChunkId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
 }
 
-text_serde!(ChunkId);
-text_serde!(ChunkName);
+impl<'de> Deserialize<'de> for ChunkId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
 
 /// 128 bits as 32 hexadecimal digits.
 pub(super) mod hex128 {
@@ -409,24 +353,6 @@ mod tests {
             let wanted = ChunkRef { id: keys().id(b""), bytes: claimed, stored: 16, rows: 0, content: 0, sealed: None };
             assert!(open(&frame, &wanted, &keys()).is_err(), "{claimed}");
         }
-    }
-
-    #[test]
-    fn a_name_is_read_back_and_nothing_else_passes_for_one() {
-        let id = keys().id(b"x");
-        let sealed = Some("0a1b2c3d".parse().unwrap());
-        for name in [ChunkName { id, sealed: None }, ChunkName { id, sealed }] {
-            assert_eq!(name.to_string().parse(), Ok(name));
-            assert_eq!(ChunkName::of_key(&name.key().unwrap()), Some(name));
-        }
-        let text = id.to_string();
-        let check = |key: String| assert_eq!(ChunkName::of_key(&Key::new(key).unwrap()), None);
-        for end in [".age", ".0a1b2c3.age", ".0A1B2C3D.age", ".0a1b2c3d", ".0a1b2c3d.age.tmp", "0"] {
-            check(format!("chunks/{}/{text}{end}", &text[..2]));
-        }
-        check(format!("chunks/{}/{}", &text[..2], text.to_uppercase()));
-        check(format!("other/{}/{text}", &text[..2]));
-        check(format!("chunks/{text}"));
     }
 
     #[test]

@@ -8,10 +8,9 @@
 use std::collections::{BTreeSet, HashSet};
 use std::time::{Duration, Instant};
 
-use super::chunk::ChunkName;
 use super::error::BackupError;
 use super::manifest::{self, Manifest};
-use super::names::{self, MAX_NAMES};
+use super::names::{self, ChunkName, MAX_NAMES};
 use super::store::{Key, Store, StoreError};
 use crate::context::Context;
 
@@ -79,10 +78,7 @@ async fn there(store: &dyn Store, chunks: &BTreeSet<ChunkName>, ctx: &Context) -
         wait = Duration::from_secs(1).min(wait * 2);
         ctx.cancel.run_until_cancelled(pause).await.ok_or(BackupError::Cancelled)?;
     }
-    let mut listed = HashSet::new();
-    for entry in store.list("chunks/").await? {
-        listed.extend(ChunkName::of_key(&entry.key));
-    }
+    let listed: HashSet<ChunkName> = names::listed(store).await?.into_iter().map(|(name, _)| name).collect();
     let gone: Vec<String> = chunks.iter().filter(|id| !listed.contains(id)).map(ToString::to_string).collect();
     if gone.is_empty() {
         return Ok(());

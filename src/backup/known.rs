@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::chunk::{ChunkId, ChunkName, ChunkRef};
+use super::chunk::{ChunkId, ChunkRef};
 use super::error::BackupError;
 use super::manifest;
+use super::names::{self, ChunkName};
 use super::seal::{Recipients, SetId};
 use super::store::{Store, StoreError};
 
@@ -44,9 +45,8 @@ impl Known {
     /// # Errors
     /// When the store cannot be listed or read.
     pub(super) async fn read(store: &dyn Store, sealing: &Sealing) -> Result<Self, BackupError> {
-        let listed = store.list("chunks/").await?.into_iter();
-        let sizes: HashMap<ChunkName, u64> =
-            listed.filter_map(|entry| Some((ChunkName::of_key(&entry.key)?, entry.size))).collect();
+        let listed = names::listed(store).await?.into_iter();
+        let sizes: HashMap<ChunkName, u64> = listed.map(|(name, entry)| (name, entry.size)).collect();
         let mut chunks = HashMap::new();
         for id in manifest::ids(store).await? {
             let manifest = match manifest::load(store, &id).await {
@@ -58,8 +58,7 @@ impl Known {
                 ) => continue,
                 Err(error) => return Err(error),
             };
-            let tables = manifest.databases.iter().flat_map(|database| &database.tables);
-            for chunk in tables.flat_map(|table| &table.chunks) {
+            for (_, _, chunk) in manifest.chunks() {
                 if !sealing.takes(chunk.sealed) || sizes.get(&chunk.name()) != Some(&chunk.stored) {
                     continue;
                 }

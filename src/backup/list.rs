@@ -85,7 +85,7 @@ pub async fn show(store: &dyn Store, id: &str) -> Result<Manifest, BackupError> 
 fn summary(manifest: &Manifest, proven: Option<Timestamp>) -> Summary {
     let tables = || manifest.databases.iter().flat_map(|database| &database.tables);
     let chunks: std::collections::HashMap<_, _> =
-        tables().flat_map(|table| &table.chunks).map(|chunk| (chunk.name(), chunk.stored)).collect();
+        manifest.chunks().map(|(_, _, chunk)| (chunk.name(), chunk.stored)).collect();
     Summary {
         id: manifest.id.clone(),
         started: manifest.started,

@@ -44,6 +44,7 @@ pub use error::BackupError;
 pub use list::{Listed, Summary, list, show};
 pub use live::Chunks;
 pub use manifest::{BackupId, Manifest};
+pub use names::ChunkName;
 pub use plan::{BackupPlan, DatabasePlan, Observed, decide, plan};
 pub use preview::{Preview, PreviewTable, preview};
 pub use proof::{Proof, newest_proof, proofs};

@@ -46,6 +46,11 @@ impl Part {
     }
 }
 
+/// The parts of a name, quotes taken off; `None` when it is no name.
+pub(super) fn parts(text: &str) -> Option<Vec<String>> {
+    Some(parse(text)?.into_iter().map(|part| part.text).collect())
+}
+
 /// The parts between dots, quotes taken off; `None` when the quotes do not close or a part is empty.
 fn parse(text: &str) -> Option<Vec<Part>> {
     let mut parts = Vec::new();

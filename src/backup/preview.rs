@@ -1,16 +1,15 @@
 //! What a restore would do, without doing it.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use serde::Serialize;
 use sqlx::Connection;
 
 use super::error::BackupError;
+use super::live::Chunks;
 use super::manifest::{BackupId, Manifest, Table};
 use super::restore::{Run, Target};
 use super::single::Part;
-use super::store::Store;
 use crate::context::Context;
 
 /// What a restore would do.
@@ -51,7 +50,7 @@ pub struct PreviewTable {
 /// # Errors
 /// Everything that a restore refuses before it changes anything.
 pub async fn preview(
-    store: &Arc<dyn Store>,
+    from: &Chunks,
     manifest: &Manifest,
     database: &str,
     table: Option<&str>,
@@ -62,7 +61,7 @@ pub async fn preview(
         Some(table) => Part::single(manifest, database, table)?,
         None => Part::whole(manifest, database)?,
     };
-    let run = Run { store: Arc::clone(store), target: target.clone(), schema, ctx: ctx.clone() };
+    let run = Run { from: from.clone(), target: target.clone(), schema, ctx: ctx.clone() };
     let examined = ctx.cancel.run_until_cancelled(run.examine(&source)).await;
     let (session, _) = examined.ok_or(BackupError::Cancelled)??;
     let _ = session.close().await;

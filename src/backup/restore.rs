@@ -17,9 +17,7 @@ use super::live::{Chunks, live_rows};
 use super::manifest::{BackupId, Database, Manifest, Table};
 use super::rows::{BINARY_HEADER, BINARY_TRAILER, Format};
 use super::schema;
-use super::seal::Identities;
 use super::single::Part;
-use super::store::Store;
 use crate::clients::postgres::{Postgres, PostgresError, quote_literal};
 use crate::context::Context;
 use crate::progress::Unit;
@@ -40,8 +38,6 @@ pub struct Target {
     pub database: String,
     /// Tables that are filled at once.
     pub jobs: usize,
-    /// What opens encrypted chunks.
-    pub identities: Arc<Identities>,
 }
 
 /// What a restore came to.
@@ -90,13 +86,13 @@ impl RestoreReport {
 /// # Errors
 /// [`BackupError::NotEmpty`] and [`BackupError::TargetOlder`] before anything is changed; then whatever fails first.
 pub async fn restore(
-    store: &Arc<dyn Store>,
+    from: &Chunks,
     manifest: &Manifest,
     database: &str,
     target: &Target,
     ctx: &Context,
 ) -> Result<RestoreReport, BackupError> {
-    part(store, &manifest.id, &Part::whole(manifest, database)?, target, ctx).await
+    part(from, &manifest.id, &Part::whole(manifest, database)?, target, ctx).await
 }
 
 /// Restores one table of a backup: itself, its rows, indexes and constraints of its own, into a database where its
@@ -106,25 +102,25 @@ pub async fn restore(
 /// # Errors
 /// As of [`restore`], and when there is no such table.
 pub async fn restore_table(
-    store: &Arc<dyn Store>,
+    from: &Chunks,
     manifest: &Manifest,
     database: &str,
     table: &str,
     target: &Target,
     ctx: &Context,
 ) -> Result<RestoreReport, BackupError> {
-    part(store, &manifest.id, &Part::single(manifest, database, table)?, target, ctx).await
+    part(from, &manifest.id, &Part::single(manifest, database, table)?, target, ctx).await
 }
 
 async fn part(
-    store: &Arc<dyn Store>,
+    from: &Chunks,
     id: &BackupId,
     Part { source, schema, left_out }: &Part,
     target: &Target,
     ctx: &Context,
 ) -> Result<RestoreReport, BackupError> {
     let clock = std::time::Instant::now();
-    let run = Run { store: Arc::clone(store), target: target.clone(), schema: schema.clone(), ctx: ctx.clone() };
+    let run = Run { from: from.clone(), target: target.clone(), schema: schema.clone(), ctx: ctx.clone() };
     let done = ctx.cancel.run_until_cancelled(run.all(source)).await;
     done.ok_or(BackupError::Cancelled)??;
     let tables = compare::with_manifest(&target.postgres, &target.database, source, target.jobs, ctx).await?;
@@ -142,7 +138,7 @@ async fn part(
 
 #[derive(Clone)]
 pub(super) struct Run {
-    pub(super) store: Arc<dyn Store>,
+    pub(super) from: Chunks,
     pub(super) target: Target,
     /// The one schema that must be empty; `None` for the whole database.
     pub(super) schema: Option<String>,
@@ -221,7 +217,7 @@ impl Run {
             }
         }
         for (chunk, table) in sets.into_values() {
-            live_rows(self.chunks(), chunk, table.keys(), table.name.to_string()).await?;
+            live_rows(self.from.clone(), chunk, table.keys(), table.name.to_string()).await?;
         }
         Ok(())
     }
@@ -271,7 +267,7 @@ impl Run {
         }
         let keys = table.keys();
         let chunks = futures::stream::iter(table.chunks.clone())
-            .map(|chunk| live_rows(self.chunks(), chunk, keys.clone(), table.name.to_string()))
+            .map(|chunk| live_rows(self.from.clone(), chunk, keys.clone(), table.name.to_string()))
             .buffered(AHEAD);
         futures::pin_mut!(chunks);
         while let Some(bytes) = chunks.try_next().await? {
@@ -291,10 +287,6 @@ impl Run {
         sqlx::raw_sql("COMMIT").execute(&mut connection).await.map_err(fail)?;
         let _ = connection.close().await;
         Ok(())
-    }
-
-    fn chunks(&self) -> Chunks {
-        Chunks { store: Arc::clone(&self.store), identities: Arc::clone(&self.target.identities) }
     }
 
     async fn finish(&self, source: &Database) -> Result<(), BackupError> {

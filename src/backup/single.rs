@@ -3,7 +3,7 @@
 use super::dump::{Entry, entries, qualified};
 use super::error::BackupError;
 use super::manifest::{Database, Manifest, Sequence, Table};
-use super::name::find_table;
+use super::name::{find_table, parts};
 
 /// What of a database is restored.
 pub(super) struct Part {
@@ -106,7 +106,7 @@ impl<'d> Own<'d> {
         };
         let wanted = [table.name.schema.as_str(), table.name.name.as_str()];
         let tables = before.iter().filter(|entry| entry.kind == "TABLE").filter_map(name);
-        let own = tables.into_iter().find(|name| unquoted(name) == wanted)?;
+        let own = tables.into_iter().find(|name| parts(name).is_some_and(|parts| parts == wanted))?;
         let schema = before.iter().find(|entry| entry.kind == "SCHEMA" && entry.name == table.name.schema).copied();
         let owned = |entry: &Entry<'d>| {
             let rest = entry.sql.strip_prefix("ALTER SEQUENCE ")?;
@@ -189,23 +189,4 @@ impl<'d> Own<'d> {
 /// Whether `table.column` begins the text.
 fn column_of(text: &str, table: &str) -> bool {
     qualified(text).and_then(|name| name.strip_prefix(table)).is_some_and(|rest| rest.starts_with('.'))
-}
-
-/// The parts of a name without their quotes.
-fn unquoted(name: &str) -> Vec<String> {
-    let (mut parts, mut part, mut is_quoted) = (Vec::new(), String::new(), false);
-    let mut chars = name.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' if is_quoted && chars.peek() == Some(&'"') => {
-                chars.next();
-                part.push('"');
-            }
-            '"' => is_quoted = !is_quoted,
-            '.' if !is_quoted => parts.push(std::mem::take(&mut part)),
-            c => part.push(c),
-        }
-    }
-    parts.push(part);
-    parts
 }

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::chunk::ChunkName;
 use super::error::BackupError;
 use super::manifest::{self, BackupId};
+use super::names::{self, ChunkName};
 use super::proof;
 use super::store::{Store, StoreError};
 use crate::context::Context;
@@ -73,7 +73,7 @@ enum Named {
 /// # Errors
 /// What the store says, or the run is cancelled. A manifest that cannot be read is in the answer.
 pub async fn stats(store: &dyn Store, ctx: &Context) -> Result<Stats, BackupError> {
-    let listed = store.list("chunks/").await?;
+    let listed = names::listed(store).await?;
     let ids = manifest::ids(store).await?;
     let mut proofs = proof::proofs(store).await?;
     ctx.progress.stage("reading manifests", Some(ids.len() as u64), Unit::Items);
@@ -132,7 +132,7 @@ pub async fn stats(store: &dyn Store, ctx: &Context) -> Result<Stats, BackupErro
         backup.dedup_ratio = ratio(backup.raw_bytes, backup.alone_bytes);
     }
     let (mut there, mut orphaned_chunks, mut orphaned_bytes) = (0u64, 0, 0);
-    for (id, entry) in listed.iter().filter_map(|entry| Some((ChunkName::of_key(&entry.key)?, entry))) {
+    for (id, entry) in listed {
         if named.contains_key(&id) {
             there += 1;
         } else {

@@ -213,18 +213,14 @@ async fn verify(site: &Site, store: &dyn Store, id: &str, json: bool, ctx: &Cont
 async fn restore(site: &Site, store: &Arc<dyn Store>, args: &RestoreArgs, ctx: &Context) -> Result<Exit, Shown> {
     let manifest = backup::show(&**store, &args.id).await.map_err(Shown::of)?;
     let database = args.database.as_ref().unwrap_or(&site.config.databases.main);
-    let target = Target {
-        postgres: server(site, args.scratch)?,
-        database: args.into.clone(),
-        jobs: args.jobs.into(),
-        identities: Arc::clone(&site.config.identities),
-    };
+    let target = Target { postgres: server(site, args.scratch)?, database: args.into.clone(), jobs: args.jobs.into() };
+    let from = chunks(site, store);
     if args.dry_run {
-        return preview::preview(site, store, &manifest, database, &target, args, ctx).await;
+        return preview::preview(site, &from, &manifest, database, &target, args, ctx).await;
     }
     let report = match &args.table {
-        Some(table) => backup::restore_table(store, &manifest, database, table, &target, ctx).await,
-        None => backup::restore(store, &manifest, database, &target, ctx).await,
+        Some(table) => backup::restore_table(&from, &manifest, database, table, &target, ctx).await,
+        None => backup::restore(&from, &manifest, database, &target, ctx).await,
     };
     let report = report.map_err(Shown::of)?;
     if args.json {

@@ -5,6 +5,7 @@ use super::adopt::UndoError;
 use super::apply::VisibilityReport;
 use super::rebuild::RebuildReport;
 use super::reconcile::ReconcileReport;
+use crate::clients::persistence::ForeignShards;
 use crate::clients::postgres::PostgresError;
 use crate::clients::search::SearchError;
 use crate::clients::temporal::TemporalError;
@@ -295,15 +296,8 @@ pub enum Refusal {
         database: String,
     },
     /// The shards are not those of the cluster.
-    #[error("the cluster says that it has {said} history shards, but database `{database}` has a shard {highest}")]
-    Shards {
-        /// The database.
-        database: String,
-        /// The count in the cluster's metadata.
-        said: i32,
-        /// The highest shard with a row.
-        highest: i32,
-    },
+    #[error(transparent)]
+    Shards(#[from] ForeignShards),
     /// The database is older than the index: it was restored, or is another cluster's.
     #[error(
         "the database is behind the index: document `{id}` of `{index}` was written with a task id that shard \
@@ -394,9 +388,7 @@ impl Refusal {
                  restore of the database, drop the indices and run `sexton visibility rebuild`"
                     .into()
             }
-            Self::Shards { .. } => {
-                "see whether `postgres.databases.main` is the database of this cluster, and of this cluster only".into()
-            }
+            Self::Shards(shards) => shards.hint(),
             Self::Strangers { .. } => "check `postgres.databases.main` and `index`: they belong to different clusters".into(),
             Self::Retention { .. } => "shorten the namespace's retention or lengthen `delete.after`".into(),
         }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use sexton::backup::compare::{Verdict, verdict, with_manifest};
 use sexton::backup::store::{Settings, Store, StoreError, open};
 use sexton::backup::{
-    BackupError, BackupReport, Listed, Manifest, RestoreReport, Target, apply, list, plan, restore, show, verify,
+    BackupError, BackupReport, Chunks, Listed, Manifest, RestoreReport, Target, apply, list, plan, restore, show,
+    verify,
 };
 use sexton::clients::postgres::{Postgres, PostgresError};
 use sexton::context::Context;
@@ -88,13 +89,9 @@ impl Setting {
     }
 
     async fn restore_to(&self, manifest: &Manifest, target: &Scratch) -> Result<RestoreReport, BackupError> {
-        let to = Target {
-            postgres: target.server.client(),
-            database: target.name.clone(),
-            jobs: 3,
-            identities: Arc::default(),
-        };
-        restore(&self.store, manifest, &self.source.name, &to, &Context::plain()).await
+        let to = Target { postgres: target.server.client(), database: target.name.clone(), jobs: 3 };
+        let from = Chunks { store: Arc::clone(&self.store), identities: Arc::default() };
+        restore(&from, manifest, &self.source.name, &to, &Context::plain()).await
     }
 }
 
@@ -447,13 +444,9 @@ async fn a_role_without_privileges_restores_into_a_database_of_its_own() {
     let mut settings = Server::Pg17.settings();
     settings.user.clone_from(&role.name);
     settings.password = Some(role.password.clone().into());
-    let to = Target {
-        postgres: Postgres::new(settings),
-        database: target.name.clone(),
-        jobs: 2,
-        identities: Arc::default(),
-    };
-    let restored = restore(&setting.store, &manifest, &setting.source.name, &to, &Context::plain()).await.unwrap();
+    let to = Target { postgres: Postgres::new(settings), database: target.name.clone(), jobs: 2 };
+    let from = Chunks { store: Arc::clone(&setting.store), identities: Arc::default() };
+    let restored = restore(&from, &manifest, &setting.source.name, &to, &Context::plain()).await.unwrap();
     restored.verdict().unwrap();
     assert_same(&setting.source, &target);
 

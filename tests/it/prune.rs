@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 use sexton::backup::prune::{self, PruneReport};
 use sexton::backup::store::{Key, Settings, Store, open};
-use sexton::backup::{BackupError, BackupId, Target, apply, plan, restore, show, verify};
+use sexton::backup::{BackupError, BackupId, Chunks, Target, apply, plan, restore, show, verify};
 use sexton::context::Context;
 use sexton::policy::backup::BackupPolicy;
 use sexton::policy::keep::Keep;
@@ -92,13 +92,9 @@ impl Setting {
     async fn restored(&self, id: &BackupId) -> Vec<String> {
         let manifest = show(&*self.store, id.as_str()).await.unwrap();
         let target = Scratch::new("pruned_back");
-        let to = Target {
-            postgres: target.server.client(),
-            database: target.name.clone(),
-            jobs: 2,
-            identities: std::sync::Arc::default(),
-        };
-        let report = restore(&self.store, &manifest, &self.source.name, &to, &Context::plain()).await.unwrap();
+        let to = Target { postgres: target.server.client(), database: target.name.clone(), jobs: 2 };
+        let from = Chunks { store: Arc::clone(&self.store), identities: Arc::default() };
+        let report = restore(&from, &manifest, &self.source.name, &to, &Context::plain()).await.unwrap();
         report.verdict().unwrap();
         target.dump()
     }

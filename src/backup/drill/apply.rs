@@ -142,13 +142,8 @@ async fn look(
     drilled: &mut Drilled,
     ctx: &Context,
 ) -> Result<(), BackupError> {
-    let target = Target {
-        postgres: scratch.clone(),
-        database: drilled.target.clone(),
-        jobs: plan.policy.jobs.get(),
-        identities: Arc::clone(&from.identities),
-    };
-    match restore::restore(&from.store, &plan.manifest, &source.name, &target, ctx).await.map_err(sort) {
+    let target = Target { postgres: scratch.clone(), database: drilled.target.clone(), jobs: plan.policy.jobs.get() };
+    match restore::restore(from, &plan.manifest, &source.name, &target, ctx).await.map_err(sort) {
         Ok(restored) => {
             let (findings, untold) = of_tables(&restored.tables);
             drilled.findings.extend(findings);

@@ -8,9 +8,9 @@ use super::marks::{Instants, Marks};
 use super::plan::{Freed, PrunePlan};
 use super::references::{Folders, References, folders};
 use super::{MOST_CHUNKS, gfs, leftovers, sweep};
-use crate::backup::chunk::ChunkName;
 use crate::backup::error::BackupError;
 use crate::backup::manifest::BackupId;
+use crate::backup::names::{self, ChunkName};
 use crate::backup::proof::PROVEN;
 use crate::backup::store::{Entry, Store};
 use crate::context::Context;
@@ -118,10 +118,9 @@ async fn survey(store: &dyn Store, references: &mut References, ctx: &Context) -
     let now = Instants::read(store, ctx.now).await?;
     let old = Marks::load(store).await?;
     // The chunks first: one that is stored and named in between must not look as if nothing named it.
-    let listed = store.list("chunks/").await?;
+    let listed = names::listed(store).await?;
     let folders = references.refresh(store, &HashSet::new(), ctx).await?;
-    let chunks = listed.into_iter().filter_map(|entry| ChunkName::of_key(&entry.key).map(|id| (id, entry)));
-    let unnamed: Vec<(ChunkName, Entry)> = chunks.filter(|(id, _)| !references.name(id)).collect();
+    let unnamed: Vec<(ChunkName, Entry)> = listed.into_iter().filter(|(id, _)| !references.name(id)).collect();
     let halves = folders.halves.iter().map(|(_, entry)| entry.key.as_str());
     let marks = old.renewed(unnamed.iter().map(|(id, _)| *id), halves, now);
     if marks != old {

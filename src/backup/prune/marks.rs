@@ -9,8 +9,8 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::backup::chunk::ChunkName;
 use crate::backup::error::BackupError;
+use crate::backup::names::ChunkName;
 use crate::backup::store::{Key, Store, StoreError};
 use crate::units::Span;
 

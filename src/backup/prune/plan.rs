@@ -8,9 +8,9 @@ use super::gfs;
 use super::marks::{Instants, Marks};
 use super::references::{Loaded, claim, folders, load};
 use super::{MOST_BACKUPS, leftovers};
-use crate::backup::chunk::ChunkName;
 use crate::backup::error::BackupError;
 use crate::backup::manifest::BackupId;
+use crate::backup::names::{self, ChunkName};
 use crate::backup::store::Store;
 use crate::context::Context;
 use crate::plan::{Action, Change, Plan};
@@ -127,7 +127,7 @@ impl PrunePlan {
 pub async fn plan(store: &dyn Store, keep: &Keep, grace: Span, ctx: &Context) -> Result<PrunePlan, BackupError> {
     store.reach().await?;
     // The chunks first: one that is stored and named meanwhile must not look as if nothing named it.
-    let listed = store.list("chunks/").await?;
+    let listed = names::listed(store).await?;
     let claims = folders(store).await?.claims;
     let mut kept_names: HashSet<ChunkName> = HashSet::new();
     let mut unreadable = Vec::new();
@@ -188,12 +188,11 @@ pub async fn plan(store: &dyn Store, keep: &Keep, grace: Span, ctx: &Context) ->
     let now = Instants { host: ctx.now, store: ctx.now };
     let marks = Marks::load(store).await?;
     let (mut waiting, mut due) = (Freed::default(), Freed::default());
-    for entry in &listed {
-        let Some(id) = ChunkName::of_key(&entry.key) else { continue };
-        if kept_names.contains(&id) || theirs.contains_key(&id) {
+    for (id, entry) in &listed {
+        if kept_names.contains(id) || theirs.contains_key(id) {
             continue;
         }
-        let old = now.old(entry.modified, grace) && marks.chunk_is_due(&id, now, grace);
+        let old = now.old(entry.modified, grace) && marks.chunk_is_due(id, now, grace);
         if old { due.add(entry.size) } else { waiting.add(entry.size) }
     }
     let leftovers = leftovers::find(store, &folders, &marks, now, grace).await?.len();

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use super::gfs::Candidate;
-use crate::backup::chunk::ChunkName;
 use crate::backup::claim::CLAIM;
 use crate::backup::error::BackupError;
 use crate::backup::manifest::{self, BackupId, Manifest};
+use crate::backup::names::ChunkName;
 use crate::backup::names::{self, MAX_NAMES};
 use crate::backup::proof::PROVEN;
 use crate::backup::store::{Entry, Key, Store, StoreError};

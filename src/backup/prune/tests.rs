@@ -10,9 +10,10 @@ use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{apply, plan};
-use crate::backup::chunk::{ChunkName, ChunkRef, Keys};
+use crate::backup::chunk::{ChunkRef, Keys};
 use crate::backup::error::BackupError;
 use crate::backup::manifest::{self, BackupId, Database, FORMAT, Manifest, Name, Table};
+use crate::backup::names::ChunkName;
 use crate::backup::rows::Format;
 use crate::backup::store::{Entry, Key, Store, StoreError};
 use crate::backup::{claim, known};

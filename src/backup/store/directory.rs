@@ -1,3 +1,4 @@
+use std::fs::{DirEntry, Metadata};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -176,25 +177,38 @@ fn is_temporary(name: &str) -> bool {
     digits.len() == 32 && digits.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
-fn walk_temporary(root: &Path, folder: &str, found: &mut Vec<Unfinished>) -> io::Result<()> {
-    let listing = match std::fs::read_dir(root.join(folder)) {
-        Ok(listing) => listing,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
+/// What is in a folder, by name; nothing when there is no such folder. Names that are no text are someone else's.
+fn items(folder: &Path) -> io::Result<Vec<(String, DirEntry)>> {
+    let listing = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
     };
+    let mut items = Vec::new();
     for item in listing {
         let item = item?;
-        let Ok(name) = item.file_name().into_string() else { continue };
+        if let Ok(name) = item.file_name().into_string() {
+            items.push((name, item));
+        }
+    }
+    Ok(items)
+}
+
+/// `None` when it was removed since the listing, or has got its final name.
+fn metadata(item: &DirEntry) -> io::Result<Option<Metadata>> {
+    match item.metadata() {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        other => other.map(Some),
+    }
+}
+
+fn walk_temporary(root: &Path, folder: &str, found: &mut Vec<Unfinished>) -> io::Result<()> {
+    for (name, item) in items(&root.join(folder))? {
         let (kind, path) = (item.file_type()?, format!("{folder}/{name}"));
         if kind.is_dir() && is_folder(&path) {
             walk_temporary(root, &path, found)?;
         } else if kind.is_file() && is_temporary(&name) && is_folder(folder) {
-            match item.metadata() {
-                Ok(metadata) => found.push(Unfinished { name: path, upload: None, since: modified(&metadata) }),
-                // Finished or removed between the listing and the look.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+            let unfinished = |metadata| Unfinished { name: path, upload: None, since: modified(&metadata) };
+            found.extend(metadata(&item)?.map(unfinished));
         }
     }
     Ok(())
@@ -251,26 +265,15 @@ fn write_synced(path: &Path, body: &[u8]) -> io::Result<()> {
 }
 
 fn walk(root: &Path, folder: &str, entries: &mut Vec<Entry>) -> io::Result<()> {
-    let listing = match std::fs::read_dir(root.join(folder)) {
-        Ok(listing) => listing,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for item in listing {
-        let item = item?;
-        let Ok(name) = item.file_name().into_string() else { continue };
+    for (name, item) in items(&root.join(folder))? {
         let text = if folder.is_empty() { name } else { format!("{folder}/{name}") };
         let Ok(key) = Key::new(text) else { continue };
         let kind = item.file_type()?;
         if kind.is_dir() {
             walk(root, key.as_str(), entries)?;
         } else if kind.is_file() {
-            match item.metadata() {
-                Ok(metadata) => entries.push(Entry { key, size: metadata.len(), modified: modified(&metadata) }),
-                // Removed between the listing and the look.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+            let entry = |metadata: Metadata| Entry { key, size: metadata.len(), modified: modified(&metadata) };
+            entries.extend(metadata(&item)?.map(entry));
         }
     }
     Ok(())

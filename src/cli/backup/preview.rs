@@ -1,9 +1,7 @@
-use std::sync::Arc;
-
 use serde::Serialize;
 
 use super::RestoreArgs;
-use crate::backup::store::Store;
+use crate::backup::Chunks;
 use crate::backup::{self, Manifest, Preview, Target};
 use crate::cli::failures::Shown;
 use crate::cli::output;
@@ -26,14 +24,14 @@ struct Shape<'p> {
 
 pub(super) async fn preview(
     site: &Site,
-    store: &Arc<dyn Store>,
+    from: &Chunks,
     manifest: &Manifest,
     database: &str,
     target: &Target,
     args: &RestoreArgs,
     ctx: &Context,
 ) -> Result<Exit, Shown> {
-    let preview = backup::preview(store, manifest, database, args.table.as_deref(), target, ctx).await;
+    let preview = backup::preview(from, manifest, database, args.table.as_deref(), target, ctx).await;
     let preview = preview.map_err(Shown::of)?;
     let estimate = estimate(site, preview.bytes).await;
     if args.json {

@@ -134,24 +134,7 @@ impl Session {
         limit: usize,
     ) -> Result<HistoryPage, PostgresError> {
         type Row = (i32, Vec<u8>, String, Vec<u8>, Vec<u8>, String, Vec<u8>, String);
-        const RUNS: &str = "SELECT shard_id, namespace_id, workflow_id, run_id, data, data_encoding, state, \
-            state_encoding FROM executions WHERE (shard_id, namespace_id, workflow_id, run_id) > ($1, $2, $3, $4) \
-            ORDER BY shard_id, namespace_id, workflow_id, run_id LIMIT $5";
-        let (shard, namespace, workflow, run) = match after {
-            Some(key) => {
-                (key.shard, key.namespace.as_bytes().to_vec(), key.workflow.as_str(), key.run.as_bytes().to_vec())
-            }
-            None => (i32::MIN, Vec::new(), "", Vec::new()),
-        };
-        let asked: Result<Vec<Row>, _> = sqlx::query_as(RUNS)
-            .bind(shard)
-            .bind(namespace)
-            .bind(workflow)
-            .bind(run)
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .fetch_all(&mut self.connection)
-            .await;
-        let rows = asked.map_err(|error| self.persistence.error("reading Temporal's executions", error))?;
+        let rows: Vec<Row> = self.runs_after("data, data_encoding, state, state_encoding", after, limit).await?;
         let (mut page, mut needs, mut keys) = (HistoryPage::default(), Needs::default(), Vec::new());
         for (shard, namespace, workflow, run, data, encoding, state, state_encoding) in rows {
             let namespace = Uuid::from_slice(&namespace).unwrap_or_default();

@@ -132,22 +132,29 @@ impl Session {
         Ok(exist)
     }
 
-    /// The runs after this one in the order of the primary key, from the beginning when there is none.
-    ///
-    /// # Errors
-    /// When the query fails.
-    pub async fn executions(&mut self, after: Option<&RunKey>, limit: usize) -> Result<Vec<Execution>, PostgresError> {
-        const PAGE: &str = "SELECT shard_id, namespace_id, workflow_id, run_id, state, state_encoding FROM executions \
-            WHERE (shard_id, namespace_id, workflow_id, run_id) > ($1, $2, $3, $4) \
-            ORDER BY shard_id, namespace_id, workflow_id, run_id LIMIT $5";
-        type Row = (i32, Vec<u8>, String, Vec<u8>, Vec<u8>, String);
+    /// The keys and these columns of the runs after this one in the order of the primary key, from the beginning when
+    /// there is none.
+    pub(super) async fn runs_after<Row>(
+        &mut self,
+        columns: &str,
+        after: Option<&RunKey>,
+        limit: usize,
+    ) -> Result<Vec<Row>, PostgresError>
+    where
+        Row: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> + Send + Unpin,
+    {
+        let sql = format!(
+            "SELECT shard_id, namespace_id, workflow_id, run_id, {columns} FROM executions \
+             WHERE (shard_id, namespace_id, workflow_id, run_id) > ($1, $2, $3, $4) \
+             ORDER BY shard_id, namespace_id, workflow_id, run_id LIMIT $5"
+        );
         let (shard, namespace, workflow, run) = match after {
             Some(key) => {
                 (key.shard, key.namespace.as_bytes().to_vec(), key.workflow.as_str(), key.run.as_bytes().to_vec())
             }
             None => (i32::MIN, Vec::new(), "", Vec::new()),
         };
-        let asked: Result<Vec<Row>, _> = sqlx::query_as(PAGE)
+        let asked = sqlx::query_as(sqlx::AssertSqlSafe(sql))
             .bind(shard)
             .bind(namespace)
             .bind(workflow)
@@ -155,7 +162,16 @@ impl Session {
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .fetch_all(&mut self.connection)
             .await;
-        let rows = asked.map_err(|error| self.persistence.error("reading Temporal's executions", error))?;
+        asked.map_err(|error| self.persistence.error("reading Temporal's executions", error))
+    }
+
+    /// The runs after this one in the order of the primary key, from the beginning when there is none.
+    ///
+    /// # Errors
+    /// When the query fails.
+    pub async fn executions(&mut self, after: Option<&RunKey>, limit: usize) -> Result<Vec<Execution>, PostgresError> {
+        type Row = (i32, Vec<u8>, String, Vec<u8>, Vec<u8>, String);
+        let rows: Vec<Row> = self.runs_after("state, state_encoding", after, limit).await?;
         let execution = |(shard, namespace, workflow, run, state, encoding): Row| {
             let key = RunKey {
                 shard,

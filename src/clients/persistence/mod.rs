@@ -21,7 +21,7 @@ mod visibility;
 pub use branches::{Ancestor, Branch, Leftover, ShardRange};
 pub use complete::{HistoryPage, LostCurrent, ShardRows};
 pub use executions::{Execution, ExecutionDetail, ExecutionState, RunKey};
-pub use namespaces::{Cluster, NamespaceRow, Shards};
+pub use namespaces::{Cluster, ForeignShards, NamespaceRow, Shards};
 pub use remove::{Removal, Removed, TreeState};
 pub use scan::{PageRange, ScannedRun};
 pub use shard::shard_of;

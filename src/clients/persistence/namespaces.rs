@@ -46,11 +46,38 @@ pub struct Shards {
     pub highest: i32,
 }
 
-impl Shards {
-    /// How many there are, when there are rows beyond them: the tables are of two clusters.
+/// Tables with rows of shards that the cluster does not have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the cluster says that it has {said} history shards, but database `{database}` has a shard {highest}")]
+pub struct ForeignShards {
+    /// The database.
+    pub database: String,
+    /// The count in the cluster's metadata.
+    pub said: i32,
+    /// The highest shard with a row.
+    pub highest: i32,
+}
+
+impl ForeignShards {
+    /// What to do about it.
     #[must_use]
-    pub fn beyond(self) -> Option<i32> {
-        self.said.filter(|said| self.highest > *said)
+    pub fn hint(&self) -> String {
+        "see whether `postgres.databases.main` is the database of this cluster, and of this cluster only".into()
+    }
+}
+
+impl Shards {
+    /// That no row lies beyond those that there are.
+    ///
+    /// # Errors
+    /// [`ForeignShards`] when one does: the tables are of two clusters, or of one that was set up again.
+    pub fn check(self, database: &str) -> Result<(), ForeignShards> {
+        match self.said {
+            Some(said) if self.highest > said => {
+                Err(ForeignShards { database: database.to_owned(), said, highest: self.highest })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// How many there are, as far as that is known.

@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 
+use crate::clients::persistence::ForeignShards;
 use crate::clients::postgres::PostgresError;
 use crate::clients::temporal::TemporalError;
 use crate::failure::{Explain, Kind};
@@ -42,15 +43,8 @@ pub enum Refusal {
         database: String,
     },
     /// The shards are not those of the cluster.
-    #[error("the cluster says that it has {said} history shards, but database `{database}` has a shard {highest}")]
-    Shards {
-        /// The database.
-        database: String,
-        /// The count in the cluster's metadata.
-        said: i32,
-        /// The highest shard with a row.
-        highest: i32,
-    },
+    #[error(transparent)]
+    Shards(#[from] ForeignShards),
     /// Ages would be wrong.
     #[error("the clocks of sexton and of PostgreSQL differ by {seconds} s")]
     Clock {
@@ -135,9 +129,7 @@ impl Refusal {
         match self {
             Self::NoSchema { .. } => "look at its table schema_version: is this Temporal's main database?".to_owned(),
             Self::Schema { .. } => "look for a newer sexton; docs/retention.md names the versions it knows".to_owned(),
-            Self::Shards { .. } => {
-                "see whether `postgres.databases.main` is the database of this cluster, and of this cluster only".into()
-            }
+            Self::Shards(shards) => shards.hint(),
             Self::Clock { .. } => "set both clocks by NTP; a run's age decides over its deletion".into(),
             Self::Unreadable { .. } => {
                 "a Temporal server of version 1.20 or later writes `Proto3`; look at `SELECT data_encoding, count(*) \

@@ -129,9 +129,7 @@ pub async fn check(source: &Source, ctx: &Context) -> Result<Checked, AuditError
     if let Some(version) = cluster.schema.as_ref().filter(|version| !is_known(version)) {
         return Err(Refusal::Schema { database: database(), version: version.clone() }.into());
     }
-    if let Some(said) = cluster.shards.beyond() {
-        return Err(Refusal::Shards { database: database(), said, highest: cluster.shards.highest }.into());
-    }
+    cluster.shards.check(source.primary().database()).map_err(Refusal::from)?;
     if let Some(refusal) = Refusal::clock(cluster.now.duration_since(Timestamp::now())) {
         return Err(refusal.into());
     }
@@ -148,14 +146,21 @@ pub async fn check(source: &Source, ctx: &Context) -> Result<Checked, AuditError
 /// # Errors
 /// As for [`check`].
 pub(crate) async fn check_primary(source: &Source, ctx: &Context) -> Result<Checked, AuditError> {
-    let checked = check(source, ctx).await?;
+    let mut checked = check(source, ctx).await?;
     let database = || source.primary().database().to_owned();
     if checked.schema.is_none() {
         return Err(Refusal::NoSchema { database: database() }.into());
     }
-    let mut primary = source.primary().connect().await?;
-    let standby = primary.is_standby().await?;
-    primary.close().await;
+    let standby = match checked.reading.behind {
+        // It is the primary's session.
+        None => checked.reading.session.is_standby().await?,
+        Some(_) => {
+            let mut primary = source.primary().connect().await?;
+            let standby = primary.is_standby().await?;
+            primary.close().await;
+            standby
+        }
+    };
     if standby {
         return Err(Refusal::Standby { database: database() }.into());
     }

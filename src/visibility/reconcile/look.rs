@@ -87,11 +87,7 @@ impl<'a> Look<'a> {
             return Err(Refusal::Standby { database: ground.persistence.database().to_owned() }.into());
         }
         let bounds = session.task_id_bounds().await?;
-        let shards = session.shards().await?;
-        if let Some(said) = shards.beyond() {
-            let database = ground.persistence.database().to_owned();
-            return Err(Refusal::Shards { database, said, highest: shards.highest }.into());
-        }
+        session.shards().await?.check(ground.persistence.database()).map_err(Refusal::from)?;
         let (found, stale) = (Found::default(), BTreeSet::new());
         Ok(Self { ground, session, survey, ctx, found, most, ghosts: true, stale, bounds })
     }

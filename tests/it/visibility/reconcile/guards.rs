@@ -1,7 +1,7 @@
 //! Databases on whose word nothing is removed.
 
 use serde_json::json;
-use sexton::clients::persistence::Persistence;
+use sexton::clients::persistence::{ForeignShards, Persistence};
 use sexton::clients::postgres::{Postgres, Settings};
 use sexton::context::Context;
 use sexton::failure::{Explain, Kind};
@@ -57,7 +57,8 @@ async fn a_shard_beyond_those_of_the_cluster_is_refused() {
     let database = &stage.temporal.database;
     // `ClusterMetadata` with a history_shard_count of `SHARD`, which is the highest there is.
     database.psql(&format!("INSERT INTO cluster_metadata_info VALUES (0, 'active', '\\x10{SHARD:02x}', 'Proto3', 1)"));
-    let expected = Refusal::Shards { database: database.name.clone(), said: SHARD, highest: SHARD + 1 };
+    let beyond = ForeignShards { database: database.name.clone(), said: SHARD, highest: SHARD + 1 };
+    let expected = Refusal::Shards(beyond);
     stage.temporal.run("elsewhere", false);
     database.psql("UPDATE executions SET shard_id = shard_id + 1");
     assert_eq!(refused(&stage).await, expected);
