@@ -17,7 +17,7 @@ demo: build up ## A real Temporal cluster, every job once, and what changed
 	tests/demo/demo
 
 test: lint up ## Every check and test, on the real engines (they keep running; see `make down`)
-	environment=$$($(STACK)/env) && eval "$$environment" && $(CARGO) test --locked -- --test-threads $(THREADS)
+	environment=$$($(STACK)/env) && eval "$$environment" && RUST_BACKTRACE=0 $(CARGO) test --locked -- --test-threads $(THREADS)
 	$(MAKE) --no-print-directory build
 	@echo 'test: the demo, from end to end'
 	@tests/demo/demo >target/demo.log 2>&1 || { cat target/demo.log; exit 1; }

@@ -14,6 +14,10 @@ pub struct Table {
     pub name: Name,
     /// The columns that are copied.
     pub columns: Vec<Column>,
+    /// Their numbers in the catalog.
+    pub attributes: Vec<i16>,
+    /// True when a row reads the same as long as nobody writes it; a label of an enum can be changed beside that.
+    pub steady: bool,
     /// In which form.
     pub format: Format,
     /// Pages of its heap, by the size of its file.
@@ -96,6 +100,7 @@ const TABLES_WITHOUT_SIZES: &str = tables!("NULL::int8 AS pages, NULL::int8 AS b
 /// of user-made types carry OIDs, and the `reg…` types are OIDs.
 const COLUMNS: &str = concat!(
     "SELECT c.oid::int8 AS oid, a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type, \
+     a.attnum AS number, b.typtype <> 'e' AS steady, \
      (b.typtype = 'e' OR (b.oid < 16384 AND b.typnamespace = 'pg_catalog'::regnamespace \
        AND b.typtype IN ('b', 'r', 'm') AND b.typsend <> 0 AND b.typreceive <> 0 \
        AND b.typname !~ '^_?(reg|aclitem|pg_)' AND coalesce(e.typtype, 'b') <> 'c')) AS portable \
@@ -169,21 +174,34 @@ pub(super) async fn tables(connection: &mut PgConnection) -> Result<Vec<Table>, 
     read_tables(connection, TABLES_WITHOUT_SIZES).await
 }
 
+#[derive(Default)]
+struct Columns {
+    columns: Vec<Column>,
+    attributes: Vec<i16>,
+    /// True when a type's binary form carries OIDs.
+    foreign: bool,
+    unsteady: bool,
+}
+
 async fn read_tables(connection: &mut PgConnection, sql: &'static str) -> Result<Vec<Table>, sqlx::Error> {
     let columns = sqlx::query(COLUMNS).fetch_all(&mut *connection).await?;
-    let mut by_table: std::collections::HashMap<i64, (Vec<Column>, bool)> = std::collections::HashMap::new();
+    let mut by_table: std::collections::HashMap<i64, Columns> = std::collections::HashMap::new();
     for row in &columns {
-        let (list, portable) = by_table.entry(row.try_get("oid")?).or_insert_with(|| (Vec::new(), true));
-        list.push(Column { name: row.try_get("name")?, type_name: row.try_get("type")? });
-        *portable &= row.try_get::<bool, _>("portable")?;
+        let of = by_table.entry(row.try_get("oid")?).or_default();
+        of.columns.push(Column { name: row.try_get("name")?, type_name: row.try_get("type")? });
+        of.attributes.push(row.try_get("number")?);
+        of.foreign |= !row.try_get::<bool, _>("portable")?;
+        of.unsteady |= !row.try_get::<bool, _>("steady")?;
     }
     let mut tables = Vec::new();
     for row in &sqlx::query(sql).fetch_all(&mut *connection).await? {
-        let (columns, portable) = by_table.remove(&row.try_get("oid")?).unwrap_or((Vec::new(), true));
+        let of = by_table.remove(&row.try_get("oid")?).unwrap_or_default();
         tables.push(Table {
             name: name_of(row)?,
-            columns,
-            format: if portable { Format::Binary } else { Format::Text },
+            columns: of.columns,
+            attributes: of.attributes,
+            steady: !of.unsteady,
+            format: if of.foreign { Format::Text } else { Format::Binary },
             pages: count(row, "pages")?,
             bytes: count(row, "bytes")?,
             filenode: row.try_get("filenode")?,

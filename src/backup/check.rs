@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use serde::Serialize;
 
-use super::chunk::{ChunkRef, Keys};
+use super::chunk::{ChunkRef, Holds, Keys};
 use super::error::BackupError;
 use super::manifest::{self, BackupId};
 use super::names::{self, ChunkName};
@@ -214,8 +214,12 @@ async fn claims(
                     let number = u32::try_from(signatures.len()).unwrap_or(u32::MAX);
                     let (number, keys) = signatures.entry(signature).or_insert_with(|| (number, table.keys()));
                     // A name that is given with other columns or other rows is another claim, and is checked as well.
-                    for chunk in table.chunks.iter().filter(|chunk| seen.insert((**chunk, *number))) {
-                        named.entry(chunk.name()).or_default().push((*chunk, keys.clone()));
+                    for (holds, chunk) in table.objects() {
+                        if holds == Holds::Places || !seen.insert((*chunk, holds, *number)) {
+                            continue;
+                        }
+                        let keys = if holds == Holds::Gone { Keys::list() } else { keys.clone() };
+                        named.entry(chunk.name()).or_default().push((*chunk, keys));
                     }
                 }
             }

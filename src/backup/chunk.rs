@@ -19,6 +19,7 @@ pub const MAX_STORED: u64 = 2 << 30;
 const MAX_OPENED: u64 = 2 << 30;
 
 const ID_CONTEXT: &str = "sexton 2026 backup chunk id v1";
+const LIST_CONTEXT: &str = "sexton 2026 backup list id v1";
 const ROW_CONTEXT: &str = "sexton 2026 backup row hash v1";
 
 /// The keys under which one table's rows are hashed: both follow from the signature of its columns, so that equal
@@ -27,12 +28,23 @@ const ROW_CONTEXT: &str = "sexton 2026 backup row hash v1";
 pub struct Keys {
     id: [u8; 32],
     row: [u8; 32],
-    format: Format,
+    holds: Holds,
+}
+
+/// What an object of the store holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Holds {
+    /// Rows, in this form.
+    Rows(Format),
+    /// Which rows of other objects are gone: a restore needs it.
+    Gone,
+    /// Where rows lay: the next backup saves work by it, and nobody else needs it.
+    Places,
 }
 
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keys").field("format", &self.format).finish_non_exhaustive()
+        f.debug_struct("Keys").field("holds", &self.holds).finish_non_exhaustive()
     }
 }
 
@@ -42,7 +54,13 @@ impl Keys {
     pub fn new(signature: &str, format: Format) -> Self {
         let id = blake3::derive_key(ID_CONTEXT, signature.as_bytes());
         let row = blake3::derive_key(ROW_CONTEXT, signature.as_bytes());
-        Self { id, row, format }
+        Self { id, row, holds: Holds::Rows(format) }
+    }
+
+    /// The keys of lists, which are no rows, of either kind.
+    #[must_use]
+    pub fn list() -> Self {
+        Self { id: blake3::derive_key(LIST_CONTEXT, b""), row: [0; 32], holds: Holds::Places }
     }
 
     /// The name of a chunk of these bytes.
@@ -57,7 +75,7 @@ impl Keys {
         let (mut sum, mut from) = (Content::default(), 0);
         for end in ends {
             if let Some(row) = bytes.get(from..*end) {
-                sum.add_row(*blake3::keyed_hash(&self.row, row).as_bytes());
+                sum = sum.plus(Content::of_row(self.row(row)));
             }
             from = *end;
         }
@@ -66,14 +84,16 @@ impl Keys {
 
     /// The hash of one row, as it goes into [`Content`].
     #[must_use]
-    pub fn row(&self, row: &[u8]) -> u128 {
-        self.content(row, &[row.len()]).sum
+    pub fn row(&self, row: &[u8]) -> u64 {
+        let hash = blake3::keyed_hash(&self.row, row);
+        let (low, _) = hash.as_bytes().split_at(8);
+        low.iter().rev().fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
     }
 
-    /// In which form the rows are.
+    /// What the bytes are.
     #[must_use]
-    pub const fn format(&self) -> Format {
-        self.format
+    pub const fn holds(&self) -> Holds {
+        self.holds
     }
 }
 
@@ -104,7 +124,7 @@ impl FromStr for ChunkId {
 }
 
 /// What a set of rows holds, independent of their order and of how they lie in chunks: the number of rows, and the
-/// sum modulo 2^128 of the first 16 bytes (little endian) of each row's keyed BLAKE3. Equal sums with other rows do
+/// sum modulo 2^128 of the first 8 bytes (little endian) of each row's keyed BLAKE3. Equal sums with other rows do
 /// not happen by accident; against a forger the chunks' names stand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Content {
@@ -121,10 +141,16 @@ impl Content {
         Self { rows: self.rows.wrapping_add(other.rows), sum: self.sum.wrapping_add(other.sum) }
     }
 
-    fn add_row(&mut self, hash: [u8; 32]) {
-        let (low, _) = hash.split_at(16);
-        let value = low.iter().rev().fold(0u128, |sum, byte| (sum << 8) | u128::from(*byte));
-        *self = self.plus(Self { rows: 1, sum: value });
+    /// These rows without those.
+    #[must_use]
+    pub const fn minus(self, other: Self) -> Self {
+        Self { rows: self.rows.wrapping_sub(other.rows), sum: self.sum.wrapping_sub(other.sum) }
+    }
+
+    /// A single row.
+    #[must_use]
+    pub fn of_row(hash: u64) -> Self {
+        Self { rows: 1, sum: hash.into() }
     }
 
     /// The sum as 32 hexadecimal digits.
@@ -217,13 +243,14 @@ pub fn open(stored: &[u8], wanted: &ChunkRef, keys: &Keys) -> Result<Vec<u8>, Ch
     if id == wanted.id { Ok(bytes) } else { Err(ChunkError::Hash(id)) }
 }
 
-/// The content of a chunk's bytes, read row by row.
+/// The content of a chunk's bytes, read row by row; nothing for a list.
 ///
 /// # Errors
 /// When they are not whole rows.
 pub fn content_of(bytes: &[u8], keys: &Keys) -> Result<Content, ChunkError> {
+    let Holds::Rows(format) = keys.holds() else { return Ok(Content::default()) };
     let (mut out, mut ends) = (Vec::with_capacity(bytes.len()), Vec::new());
-    let mut rows = Rows::of_chunk(keys.format());
+    let mut rows = Rows::of_chunk(format);
     rows.feed(bytes, &mut out, &mut ends)?;
     rows.finish()?;
     Ok(keys.content(&out, &ends))

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::BackupError;
 use super::manifest::{Column, Name};
 use super::rows::{Format, Rows};
+use super::track::Tid;
 use crate::clients::postgres::{Postgres, quote_identifier};
 
 /// A COPY that sends nothing for so long is given up: it would hold back vacuum for as long as it hangs.
@@ -30,9 +31,21 @@ pub struct Pages {
 /// power of two, so that a growing table keeps the ranges it had.
 #[must_use]
 pub fn ranges(pages: u64, bytes: u64, range_bytes: u64) -> Vec<Pages> {
+    every(pages, step(pages, bytes, range_bytes))
+}
+
+/// The pages of such a range: a power of two.
+#[must_use]
+pub fn step(pages: u64, bytes: u64, range_bytes: u64) -> u64 {
     let per_page = bytes.checked_div(pages).unwrap_or(0).max(8192);
     let wanted = (range_bytes / per_page).max(1);
-    let step = 1u64 << wanted.ilog2();
+    1u64 << wanted.ilog2()
+}
+
+/// Ranges of `step` pages each; the last one is open.
+#[must_use]
+pub fn every(pages: u64, step: u64) -> Vec<Pages> {
+    let step = step.max(1);
     let count = pages.div_ceil(step).max(1);
     let range = |index: u64| Pages { from: index * step, to: (index + 1 < count).then(|| (index + 1) * step) };
     (0..count).map(range).collect()
@@ -41,20 +54,52 @@ pub fn ranges(pages: u64, bytes: u64, range_bytes: u64) -> Vec<Pages> {
 /// The statement that copies pages of a table out.
 #[must_use]
 pub fn out_sql(name: &Name, columns: &[Column], format: Format, pages: Option<Pages>) -> String {
-    let condition = match pages {
-        None => String::new(),
-        Some(Pages { from: 0, to: None }) => String::new(),
-        Some(Pages { from, to: None }) => format!(" WHERE ctid >= '({from},0)'::tid"),
-        Some(Pages { from, to: Some(to) }) => format!(" WHERE ctid >= '({from},0)'::tid AND ctid < '({to},0)'::tid"),
+    select(name, &column_list(columns), format, &pages.map(Pages::conditions).unwrap_or_default())
+}
+
+/// The same, where each row begins with its place; with `since`, only the rows that are not [`untouched_sql`]'s.
+#[must_use]
+pub fn placed_sql(name: &Name, columns: &[Column], pages: Pages, since: Option<u32>) -> String {
+    let mut conditions = pages.conditions();
+    conditions.extend(since.map(|id| format!("age(xmin) <= age('{id}'::xid)")));
+    let columns: Vec<String> = std::iter::once("ctid".to_owned()).chain(names(columns)).collect();
+    select(name, &columns.join(", "), Format::Binary, &conditions)
+}
+
+/// The statement that copies out the places of the rows that a transaction before this one wrote. A row of which that
+/// is not known any more, since it is so old that its id has come round, may count as written later, never the other
+/// way round.
+#[must_use]
+pub fn untouched_sql(name: &Name, pages: Pages, since: u32) -> String {
+    let mut conditions = pages.conditions();
+    conditions.push(format!("age(xmin) > age('{since}'::xid)"));
+    select(name, "ctid", Format::Binary, &conditions)
+}
+
+impl Pages {
+    fn conditions(self) -> Vec<String> {
+        let from = (self.from > 0).then(|| format!("ctid >= '({},0)'::tid", self.from));
+        let to = self.to.map(|to| format!("ctid < '({to},0)'::tid"));
+        from.into_iter().chain(to).collect()
+    }
+}
+
+fn select(name: &Name, columns: &str, format: Format, conditions: &[String]) -> String {
+    let condition = match conditions {
+        [] => String::new(),
+        conditions => format!(" WHERE {}", conditions.join(" AND ")),
     };
-    let columns = column_list(columns);
     format!("COPY (SELECT {columns} FROM ONLY {}{condition}) TO STDOUT (FORMAT {})", name.sql(), format.keyword())
+}
+
+fn names(columns: &[Column]) -> impl Iterator<Item = String> {
+    columns.iter().map(|column| quote_identifier(&column.name))
 }
 
 /// The names of the columns as SQL.
 #[must_use]
 pub fn column_list(columns: &[Column]) -> String {
-    columns.iter().map(|column| quote_identifier(&column.name)).collect::<Vec<_>>().join(", ")
+    names(columns).collect::<Vec<_>>().join(", ")
 }
 
 /// Whole rows, one after the other.
@@ -64,6 +109,16 @@ pub struct Piece {
     pub bytes: Vec<u8>,
     /// Where each ends.
     pub ends: Vec<usize>,
+    /// Where each lay, when that was asked for.
+    pub places: Vec<Tid>,
+}
+
+impl Piece {
+    /// Its rows.
+    pub fn rows(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = std::iter::once(0).chain(self.ends.iter().copied());
+        begins.zip(&self.ends).map(|(from, to)| self.bytes.get(from..*to).unwrap_or_default())
+    }
 }
 
 /// What a read is about.
@@ -101,9 +156,32 @@ impl<'a> Reader<'a> {
         sql: &'a str,
         piece_bytes: usize,
     ) -> Result<Self, BackupError> {
+        Self::of(connection, source, sql, piece_bytes, Rows::of_stream(source.format)).await
+    }
+
+    /// The same, for a statement whose rows begin with their place.
+    ///
+    /// # Errors
+    /// As of [`Self::start`].
+    pub async fn placed(
+        connection: &'a mut PgConnection,
+        source: Source<'a>,
+        sql: &'a str,
+        piece_bytes: usize,
+    ) -> Result<Self, BackupError> {
+        Self::of(connection, source, sql, piece_bytes, Rows::of_placed_stream()).await
+    }
+
+    async fn of(
+        connection: &'a mut PgConnection,
+        source: Source<'a>,
+        sql: &'a str,
+        piece_bytes: usize,
+        rows: Rows,
+    ) -> Result<Self, BackupError> {
         let started = tokio::time::timeout(STALL, connection.copy_out_raw(sql)).await;
         let stream = started.map_err(|_| source.stalled())?.map_err(|error| source.failed(error))?;
-        Ok(Self { source, stream, rows: Rows::of_stream(source.format), piece: Piece::default(), piece_bytes })
+        Ok(Self { source, stream, rows, piece: Piece::default(), piece_bytes })
     }
 
     /// The next piece, of at least one row; `None` at the end.
@@ -123,12 +201,21 @@ impl<'a> Reader<'a> {
                 && let Some(end) = self.piece.ends.last().copied()
             {
                 let bytes = self.piece.bytes.split_off(end);
-                return Ok(Some(std::mem::replace(&mut self.piece, Piece { bytes, ends: Vec::new() })));
+                let next = Piece { bytes, ..Piece::default() };
+                return Ok(Some(self.ended(next)));
             }
         }
         self.rows.finish().map_err(|cause| broken(&self.source, cause))?;
-        let last = std::mem::take(&mut self.piece);
+        let last = self.ended(Piece::default());
         Ok((!last.ends.is_empty()).then_some(last))
+    }
+}
+
+impl Reader<'_> {
+    fn ended(&mut self, next: Piece) -> Piece {
+        let mut piece = std::mem::replace(&mut self.piece, next);
+        piece.places = self.rows.take_places(piece.ends.len());
+        piece
     }
 }
 

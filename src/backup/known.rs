@@ -1,11 +1,11 @@
 //! The chunks that need not be stored again.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::chunk::{ChunkId, ChunkRef};
+use super::chunk::{ChunkId, ChunkRef, Holds};
 use super::error::BackupError;
-use super::manifest;
+use super::manifest::{self, Database, Table};
 use super::names::{self, ChunkName};
 use super::seal::{Recipients, SetId};
 use super::store::{Store, StoreError};
@@ -39,15 +39,19 @@ pub(super) struct Known {
     chunks: Mutex<HashMap<ChunkId, ChunkRef>>,
 }
 
+/// Databases as the last backup of each says they were, by name.
+pub(super) type Last = HashMap<String, Arc<Database>>;
+
 impl Known {
-    /// Reads the listing and the manifests. A manifest that cannot be read makes its chunks unknown, no more.
+    /// Reads the listing and the manifests; the databases are those of the newest backup that has each. A manifest that
+    /// cannot be read makes its chunks unknown, no more.
     ///
     /// # Errors
     /// When the store cannot be listed or read.
-    pub(super) async fn read(store: &dyn Store, sealing: &Sealing) -> Result<Self, BackupError> {
+    pub(super) async fn read(store: &dyn Store, sealing: &Sealing) -> Result<(Self, Last), BackupError> {
         let listed = names::listed(store).await?.into_iter();
         let sizes: HashMap<ChunkName, u64> = listed.map(|(name, entry)| (name, entry.size)).collect();
-        let mut chunks = HashMap::new();
+        let (mut chunks, mut last) = (HashMap::new(), Last::new());
         for id in manifest::ids(store).await? {
             let manifest = match manifest::load(store, &id).await {
                 Ok(manifest) => manifest,
@@ -58,8 +62,12 @@ impl Known {
                 ) => continue,
                 Err(error) => return Err(error),
             };
-            for (_, _, chunk) in manifest.chunks() {
-                if !sealing.takes(chunk.sealed) || sizes.get(&chunk.name()) != Some(&chunk.stored) {
+            for (holds, chunk) in
+                manifest.databases.iter().flat_map(|database| &database.tables).flat_map(Table::objects)
+            {
+                // Whoever reads a list finds out whether it opens.
+                let takes = !matches!(holds, Holds::Rows(_)) || sealing.takes(chunk.sealed);
+                if !takes || sizes.get(&chunk.name()) != Some(&chunk.stored) {
                     continue;
                 }
                 let current = chunk.sealed == sealing.set();
@@ -72,8 +80,11 @@ impl Known {
                     })
                     .or_insert(*chunk);
             }
+            for database in manifest.databases {
+                last.entry(database.name.clone()).or_insert_with(|| Arc::new(database));
+            }
         }
-        Ok(Self { chunks: Mutex::new(chunks) })
+        Ok((Self { chunks: Mutex::new(chunks) }, last))
     }
 
     /// The chunk of this name.

@@ -36,6 +36,7 @@ mod single;
 mod snapshot;
 pub mod stats;
 pub mod store;
+pub mod track;
 mod verify;
 
 pub use cat::{Cat, Output};

@@ -66,7 +66,7 @@ pub async fn preview(
     let (session, _) = examined.ok_or(BackupError::Cancelled)??;
     let _ = session.close().await;
     let chunks: HashMap<_, _> =
-        source.tables.iter().flat_map(|table| &table.chunks).map(|chunk| (chunk.name(), chunk.stored)).collect();
+        source.tables.iter().flat_map(Table::objects).map(|(_, chunk)| (chunk.name(), chunk.stored)).collect();
     let table = |table: &Table| PreviewTable { table: table.name.to_string(), rows: table.rows, bytes: table.bytes };
     Ok(Preview {
         id: manifest.id.clone(),

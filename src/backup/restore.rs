@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 use serde::Serialize;
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
@@ -13,7 +13,7 @@ use super::catalog;
 use super::compare::{self, TableVerdict};
 use super::copy::column_list;
 use super::error::BackupError;
-use super::live::{Chunks, live_rows};
+use super::live::{Chunks, opened, table_rows};
 use super::manifest::{BackupId, Database, Manifest, Table};
 use super::rows::{BINARY_HEADER, BINARY_TRAILER, Format};
 use super::schema;
@@ -209,7 +209,7 @@ impl Run {
     async fn refuse_sealed(&self, source: &Database) -> Result<(), BackupError> {
         let mut sets = BTreeMap::new();
         for table in &source.tables {
-            for chunk in table.chunks.iter().filter(|chunk| chunk.sealed.is_some()) {
+            for chunk in table.chunks.iter().map(|slice| &slice.chunk).filter(|chunk| chunk.sealed.is_some()) {
                 let (smallest, _) = sets.entry(chunk.sealed).or_insert((*chunk, table));
                 if chunk.stored < smallest.stored {
                     sets.insert(chunk.sealed, (*chunk, table));
@@ -217,7 +217,7 @@ impl Run {
             }
         }
         for (chunk, table) in sets.into_values() {
-            live_rows(self.from.clone(), chunk, table.keys(), table.name.to_string()).await?;
+            opened(self.from.clone(), chunk, table.keys(), table.name.to_string()).await?;
         }
         Ok(())
     }
@@ -265,10 +265,7 @@ impl Run {
         if binary {
             sink.send(&BINARY_HEADER[..]).await.map_err(fail)?;
         }
-        let keys = table.keys();
-        let chunks = futures::stream::iter(table.chunks.clone())
-            .map(|chunk| live_rows(self.from.clone(), chunk, keys.clone(), table.name.to_string()))
-            .buffered(AHEAD);
+        let chunks = table_rows(&self.from, table, AHEAD);
         futures::pin_mut!(chunks);
         while let Some(bytes) = chunks.try_next().await? {
             for message in bytes.chunks(MESSAGE_BYTES) {

@@ -1,5 +1,7 @@
 //! Finds the rows in the output of COPY, whatever pieces it arrives in.
 
+use super::track::Tid;
+
 /// In which form COPY writes a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -54,6 +56,8 @@ enum At {
     Extension(u32),
     /// Collecting the two bytes of a row's field count.
     Count,
+    /// Collecting the first field, the row's place; so many fields follow it.
+    Place(u16),
     /// Collecting the four bytes of a field's length; so many fields are left in the row.
     Length(u16),
     /// Inside a field: so many bytes and, after it, fields are left.
@@ -71,6 +75,8 @@ pub struct Rows {
     held: [u8; 19],
     held_len: usize,
     bare: bool,
+    /// The places of the rows, when each begins with its `ctid`.
+    places: Option<Vec<Tid>>,
 }
 
 impl Rows {
@@ -81,7 +87,21 @@ impl Rows {
             Format::Binary => At::Header,
             Format::Text => At::Text(false),
         };
-        Self { at, held: [0; 19], held_len: 0, bare: false }
+        Self { at, held: [0; 19], held_len: 0, bare: false, places: None }
+    }
+
+    /// For a binary stream whose rows have their `ctid` as a first field. It does not become part of the rows, which are
+    /// as if it had not been asked for; see [`Self::take_places`].
+    #[must_use]
+    pub fn of_placed_stream() -> Self {
+        Self { places: Some(Vec::new()), ..Self::of_stream(Format::Binary) }
+    }
+
+    /// The places of the first `rows` rows since the last call.
+    pub fn take_places(&mut self, rows: usize) -> Vec<Tid> {
+        let Some(places) = &mut self.places else { return Vec::new() };
+        let later = places.split_off(rows.min(places.len()));
+        std::mem::replace(places, later)
     }
 
     /// For rows alone, without header and trailer, as a chunk holds them.
@@ -91,7 +111,7 @@ impl Rows {
             Format::Binary => At::Count,
             Format::Text => At::Text(false),
         };
-        Self { at, held: [0; 19], held_len: 0, bare: true }
+        Self { at, held: [0; 19], held_len: 0, bare: true, places: None }
     }
 
     /// Takes the next piece. The bytes that belong to rows are appended to `out`, and for each row that ends, the
@@ -130,11 +150,24 @@ impl Rows {
                         self.at = At::Done;
                         continue;
                     }
-                    out.extend_from_slice(&count);
                     let fields = u16::from_be_bytes(count);
                     if i16::try_from(fields).is_err() {
                         return Err(RowsError::FieldLength);
                     }
+                    if self.places.is_some() {
+                        self.at = At::Place(fields.checked_sub(1).ok_or(RowsError::FieldLength)?);
+                        continue;
+                    }
+                    out.extend_from_slice(&count);
+                    self.next_field(fields, out, ends);
+                }
+                At::Place(fields) => {
+                    let Some(held) = self.collect(10, &mut piece) else { return Ok(()) };
+                    let [0, 0, 0, 6, a, b, c, d, e, f, ..] = held else { return Err(RowsError::FieldLength) };
+                    if let Some(places) = &mut self.places {
+                        places.push(Tid::new(u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f])));
+                    }
+                    out.extend_from_slice(&fields.to_be_bytes());
                     self.next_field(fields, out, ends);
                 }
                 At::Length(fields) => {

@@ -54,6 +54,15 @@ impl Recipients {
         Ok((!all.is_empty()).then_some(Self { id, all }))
     }
 
+    /// These and those.
+    #[must_use]
+    pub fn and(&self, others: &Self) -> Self {
+        let mut all: Vec<_> = self.all.iter().chain(&others.all).cloned().collect();
+        all.sort_by_key(ToString::to_string);
+        all.dedup_by_key(|key| key.to_string());
+        Self { id: SetId::of(&all), all }
+    }
+
     /// The set's name.
     #[must_use]
     pub const fn id(&self) -> SetId {
@@ -144,6 +153,13 @@ impl Identities {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Those who encrypt for them; `None` when there are none.
+    #[must_use]
+    pub fn recipients(&self) -> Option<Recipients> {
+        let keys: Vec<String> = self.0.iter().map(|identity| identity.to_public().to_string()).collect();
+        Recipients::read(keys.iter().map(String::as_str)).ok().flatten()
     }
 
     /// Whether one of them opens what is encrypted for these recipients.

@@ -1,11 +1,14 @@
 //! One instant of one database, held open for as long as it is read.
 
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 use sqlx::{Connection, PgConnection, Row};
 
 use super::catalog::{self, Catalog};
 use super::error::BackupError;
 use super::plan::refuse;
+use super::track::Origin;
 use crate::clients::postgres::{Postgres, ServerVersion};
 
 /// A transaction that holds a snapshot, has exported it, and keeps every table from being changed in its form.
@@ -20,13 +23,25 @@ pub(super) struct Snapshot {
     pub(super) lsn: String,
     /// The server's version.
     pub(super) version: ServerVersion,
+    /// Which server it is of.
+    origin: Origin,
+    /// How far the log was written, flushed or not; `None` on a standby, which sees nothing that is not flushed.
+    inserted: Option<String>,
     /// What the database holds.
     pub(super) catalog: Catalog,
 }
 
 const EXPORT: &str = "SELECT pg_export_snapshot() AS exported, \
     (extract(epoch FROM transaction_timestamp()) * 1000000)::int8 AS at, \
-    coalesce(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text, '') AS lsn";
+    coalesce(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text, '') AS lsn, \
+    CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() END::text AS inserted, \
+    (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8 AS server_started, \
+    (SELECT oid::int8 FROM pg_database WHERE datname = current_database()) AS database, \
+    pg_snapshot_xmin(pg_current_snapshot())::text AS xmin";
+
+/// For how long the log is waited for. PostgreSQL flushes what nobody waits for after three times its
+/// `wal_writer_delay`, which is 0.2 s unless set.
+const FLUSH: Duration = Duration::from_secs(5);
 
 impl Snapshot {
     /// Begins the transaction, exports its snapshot and locks the tables against changes of their form.
@@ -45,6 +60,7 @@ impl Snapshot {
         let field = fail("exporting the snapshot");
         let (exported, micros, lsn) =
             (|| Ok((row.try_get("exported")?, row.try_get("at")?, row.try_get("lsn")?)))().map_err(field)?;
+        let (origin, inserted) = origin(&row).map_err(fail("exporting the snapshot"))?;
         let seen = catalog::read(&mut leader, postgres, database).await?;
         refuse(database, &postgres.settings().user, &seen)?;
         for tables in seen.tables.chunks(200) {
@@ -55,7 +71,7 @@ impl Snapshot {
         }
         unchanged(postgres, database, &seen).await?;
         let at = Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH);
-        Ok(Self { leader, exported, at, lsn, version, catalog: seen })
+        Ok(Self { leader, exported, at, lsn, version, origin, inserted, catalog: seen })
     }
 
     /// The session that holds the snapshot, for queries of its own.
@@ -92,10 +108,56 @@ impl Snapshot {
         alive.map(|_| ()).map_err(fail)
     }
 
+    /// Which server it is of.
+    pub(super) const fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The same, once everything that the snapshot saw is on the server's disk; `None` when it is not for five seconds.
+    /// A server that crashes forgets what was not, and gives the ids of those transactions to others.
+    ///
+    /// # Errors
+    /// When the session is gone.
+    pub(super) async fn lasting_origin(
+        &mut self,
+        postgres: &Postgres,
+        database: &str,
+    ) -> Result<Option<Origin>, BackupError> {
+        let Some(inserted) = &self.inserted else { return Ok(Some(self.origin.clone())) };
+        let clock = Instant::now();
+        loop {
+            let flushed = sqlx::query_scalar("SELECT pg_current_wal_flush_lsn() >= $1::pg_lsn")
+                .bind(inserted)
+                .fetch_one(&mut self.leader)
+                .await
+                .map_err(|error| postgres.error(database, "asking how far the log is flushed", error))?;
+            if flushed {
+                return Ok(Some(self.origin.clone()));
+            }
+            if clock.elapsed() > FLUSH {
+                tracing::warn!(database, "the log is not flushed; the next backup reads every row");
+                return Ok(None);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Ends the transaction, so that vacuum may go on.
     pub(super) async fn release(self) {
         let _ = self.leader.close().await;
     }
+}
+
+fn origin(row: &sqlx::postgres::PgRow) -> Result<(Origin, Option<String>), sqlx::Error> {
+    let unfit = |error: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::Decode(error);
+    let xmin: String = row.try_get("xmin")?;
+    let origin = Origin {
+        server_started: Timestamp::from_microsecond(row.try_get("server_started")?)
+            .map_err(|error| unfit(error.into()))?,
+        database: u32::try_from(row.try_get::<i64, _>("database")?).map_err(|error| unfit(error.into()))?,
+        xmin: xmin.parse().map_err(|error: std::num::ParseIntError| unfit(error.into()))?,
+    };
+    Ok((origin, row.try_get("inserted")?))
 }
 
 /// A look from outside of the snapshot, after the locks: a table that was rewritten, truncated or altered between the

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use serde::Serialize;
 
-use super::chunk::{self, ChunkError, ChunkRef, Keys, MAX_STORED};
+use super::chunk::{self, ChunkError, ChunkRef, Holds, Keys, MAX_STORED};
 use super::error::BackupError;
 use super::manifest::{BackupId, Manifest};
 use super::seal::{self, Identities};
@@ -86,10 +86,11 @@ pub async fn verify(
     let mut work = Vec::new();
     for database in &manifest.databases {
         for table in &database.tables {
-            let keys = table.keys();
-            for chunk in &table.chunks {
+            let (keys, list) = (table.keys(), Keys::list());
+            for (holds, chunk) in table.objects().filter(|(holds, _)| *holds != Holds::Places) {
+                let keys = if holds == Holds::Gone { &list } else { &keys };
                 // A name that is given with other columns or other rows is another claim, and is checked as well.
-                if seen.insert((*chunk, table.copy_format, &table.columns)) {
+                if seen.insert((*chunk, holds, &table.columns)) {
                     work.push((*chunk, keys.clone(), format!("{} {}", database.name, table.name)));
                 }
             }

@@ -16,6 +16,9 @@ pub struct BackupPolicy {
     pub compression_level: CompressionLevel,
     /// Bytes of a table, TOAST included, that make up one range of pages.
     pub range_size: RangeSize,
+    /// Every part of a table is read whole again after at most so long, though the server says that only some of its
+    /// rows are new; 0 reads all of them each time.
+    pub reread: Span,
     /// For whom new chunks are encrypted.
     pub encryption: EncryptionPolicy,
     /// How old the newest backup may be before `sexton plan` calls a new one due.
@@ -56,6 +59,7 @@ impl Default for BackupPolicy {
             parallel: Parallel(2),
             compression_level: CompressionLevel(1),
             range_size: RangeSize(Size::bytes(4 << 20)),
+            reread: Span::days(7),
             encryption: EncryptionPolicy::default(),
             max_age: Span::hours(26),
             keep: Some(Keep::default()),

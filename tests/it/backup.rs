@@ -65,44 +65,48 @@ CREATE TRIGGER no_touch BEFORE INSERT ON parent FOR EACH ROW EXECUTE FUNCTION to
 COMMENT ON TABLE parent IS 'a comment';
 "#;
 
-struct Setting {
-    source: Scratch,
-    store: Arc<dyn Store>,
-    policy: BackupPolicy,
+/// A database, and where and how it is backed up.
+pub struct Setting {
+    pub source: Scratch,
+    pub store: Arc<dyn Store>,
+    pub policy: BackupPolicy,
 }
 
 impl Setting {
-    fn new(source: Scratch, store: Arc<dyn Store>) -> Self {
+    pub fn new(source: Scratch, store: Arc<dyn Store>) -> Self {
         // Small ranges make many chunks of little data.
         let policy = serde_json::from_str(r#"{"range_size": "64kb", "parallel": 3}"#).unwrap();
         Self { source, store, policy }
     }
 
-    async fn backup(&self) -> Result<BackupReport, BackupError> {
+    pub async fn backup(&self) -> Result<BackupReport, BackupError> {
         self.backup_as(&self.source.server.client(), &Context::plain()).await
     }
 
     async fn backup_as(&self, postgres: &Postgres, ctx: &Context) -> Result<BackupReport, BackupError> {
         let plan = plan(postgres, std::slice::from_ref(&self.source.name), &*self.store, &self.policy, ctx).await?;
         assert_eq!(plan.plan().changes.len(), 1);
-        apply(&plan, postgres, &self.store, ctx).await
+        apply(&plan, postgres, &self.store, None, ctx).await
     }
 
-    async fn restore_to(&self, manifest: &Manifest, target: &Scratch) -> Result<RestoreReport, BackupError> {
+    pub async fn restore_to(&self, manifest: &Manifest, target: &Scratch) -> Result<RestoreReport, BackupError> {
         let to = Target { postgres: target.server.client(), database: target.name.clone(), jobs: 3 };
         let from = Chunks { store: Arc::clone(&self.store), identities: Arc::default() };
         restore(&from, manifest, &self.source.name, &to, &Context::plain()).await
     }
 }
 
-async fn directory() -> (tempfile::TempDir, Arc<dyn Store>) {
+pub async fn directory() -> (tempfile::TempDir, Arc<dyn Store>) {
     let folder = tempfile::tempdir().unwrap();
     let store = open(&Settings::Directory { path: folder.path().to_owned() }).await.unwrap();
     (folder, store)
 }
 
-fn assert_same(source: &Scratch, target: &Scratch) {
-    let (left, right) = (source.dump(), target.dump());
+pub fn assert_same(source: &Scratch, target: &Scratch) {
+    assert_equal_dumps(&source.dump(), &target.dump());
+}
+
+pub fn assert_equal_dumps(left: &[String], right: &[String]) {
     let missing: Vec<_> = left.iter().filter(|line| right.binary_search(line).is_err()).take(5).collect();
     let added: Vec<_> = right.iter().filter(|line| left.binary_search(line).is_err()).take(5).collect();
     assert!(missing.is_empty() && added.is_empty(), "missing: {missing:.300?}\nadded: {added:.300?}");
@@ -226,7 +230,7 @@ async fn a_table_truncated_after_the_snapshot_is_not_backed_up_as_empty() {
         .execute(&mut holding)
         .await
         .unwrap();
-    let running = apply(&planned, &postgres, &setting.store, &ctx);
+    let running = apply(&planned, &postgres, &setting.store, None, &ctx);
     let truncating = async {
         let waiting = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
             WHERE NOT l.granted AND d.datname = current_database()";
@@ -285,7 +289,7 @@ async fn a_damaged_chunk_that_was_removed_is_stored_anew() {
     let setting = Setting::new(small(), store);
     let first = setting.backup().await.unwrap();
     let manifest = show(&*setting.store, first.id.as_str()).await.unwrap();
-    let path = folder.path().join(manifest.databases[0].tables[0].chunks[0].key().unwrap().as_str());
+    let path = folder.path().join(manifest.databases[0].tables[0].chunks[0].chunk.key().unwrap().as_str());
     std::fs::remove_file(&path).unwrap();
     let second = setting.backup().await.unwrap();
     assert_eq!(second.new_chunks, 1);
@@ -320,7 +324,7 @@ async fn damaged_chunks_and_manifests_are_found_and_named() {
     let report = setting.backup().await.unwrap();
     let manifest = show(&*setting.store, report.id.as_str()).await.unwrap();
     let chunk = manifest.databases[0].tables[0].chunks[1];
-    let path = folder.path().join(chunk.key().unwrap().as_str());
+    let path = folder.path().join(chunk.chunk.key().unwrap().as_str());
     let good = std::fs::read(&path).unwrap();
 
     let mut flipped = good.clone();
@@ -334,10 +338,10 @@ async fn damaged_chunks_and_manifests_are_found_and_named() {
         let found = verify(&*setting.store, &manifest, &Arc::default(), &Context::plain()).await.unwrap();
         let error = found.verdict().unwrap_err();
         assert_eq!(error.kind(), Kind::VerificationFailed);
-        assert!(error.to_string().contains(&chunk.id.to_string()), "{error}");
+        assert!(error.to_string().contains(&chunk.chunk.id.to_string()), "{error}");
         let target = Scratch::new("damaged");
         let refused = setting.restore_to(&manifest, &target).await.unwrap_err();
-        assert!(refused.to_string().contains(&chunk.id.to_string()), "{refused}");
+        assert!(refused.to_string().contains(&chunk.chunk.id.to_string()), "{refused}");
     }
     // The next backup sees that the chunk is gone and stores it again.
     assert_eq!(setting.backup().await.unwrap().new_chunks, 1);

@@ -93,6 +93,14 @@ fn opened(file: &Path, key: &Path) -> Vec<u8> {
     zstd.stdout
 }
 
+/// Whether the file is a list of places of the manifest's first table.
+fn is_list(manifest: &[u8], file: &Path) -> bool {
+    let manifest: Value = serde_json::from_slice(manifest).unwrap();
+    let places = manifest["databases"][0]["tables"][0]["tracking"]["places"].as_array().unwrap().clone();
+    let name = file.file_name().unwrap().to_str().unwrap();
+    places.iter().any(|list| name.starts_with(list["id"].as_str().unwrap()))
+}
+
 fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|window| window == text.as_bytes())
 }
@@ -104,15 +112,18 @@ fn what_is_stored_opens_with_the_key_and_shows_nothing_without() {
     let report = ground.backup(&[&recipient], false);
     let chunks = ground.chunks();
     assert!(chunks.len() > 5, "{chunks:?}");
+    let manifest = ground.store.path().join(format!("backups/{}/manifest.json", report["id"].as_str().unwrap()));
+    let manifest = std::fs::read(manifest).unwrap();
     let mut rows = 0;
     for file in &chunks {
         let stored = std::fs::read(file).unwrap();
         assert!(stored.starts_with(b"age-encryption.org/v1\n") && !contains(&stored, TOKEN), "{}", file.display());
-        rows += opened(file, &key).windows(TOKEN.len()).filter(|window| *window == TOKEN.as_bytes()).count();
+        // The places of rows are for sexton alone.
+        if !is_list(&manifest, file) {
+            rows += opened(file, &key).windows(TOKEN.len()).filter(|window| *window == TOKEN.as_bytes()).count();
+        }
     }
     assert_eq!(rows, 9_000);
-    let manifest = ground.store.path().join(format!("backups/{}/manifest.json", report["id"].as_str().unwrap()));
-    let manifest = std::fs::read(manifest).unwrap();
     assert!(contains(&manifest, &recipient) && !contains(&manifest, TOKEN));
     ground.restores_equal(&report, &[&key]);
 
@@ -147,7 +158,7 @@ fn recipients_change_and_each_backup_opens_with_the_keys_it_was_made_for() {
     ground.restore(&second["id"], &[&new_key], &Scratch::new("shut")).expect(4);
     // Everything anew; the first backup is what it was.
     let third = ground.backup(&[&new], true);
-    assert_eq!(third["reused_chunks"].as_u64(), second["new_chunks"].as_u64(), "{third}");
+    assert!(third["reused_chunks"].as_u64() <= second["new_chunks"].as_u64(), "{third}");
     ground.restores_equal(&third, &[&new_key]);
     let target = Scratch::new("first");
     ground.restore(&first["id"], &[&old_key], &target).expect(0);
@@ -215,17 +226,28 @@ fn the_script_of_the_documentation_reads_a_table_without_sexton() {
     std::fs::write(&file, script).unwrap();
     let (key, recipient) = ground.key("ours");
     let age = Path::new(stack().get("AGE")).parent().unwrap();
-    let path = format!("{}:{}", age.display(), std::env::var("PATH").unwrap());
-    let mut psql = ground.source.server.tool("psql", &ground.source.name);
-    let copied = psql.args(["-X", "-q", "-c", "COPY cards TO STDOUT (FORMAT binary)"]).output().unwrap().stdout;
-    assert!(contains(&copied, TOKEN));
+    let path = format!("{}:{}:{}", age.display(), stack().get("PG17_BIN"), std::env::var("PATH").unwrap());
+    let rows = "SELECT * FROM cards ORDER BY id";
     for recipients in [&[][..], &[recipient.as_str()]] {
+        ground.backup(recipients, false);
+        ground.source.psql("DELETE FROM cards WHERE id % 7 = 3; UPDATE cards SET t = t || '!' WHERE id % 11 = 5");
         let report = ground.backup(recipients, false);
+        let manifest = ground.store.path().join(format!("backups/{}/manifest.json", report["id"].as_str().unwrap()));
+        let manifest: Value = serde_json::from_slice(&std::fs::read(manifest).unwrap()).unwrap();
+        let gone = &manifest["databases"][0]["tables"][0]["tracking"]["gone"];
+        assert_eq!((gone.is_object(), gone["sealed"].is_string()), (true, !recipients.is_empty()), "{gone}");
+        let target = Scratch::new("by_hand");
+        target.psql(manifest["databases"][0]["pre_data"].as_str().unwrap());
+        let psql = target.server.tool("psql", &target.name);
         let mut bash = Command::new("bash");
         bash.arg(&file).arg(ground.store.path()).arg(report["id"].as_str().unwrap());
-        let output = bash.args([&ground.source.name, "cards"]).arg(&key).env("PATH", &path).output().unwrap();
+        bash.args([&ground.source.name, "cards"]).arg(&key);
+        bash.envs(psql.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        bash.env("PGDATABASE", &target.name).env("PATH", &path);
+        let output = bash.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        assert!(output.stdout == copied, "{} bytes instead of {}", output.stdout.len(), copied.len());
+        assert!(contains(target.psql("SELECT t FROM cards LIMIT 1").as_bytes(), TOKEN));
+        assert_eq!(target.psql(rows), ground.source.psql(rows));
     }
 }
 
@@ -269,6 +291,10 @@ fn check_cat_compare_and_drill_open_what_is_encrypted_and_prune_needs_no_key() {
     site(&[]).run(&["once", "prune", "-q"]).expect(0);
     let stats = site(&[]).run(&["backup", "stats", "--json"]).expect(0).json();
     assert_eq!((stats["backups"].as_array().unwrap().len(), ground.chunks().len()), (1, before));
-    assert_eq!(stats["orphaned_chunks"].as_u64().unwrap() as usize, before / 2);
+    // Both have the same lists, for sexton's own key.
+    let id = stats["backups"][0]["id"].as_str().unwrap();
+    let manifest = std::fs::read(ground.store.path().join(format!("backups/{id}/manifest.json"))).unwrap();
+    let lists = ground.chunks().iter().filter(|file| is_list(&manifest, file)).count();
+    assert_eq!(stats["orphaned_chunks"].as_u64().unwrap() as usize, (before - lists) / 2);
     site(&[&key]).run(&["backup", "verify", "-q"]).expect(0);
 }

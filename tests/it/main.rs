@@ -11,6 +11,7 @@ mod daemon;
 mod docs;
 mod drill;
 mod encryption;
+mod incremental;
 mod k8s;
 mod kills;
 mod migrate;

@@ -40,10 +40,11 @@ struct Setting {
 impl Setting {
     fn new(store: Arc<dyn Store>) -> Self {
         let source = Scratch::new("pruned");
+        // Unlogged tables are copied whole each time, so that what changes is a chunk.
         source.psql(
-            "CREATE TABLE t (id int PRIMARY KEY, v int NOT NULL DEFAULT 0, t text NOT NULL);
+            "CREATE UNLOGGED TABLE t (id int PRIMARY KEY, v int NOT NULL DEFAULT 0, t text NOT NULL);
              INSERT INTO t SELECT n, 0, md5(n::text) || md5((-n)::text) FROM generate_series(1, 6000) n;
-             CREATE TABLE still AS SELECT n, md5(n::text) AS t FROM generate_series(1, 3000) n;",
+             CREATE UNLOGGED TABLE still AS SELECT n, md5(n::text) AS t FROM generate_series(1, 3000) n;",
         );
         Self { source, store }
     }
@@ -63,7 +64,7 @@ impl Setting {
         let policy: BackupPolicy = serde_json::from_str(r#"{"range_size": "64kb"}"#).unwrap();
         let (postgres, ctx) = (Server::Pg15.client(), Context::plain());
         let planned = plan(&postgres, std::slice::from_ref(&self.source.name), &**store, &policy, &ctx).await?;
-        Ok(apply(&planned, &postgres, store, &ctx).await?.id)
+        Ok(apply(&planned, &postgres, store, None, &ctx).await?.id)
     }
 
     async fn backups(&self, count: usize) -> Vec<BackupId> {
@@ -141,8 +142,12 @@ fn named_by(manifest: &[u8]) -> BTreeSet<String> {
     let manifest: Value = serde_json::from_slice(manifest).unwrap();
     let databases = manifest["databases"].as_array().unwrap().iter();
     let tables = databases.flat_map(|database| database["tables"].as_array().unwrap());
-    let chunks = tables.flat_map(|table| table["chunks"].as_array().unwrap());
-    chunks.map(|chunk| chunk["id"].as_str().unwrap().to_owned()).collect()
+    let objects = tables.flat_map(|table| {
+        let places = table["tracking"]["places"].as_array().into_iter().flatten();
+        let gone = table["tracking"].get("gone").into_iter();
+        table["chunks"].as_array().unwrap().iter().chain(places).chain(gone)
+    });
+    objects.map(|object| object["id"].as_str().unwrap().to_owned()).collect()
 }
 
 async fn directory() -> (tempfile::TempDir, Arc<dyn Store>) {

@@ -5,10 +5,10 @@ mod float;
 pub(super) mod text;
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 
 use super::error::BackupError;
-use super::live::{Chunks, live_rows};
+use super::live::{Chunks, table_rows};
 use super::manifest::{Manifest, Table};
 use super::name::find_table;
 use super::rows::{BINARY_HEADER, BINARY_TRAILER, Format, RowsError};
@@ -105,10 +105,7 @@ impl<'m> Cat<'m> {
         if self.output == Output::Binary && !write(Bytes::from_static(BINARY_HEADER)).await? {
             return Ok(());
         }
-        let (keys, relation) = (self.table.keys(), self.table.name.to_string());
-        let chunks = futures::stream::iter(self.table.chunks.clone())
-            .map(|chunk| live_rows(from.clone(), chunk, keys.clone(), relation.clone()))
-            .buffered(AHEAD);
+        let chunks = table_rows(from, self.table, AHEAD);
         futures::pin_mut!(chunks);
         loop {
             let next = ctx.cancel.run_until_cancelled(chunks.try_next()).await.ok_or(BackupError::Cancelled)?;

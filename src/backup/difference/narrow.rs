@@ -84,18 +84,18 @@ impl fmt::Display for Narrowed {
 }
 
 /// Where a row belongs: its hash, by which it is found on the other side.
-fn place_of(key: Option<&[u8]>, row_hash: u128) -> u128 {
+fn place_of(key: Option<&[u8]>, row_hash: u64) -> u64 {
     match key {
         Some(key) => {
             let hash = blake3::hash(key);
-            hash.as_bytes().first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes))
+            hash.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
         }
         None => row_hash,
     }
 }
 
-fn bucket(place: u128) -> usize {
-    usize::try_from(place >> 112).unwrap_or(0)
+fn bucket(place: u64) -> usize {
+    usize::try_from(place >> 48).unwrap_or(0)
 }
 
 /// Finds the rows that differ; each side comes with how many rows it has.
@@ -154,7 +154,7 @@ async fn sums(side: &Side, shape: &Shape, key: Option<&Key>, ctx: &Context) -> R
         let hash = shape.keys.row(row);
         let place = place_of(key.map(|key| key.of(row)).as_deref(), hash);
         if let Some(sum) = sums.get_mut(bucket(place)) {
-            *sum = sum.plus(Content { rows: 1, sum: hash });
+            *sum = sum.plus(Content::of_row(hash));
         }
     })
     .await?;
@@ -162,7 +162,7 @@ async fn sums(side: &Side, shape: &Shape, key: Option<&Key>, ctx: &Context) -> R
 }
 
 struct Seen {
-    hash: u128,
+    hash: u64,
     key: Option<Vec<u8>>,
     pages: Option<Pages>,
     /// More than one only where a table without a key has equal rows.
@@ -173,14 +173,14 @@ struct Seen {
 #[derive(Default)]
 struct Found<'k> {
     key: Option<&'k Key>,
-    left: HashMap<u128, Seen>,
+    left: HashMap<u64, Seen>,
     narrowed: Narrowed,
     examples: Vec<(Which, Vec<u8>)>,
     right_pages: BTreeMap<u64, Option<u64>>,
 }
 
 impl Found<'_> {
-    fn right(&mut self, place: u128, seen: Seen) {
+    fn right(&mut self, place: u64, seen: Seen) {
         let other = match self.left.entry(place) {
             Entry::Occupied(mut there) if there.get().rows > 1 => {
                 there.get_mut().rows -= 1;

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::TryStreamExt;
 
 use super::live::Live;
 use crate::backup::chunk::{Content, Keys};
 use crate::backup::copy::{Pages, Piece};
 use crate::backup::error::BackupError;
-use crate::backup::live::{Chunks, live_rows};
+use crate::backup::live::{Chunks, table_rows};
 use crate::backup::manifest::{self, BackupId, Column, Database, Name};
 use crate::backup::rows::{Format, Rows};
 use crate::context::Context;
@@ -116,10 +116,8 @@ impl Side {
             Self::Database(live) => return live.pieces(shape, by_pages, ctx, &mut of_piece).await,
             Self::Backup { chunks, .. } => chunks,
         };
-        let chunks = self.stored(&shape.name).map(|table| table.chunks.clone()).unwrap_or_default();
-        let chunks = futures::stream::iter(chunks)
-            .map(|chunk| live_rows(stored.clone(), chunk, shape.keys.clone(), shape.name.to_string()))
-            .buffered(AHEAD);
+        let Some(table) = self.stored(&shape.name) else { return Ok(()) };
+        let chunks = table_rows(stored, table, AHEAD);
         futures::pin_mut!(chunks);
         loop {
             let next = ctx.cancel.run_until_cancelled(chunks.try_next()).await.ok_or(BackupError::Cancelled)?;

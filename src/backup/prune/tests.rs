@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::{apply, plan};
 use crate::backup::chunk::{ChunkRef, Keys};
 use crate::backup::error::BackupError;
-use crate::backup::manifest::{self, BackupId, Database, FORMAT, Manifest, Name, Table};
+use crate::backup::manifest::{self, BackupId, Database, FORMAT, Manifest, Name, Slice, Table};
 use crate::backup::names::ChunkName;
 use crate::backup::rows::Format;
 use crate::backup::store::{Entry, Key, Store, StoreError};
@@ -157,7 +157,8 @@ fn manifest_of(chunks: Vec<ChunkRef>, began: Timestamp) -> Manifest {
         rows: chunks.len() as u64,
         bytes: chunks.len() as u64,
         content: chunks.iter().map(|chunk| chunk.content).sum(),
-        chunks,
+        chunks: chunks.into_iter().map(Slice::whole).collect(),
+        tracking: None,
     };
     let database = Database {
         name: "main".into(),
@@ -165,6 +166,7 @@ fn manifest_of(chunks: Vec<ChunkRef>, began: Timestamp) -> Manifest {
         encoding: "UTF8".into(),
         snapshot_at: began,
         snapshot_lsn: "0/0".into(),
+        origin: None,
         schema_versions: vec![],
         pre_data: String::new(),
         post_data: String::new(),
@@ -188,7 +190,7 @@ fn manifest_of(chunks: Vec<ChunkRef>, began: Timestamp) -> Manifest {
 
 /// What a backup does with the store.
 async fn backup(store: &Turns, number: i64) -> Result<(), BackupError> {
-    let known = known::Known::read(store, &known::Sealing::default()).await?;
+    let (known, _) = known::Known::read(store, &known::Sealing::default()).await?;
     let mut chunks = Vec::new();
     let first = store.random(12);
     for number in first..first + 4 {

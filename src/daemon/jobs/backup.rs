@@ -1,13 +1,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 
 use super::{Site, no_connection, no_policy};
+use crate::backup::seal::{Identities, generate};
 use crate::backup::store::{self, Store};
 use crate::backup::{self, BackupPlan, Listed};
 use crate::clients::postgres::Postgres;
 use crate::context::Context;
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::job::{Applied, Job, JobName, Planned};
 use crate::plan::Plan;
 use crate::units::{Span, human_bytes};
@@ -17,6 +19,7 @@ use crate::units::{Span, human_bytes};
 pub(super) struct BackupJob(pub(super) Site);
 
 struct PlannedBackup {
+    site: Site,
     postgres: Postgres,
     store: Arc<dyn Store>,
     plan: BackupPlan,
@@ -30,7 +33,7 @@ impl BackupJob {
         let postgres = site.postgres();
         let store = store::open(settings).await?;
         let plan = backup::plan(&postgres, &site.config.databases.all(), &*store, policy, ctx).await?;
-        Ok(PlannedBackup { postgres, store, plan })
+        Ok(PlannedBackup { site: site.clone(), postgres, store, plan })
     }
 }
 
@@ -68,6 +71,25 @@ impl Job for BackupJob {
     }
 }
 
+impl PlannedBackup {
+    /// The key in the ledger for what one backup leaves to the next.
+    async fn maker(&self) -> Option<Arc<Identities>> {
+        let asked = async {
+            let (new, _) = generate(Timestamp::now());
+            let secret = self.site.ledger().await.map_err(|error| chain(&error))?;
+            let secret = secret.key("backup", &new).await.map_err(|error| chain(&error))?;
+            Identities::read([&secret]).map_err(|error| error.to_string())
+        };
+        match asked.await {
+            Ok(identities) => Some(Arc::new(identities)),
+            Err(error) => {
+                tracing::warn!(error, "without the key in the ledger this backup reads and stores everything");
+                None
+            }
+        }
+    }
+}
+
 #[async_trait]
 impl Planned for PlannedBackup {
     fn plan(&self) -> Plan {
@@ -75,12 +97,17 @@ impl Planned for PlannedBackup {
     }
 
     async fn apply(&self, ctx: &Context) -> Result<Applied, Failure> {
-        let report = backup::apply(&self.plan, &self.postgres, &self.store, ctx).await?;
+        let maker = match self.plan.policy.encryption.recipients() {
+            None => None,
+            Some(_) => self.maker().await,
+        };
+        let report = backup::apply(&self.plan, &self.postgres, &self.store, maker.as_ref(), ctx).await?;
         let summary = format!(
-            "backup {}: {} rows, {} read, {} stored, {} chunks new, {} reused",
+            "backup {}: {} rows of {}, {} read, {} stored, {} chunks new, {} reused",
             report.id,
             report.rows,
             human_bytes(report.raw_bytes),
+            human_bytes(report.read_bytes),
             human_bytes(report.stored_bytes),
             report.new_chunks,
             report.reused_chunks

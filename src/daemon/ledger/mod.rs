@@ -1,6 +1,7 @@
 //! The ledger: sexton's own PostgreSQL database, with every run and the schedules served.
 
 mod bookmarks;
+mod keys;
 mod lock;
 mod runs;
 mod schedules;

@@ -57,7 +57,19 @@ impl Bucket {
 
     /// Uploads in parts that were neither completed nor aborted.
     pub async fn unfinished(&self) -> usize {
-        self.client.list_multipart_uploads().bucket(&self.name).send().await.unwrap().uploads().len()
+        // An upload that ends while it is listed makes the stack's store fail now and then.
+        for _ in 0..20 {
+            if let Ok(listed) = self.client.list_multipart_uploads().bucket(&self.name).send().await {
+                return listed.uploads().len();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        }
+        panic!("the uploads of {} cannot be listed", self.name)
+    }
+
+    /// Removes an object behind sexton's back.
+    pub async fn delete(&self, key: &str) {
+        self.client.delete_object().bucket(&self.name).key(key).send().await.unwrap();
     }
 
     /// Writes an object behind sexton's back.
@@ -68,7 +80,7 @@ impl Bucket {
     /// Empties and removes it.
     pub async fn remove(self) {
         for key in self.keys().await {
-            self.client.delete_object().bucket(&self.name).key(key).send().await.unwrap();
+            self.delete(&key).await;
         }
         let _ = self.client.delete_bucket().bucket(&self.name).send().await;
     }

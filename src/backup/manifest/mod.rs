@@ -1,21 +1,23 @@
 //! The manifest: what a backup consists of. It is written last, so a backup exists when its manifest does.
 
+mod io;
+mod table;
+
 use std::fmt;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::chunk::{ChunkRef, Content, Keys, hex128};
+use super::chunk::ChunkRef;
 use super::error::BackupError;
 pub use super::id::BackupId;
-use super::rows::Format;
-use super::store::{Store, StoreError};
+use super::track::Origin;
+pub use io::{commit, ids, load};
+pub use table::{Column, Gone, Place, Slice, Table, Tracking, keys};
 
 /// The version of the format that is written; readers refuse others.
 pub const FORMAT: u32 = 1;
-/// The largest manifest that is read.
-const MAX_MANIFEST: u64 = 1 << 30;
 
 /// One backup of one or more databases.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +54,10 @@ pub struct Database {
     pub snapshot_at: Timestamp,
     /// The write-ahead log's position right after the snapshot: everything in the backup lies before it.
     pub snapshot_lsn: String,
+    /// What the server was, so that the next backup can tell whether it is still the same; `None` when that cannot be
+    /// relied on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
     /// Temporal's schema versions, when this is a database of Temporal's.
     pub schema_versions: Vec<SchemaVersion>,
     /// The schema without indexes and constraints, as `pg_dump --section=pre-data` writes it.
@@ -115,60 +121,6 @@ pub struct Sequence {
     pub is_called: bool,
 }
 
-/// A column that is copied; generated ones are not.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Column {
-    /// Its name.
-    pub name: String,
-    /// Its type as `format_type` writes it with an empty search path.
-    #[serde(rename = "type")]
-    pub type_name: String,
-}
-
-/// A table and where its rows lie.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Table {
-    /// Its name.
-    pub name: Name,
-    /// In which form its rows were copied.
-    pub copy_format: Format,
-    /// The copied columns in their order.
-    pub columns: Vec<Column>,
-    /// How many rows.
-    pub rows: u64,
-    /// Bytes of COPY output, without header and trailer.
-    pub bytes: u64,
-    /// The sum of the rows' hashes ([`Content`]).
-    #[serde(with = "hex128")]
-    pub content: u128,
-    /// The rows, in chunks.
-    pub chunks: Vec<ChunkRef>,
-}
-
-impl Table {
-    /// What its rows are hashed with.
-    #[must_use]
-    pub fn keys(&self) -> Keys {
-        keys(&self.columns, self.copy_format)
-    }
-
-    /// What its rows hold.
-    #[must_use]
-    pub const fn content(&self) -> Content {
-        Content { rows: self.rows, sum: self.content }
-    }
-}
-
-/// The keys for rows of these columns.
-#[must_use]
-pub fn keys(columns: &[Column], format: Format) -> Keys {
-    // JSON, because names may hold any separator.
-    let signature = serde_json::to_string(&(format, columns)).unwrap_or_default();
-    Keys::new(&signature, format)
-}
-
 fn total(numbers: impl Iterator<Item = u64>) -> Option<u64> {
     let mut numbers = numbers;
     numbers.try_fold(0, u64::checked_add)
@@ -192,7 +144,7 @@ impl Manifest {
     pub fn chunks(&self) -> impl Iterator<Item = (&Database, &Table, &ChunkRef)> {
         let tables =
             self.databases.iter().flat_map(|database| database.tables.iter().map(move |table| (database, table)));
-        tables.flat_map(|(database, table)| table.chunks.iter().map(move |chunk| (database, table, chunk)))
+        tables.flat_map(|(database, table)| table.objects().map(move |(_, chunk)| (database, table, chunk)))
     }
 
     /// Reads a manifest from its bytes and the hash that was stored beside it.
@@ -223,13 +175,9 @@ impl Manifest {
     fn adds_up(&self) -> Result<(), String> {
         let tables = || self.databases.iter().flat_map(|database| &database.tables);
         for table in tables() {
-            let sum = table.chunks.iter().fold(Content::default(), |sum, chunk| sum.plus(chunk.content()));
-            let bytes = total(table.chunks.iter().map(|chunk| chunk.bytes));
-            if sum != table.content() || bytes != Some(table.bytes) {
-                return Err(format!("the chunks of table {} do not add up to it", table.name));
-            }
+            table.adds_up().map_err(|why| format!("table {}: {why}", table.name))?;
         }
-        let chunks = || tables().flat_map(|table| &table.chunks);
+        let chunks = || tables().flat_map(Table::objects).map(|(_, chunk)| chunk);
         let sums = [
             total(chunks().map(|chunk| chunk.rows)),
             total(chunks().map(|chunk| chunk.bytes)),
@@ -249,70 +197,11 @@ impl Manifest {
     }
 }
 
-/// Stores a manifest; with that the backup exists. Storing the same one again is no error.
-///
-/// # Errors
-/// When it could not be stored, or its identifier is taken.
-pub async fn commit(store: &dyn Store, manifest: &Manifest) -> Result<(), BackupError> {
-    let id = &manifest.id;
-    let (bytes, sum) =
-        manifest.write().map_err(|error| BackupError::Manifest { id: id.to_string(), message: error.to_string() })?;
-    if u64::try_from(bytes.len()).is_ok_and(|size| size > MAX_MANIFEST) {
-        let message = format!("it would be {} bytes, more than is read back; raise `range_size`", bytes.len());
-        return Err(BackupError::Manifest { id: id.to_string(), message });
-    }
-    for (name, body) in [("manifest.b3", sum), ("manifest.json", bytes)] {
-        let key = id.object(name)?;
-        // A store whose answer was lost is asked again, and then finds what the first attempt has stored.
-        if !store.put_if_absent(&key, body.clone()).await? && store.get(&key, MAX_MANIFEST).await? != body {
-            let message = "another backup has the same identifier".into();
-            return Err(BackupError::Manifest { id: id.to_string(), message });
-        }
-    }
-    Ok(())
-}
-
-/// Reads the manifest of a backup.
-///
-/// # Errors
-/// [`BackupError::NoBackup`], [`BackupError::Manifest`], or what the store says.
-pub async fn load(store: &dyn Store, id: &BackupId) -> Result<Manifest, BackupError> {
-    let bytes = match store.get(&id.object("manifest.json")?, MAX_MANIFEST).await {
-        Err(StoreError::NotFound { location, .. }) => {
-            return Err(BackupError::NoBackup { location, id: id.to_string() });
-        }
-        other => other?,
-    };
-    let bad = |message: String| BackupError::Manifest { id: id.to_string(), message };
-    let sum = match store.get(&id.object("manifest.b3")?, 4096).await {
-        // A prune that removes the backup takes the manifest first.
-        Err(StoreError::NotFound { location, .. }) if store.size(&id.object("manifest.json")?).await?.is_none() => {
-            return Err(BackupError::NoBackup { location, id: id.to_string() });
-        }
-        Err(StoreError::NotFound { .. }) => return Err(bad("the hash beside it is missing".into())),
-        other => other?,
-    };
-    let manifest = Manifest::read(&bytes, &sum).map_err(bad)?;
-    if &manifest.id == id { Ok(manifest) } else { Err(bad(format!("it is the manifest of `{}`", manifest.id))) }
-}
-
-/// The identifiers of all backups that have a manifest, newest first. Folders of other names are left out.
-///
-/// # Errors
-/// When the listing fails.
-pub async fn ids(store: &dyn Store) -> Result<Vec<BackupId>, BackupError> {
-    let entries = store.list("backups/").await?;
-    let mut ids: Vec<BackupId> = entries
-        .iter()
-        .filter_map(|entry| entry.key.as_str().strip_prefix("backups/")?.strip_suffix("/manifest.json")?.parse().ok())
-        .collect();
-    ids.sort_unstable_by(|a, b| b.cmp(a));
-    Ok(ids)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backup::chunk::{Content, Keys};
+    use crate::backup::rows::Format;
     use proptest::prelude::*;
 
     #[tokio::test]
@@ -354,6 +243,7 @@ mod tests {
                 encoding: "UTF8".into(),
                 snapshot_at: Timestamp::UNIX_EPOCH,
                 snapshot_lsn: "0/0".into(),
+                origin: None,
                 schema_versions: vec![],
                 pre_data: sql.clone(),
                 post_data: sql,
@@ -366,7 +256,8 @@ mod tests {
                     rows: sum.rows,
                     bytes: sum.rows,
                     content: sum.sum,
-                    chunks,
+                    chunks: chunks.into_iter().map(Slice::whole).collect(),
+                    tracking: None,
                 }],
                 not_covered: vec![],
             }],
@@ -403,7 +294,7 @@ mod tests {
         assert_eq!(read(&huge), Err("its numbers are larger than any backup's".into()));
         let mut other = manifest("t".into(), vec![(1, 1)], String::new());
         other.databases[0].tables[0].bytes = 2;
-        assert_eq!(read(&other), Err("the chunks of table public.t do not add up to it".into()));
+        assert_eq!(read(&other), Err("table public.t: its chunks do not add up to it".into()));
     }
 
     #[tokio::test]

@@ -1,0 +1,207 @@
+//! What the last backup says of a table, and how the table is read now.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::job::Job;
+use super::lists::Lists;
+use crate::backup::catalog;
+use crate::backup::chunk::{ChunkRef, Keys, MAX_STORED};
+use crate::backup::copy::{self, Pages};
+use crate::backup::error::BackupError;
+use crate::backup::manifest::{Place, Slice, Table, Tracking};
+use crate::backup::rows::Format;
+use crate::backup::seal;
+use crate::backup::store::StoreError;
+use crate::backup::track::gone::Bitmap;
+use crate::backup::track::places;
+use crate::backup::track::prior::Prior;
+use crate::backup::track::{Way, origin};
+
+/// A table is read in stripes when it is larger than so many ranges; a smaller one is read whole sooner than looked up.
+const TRACKED_RANGES: u64 = 4;
+/// Ranges of a stripe.
+const STRIPE_RANGES: u64 = 4;
+
+/// A table that is read in stripes.
+#[derive(Debug, Clone)]
+pub(super) struct Tracked {
+    /// Pages of a stripe.
+    pub(super) stripe_pages: u64,
+    /// Pages of a range within one.
+    pub(super) step: u64,
+    /// The pages of each stripe.
+    pub(super) stripes: Vec<Pages>,
+    way: Way,
+    before: Option<Arc<Before>>,
+}
+
+/// A table as the last backup has it.
+#[derive(Debug)]
+struct Before {
+    table: Table,
+    tracking: Tracking,
+    /// The bitmaps of what is gone.
+    gone: Vec<u8>,
+    /// Its slices by their stripes.
+    stripes: BTreeMap<u64, Vec<Slice>>,
+}
+
+/// One stripe and what is known of it.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// How it is read.
+    pub(super) way: Way,
+    /// True when the rows that no transaction has touched are read nonetheless.
+    pub(super) reread: Option<u32>,
+    /// The rows that are stored.
+    pub(super) prior: Prior,
+    /// When it was last read whole.
+    pub(super) read: Timestamp,
+    /// The objects with its places.
+    pub(super) objects: Vec<ChunkRef>,
+}
+
+impl Job {
+    /// How a table is read; `None` for one that is copied as it is each time.
+    pub(super) async fn tracked(&self, table: &catalog::Table) -> Result<Option<Tracked>, BackupError> {
+        let range_bytes = self.policy.range_size.get().as_bytes();
+        let large = table.bytes > TRACKED_RANGES.saturating_mul(range_bytes);
+        let possible = table.heap && !table.unlogged && table.format == Format::Binary;
+        if !large || !possible || matches!(self.lists, Lists::Never) {
+            return Ok(None);
+        }
+        let step = copy::step(table.pages, table.bytes, range_bytes);
+        let before = self.before(table).await?;
+        let known = before.as_deref().map(|before| (&before.table, &before.tracking, self.last_origin()));
+        let way = origin::way(known, table, Some(&self.origin));
+        let before = before.filter(|_| way != Way::Whole);
+        let stripe_pages = before.as_deref().map_or(step * STRIPE_RANGES, |before| before.tracking.stripe_pages);
+        let stripes = copy::every(table.pages, stripe_pages);
+        Ok(Some(Tracked { stripe_pages, step: step.min(stripe_pages), stripes, way, before }))
+    }
+
+    async fn before(&self, table: &catalog::Table) -> Result<Option<Arc<Before>>, BackupError> {
+        let last = self.last.iter().flat_map(|database| &database.tables).find(|known| known.name == table.name);
+        let Some((known, tracking)) = last.and_then(|known| Some((known, known.tracking.clone()?))) else {
+            return Ok(None);
+        };
+        let gone = match &tracking.gone {
+            None => Some(Vec::new()),
+            Some(list) => self.list(list).await?,
+        };
+        let Some(gone) = gone.filter(|_| tracking.stripe_pages > 0) else { return Ok(None) };
+        let mut stripes: BTreeMap<u64, Vec<Slice>> = BTreeMap::new();
+        for slice in &known.chunks {
+            stripes.entry(slice.place.map_or(0, |place| place.stripe)).or_default().push(*slice);
+        }
+        Ok(Some(Arc::new(Before { table: known.clone(), tracking, gone, stripes })))
+    }
+
+    /// The bytes of a list; `None`, with a warning, when the store does not have it as it should be. All that follows
+    /// from that is that more is read.
+    async fn list(&self, list: &ChunkRef) -> Result<Option<Vec<u8>>, BackupError> {
+        let lost = |why: &dyn std::fmt::Display| {
+            tracing::warn!(object = %list.name(), why = %why, "a list of the last backup is lost; more is read than needed");
+            None
+        };
+        match self.store.get(&list.key()?, MAX_STORED).await {
+            Ok(stored) => {
+                Ok(seal::open(&stored, list, &Keys::list(), &self.maker).map_or_else(|error| lost(&error), Some))
+            }
+            Err(error @ (StoreError::NotFound { .. } | StoreError::Checksum { .. } | StoreError::TooLarge { .. })) => {
+                Ok(lost(&error))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// One stripe of a table, and how it is read.
+    pub(super) async fn stripe_before(&self, tracked: &Tracked, stripe: usize) -> Result<Known, BackupError> {
+        let known = match &tracked.before {
+            Some(before) => self.known_stripe(before, &tracked.way, stripe, tracked.stripes.len()).await?,
+            None => None,
+        };
+        Ok(known.unwrap_or_else(|| Known::nothing(self.started)))
+    }
+
+    async fn known_stripe(
+        &self,
+        before: &Before,
+        way: &Way,
+        stripe: usize,
+        stripes: usize,
+    ) -> Result<Option<Known>, BackupError> {
+        let from = stripe as u64;
+        // The last stripe has no end, so that what was behind it is its own.
+        let to = if stripe + 1 == stripes { u64::MAX } else { from };
+        let mut objects: Vec<usize> = Vec::new();
+        let mut slices: Vec<(Slice, usize, usize)> = Vec::new();
+        for slice in before.stripes.range(from..=to).flat_map(|(_, slices)| slices) {
+            let Some(place) = slice.place else { return Ok(None) };
+            // The store must still have it, in the form in which new ones are stored.
+            let Some(chunk) = self.known.get(&slice.chunk.id).filter(|known| known.content() == slice.chunk.content())
+            else {
+                return Ok(None);
+            };
+            let object = objects.iter().position(|object| *object == place.object).unwrap_or_else(|| {
+                objects.push(place.object);
+                objects.len() - 1
+            });
+            let section = place.section;
+            slices.push((
+                Slice { chunk, place: Some(Place { stripe: from, object, section }), ..*slice },
+                object,
+                section,
+            ));
+        }
+        let mut sections = Vec::new();
+        let mut refs = Vec::new();
+        for object in objects {
+            let Some(list) = before.tracking.places.get(object) else { return Ok(None) };
+            let Some(bytes) = self.list(list).await? else { return Ok(None) };
+            let Ok(read) = places::read(&bytes) else { return Ok(None) };
+            sections.push(read);
+            refs.push(*list);
+        }
+        let mut parts = Vec::new();
+        for (slice, object, section) in slices {
+            let bitmap = match slice.gone {
+                None => Some(Bitmap::none(slice.chunk.rows)),
+                Some(gone) => Bitmap::of(&before.gone, gone.at, slice.chunk.rows),
+            };
+            let places = sections.get_mut(object).and_then(|sections| sections.get_mut(section)).map(std::mem::take);
+            let (Some(bitmap), Some(places)) = (bitmap, places) else { return Ok(None) };
+            parts.push((slice, bitmap, places));
+        }
+        let Some(prior) = Prior::new(parts) else { return Ok(None) };
+        if prior.is_worn(from) {
+            return Ok(None);
+        }
+        let read = before.tracking.read.get(stripe).copied().unwrap_or(Timestamp::UNIX_EPOCH);
+        let (way, reread) = match way {
+            Way::ByTransaction(id) if self.is_due(stripe, read) => (Way::ByHash, Some(*id)),
+            way => (way.clone(), None),
+        };
+        Ok(Some(Known { way, reread, prior, read, objects: refs }))
+    }
+
+    /// Whether a stripe must be read whole again. Stripes differ in that by their number, so that not all are due in one
+    /// backup.
+    fn is_due(&self, stripe: usize, read: Timestamp) -> bool {
+        let most = std::time::Duration::from(self.policy.reread);
+        let share = u32::try_from(stripe % 8).unwrap_or(0) + 9;
+        let patience = most.saturating_mul(share) / 16;
+        // A clock that went back makes it due too.
+        self.started.duration_since(read).unsigned_abs() >= patience
+    }
+}
+
+impl Known {
+    /// Of a stripe that is read for the first time, or as if.
+    pub(super) fn nothing(now: Timestamp) -> Self {
+        Self { way: Way::Whole, reread: None, prior: Prior::default(), read: now, objects: Vec::new() }
+    }
+}

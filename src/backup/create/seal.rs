@@ -1,0 +1,98 @@
+//! Puts a piece of rows, or a list, into the store unless it is there already.
+
+use std::sync::{Arc, PoisonError};
+
+use super::job::Job;
+use crate::backup::chunk::{ChunkRef, Content, Holds, Keys};
+use crate::backup::copy::Piece;
+use crate::backup::error::BackupError;
+use crate::backup::manifest::Slice;
+use crate::backup::seal::{self, Recipients};
+use crate::backup::track::gone::Bitmap;
+use crate::backup::track::places::Placed;
+
+/// A chunk that is stored; where the piece had places, each with its row's hash.
+pub(super) type Sealed = (ChunkRef, Vec<Placed>);
+
+impl Job {
+    /// Names a chunk, and compresses and stores it unless the store has it.
+    pub(super) async fn seal(self, piece: Piece, keys: Keys) -> Result<Sealed, BackupError> {
+        let (known, sealing) = (Arc::clone(&self.known), Arc::clone(&self.sealing));
+        let level = self.policy.compression_level.get();
+        let bytes = u64::try_from(piece.bytes.len()).unwrap_or(u64::MAX);
+        let sealed = tokio::task::spawn_blocking(move || {
+            let id = keys.id(&piece.bytes);
+            // Its name vouches for the bytes; what else the older manifest says about it must fit as well.
+            let fits = |chunk: &ChunkRef| chunk.bytes == bytes && usize::try_from(chunk.rows) == Ok(piece.ends.len());
+            let chunk = known.get(&id).filter(fits);
+            if let Some(chunk) = chunk.filter(|_| piece.places.is_empty()) {
+                return Ok((chunk, None, Vec::new()));
+            }
+            let hashes: Vec<u64> = piece.rows().map(|row| keys.row(row)).collect();
+            let content = hashes.iter().fold(Content::default(), |sum, hash| sum.plus(Content::of_row(*hash)));
+            let placed = piece.places.iter().copied().zip(hashes).collect();
+            if let Some(chunk) = chunk {
+                return Ok((chunk, None, placed));
+            }
+            let body = seal::seal(&piece.bytes, level, sealing.recipients.as_ref())?;
+            let stored = u64::try_from(body.len()).unwrap_or(u64::MAX);
+            let Content { rows, sum } = content;
+            Ok((ChunkRef { id, bytes, stored, rows, content: sum, sealed: sealing.set() }, Some(body), placed))
+        });
+        let sealed: Result<_, std::io::Error> =
+            sealed.await.map_err(|error| BackupError::Internal(error.to_string()))?;
+        let (chunk, body, placed) = sealed.map_err(|error| BackupError::Internal(format!("compressing: {error}")))?;
+        self.put(chunk, body).await?;
+        Ok((chunk, placed))
+    }
+
+    /// The same for a list.
+    pub(super) async fn seal_list(&self, bytes: Vec<u8>, holds: Holds) -> Result<ChunkRef, BackupError> {
+        let id = Keys::list().id(&bytes);
+        let recipients = self.lists.recipients(holds).cloned();
+        let set = recipients.as_ref().map(Recipients::id);
+        if let Some(list) = self.known.get(&id).filter(|list| list.sealed == set) {
+            return Ok(list);
+        }
+        let level = self.policy.compression_level.get();
+        let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        let sealed = tokio::task::spawn_blocking(move || seal::seal(&bytes, level, recipients.as_ref())).await;
+        let sealed = sealed.map_err(|error| BackupError::Internal(error.to_string()))?;
+        let body = sealed.map_err(|error| BackupError::Internal(format!("compressing: {error}")))?;
+        let stored = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        let list = ChunkRef { id, bytes: size, stored, rows: 0, content: 0, sealed: set };
+        self.store.put(&list.key()?, body).await?;
+        self.known.add(list);
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner).stored += stored;
+        Ok(list)
+    }
+
+    async fn put(&self, chunk: ChunkRef, body: Option<bytes::Bytes>) -> Result<(), BackupError> {
+        let new = body.is_some();
+        if let Some(body) = body {
+            self.store.put(&chunk.key()?, body).await?;
+            self.known.add(chunk);
+        }
+        let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        if new {
+            totals.new += 1;
+            totals.stored += chunk.stored;
+        } else {
+            totals.reused += 1;
+        }
+        Ok(())
+    }
+
+    /// These slices need not be read.
+    pub(super) fn kept(&self, slices: &[(Slice, Bitmap)]) {
+        let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        totals.reused += slices.len() as u64;
+    }
+
+    /// So many bytes of rows were read.
+    pub(super) fn read(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.ctx.progress.advance(bytes);
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner).read += bytes;
+    }
+}
