@@ -39,7 +39,8 @@ pub fn ranges(pages: u64, bytes: u64, range_bytes: u64) -> Vec<Pages> {
 pub fn step(pages: u64, bytes: u64, range_bytes: u64) -> u64 {
     let per_page = bytes.checked_div(pages).unwrap_or(0).max(8192);
     let wanted = (range_bytes / per_page).max(1);
-    1u64 << wanted.ilog2()
+    // The maps of free space and visibility make a table a little more than its pages.
+    1u64 << (wanted + wanted / 8).ilog2()
 }
 
 /// Ranges of `step` pages each; the last one is open.

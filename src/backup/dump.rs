@@ -10,6 +10,8 @@ pub(super) struct Entry<'d> {
     pub(super) name: &'d str,
     /// The statements.
     pub(super) sql: &'d str,
+    /// The same with the comment before them.
+    pub(super) whole: &'d str,
 }
 
 const HEADER: &str = "--\n-- Name: ";
@@ -29,7 +31,17 @@ fn entry(part: &str) -> Option<Entry<'_>> {
     // From the end: a name may hold anything, the rest does not.
     let (name, rest) = header.rsplit_once("; Type: ")?;
     let (kind, _) = rest.split_once("; Schema: ")?;
-    Some(Entry { kind, name, sql: sql.strip_prefix("--\n").unwrap_or(sql).trim() })
+    Some(Entry { kind, name, sql: sql.strip_prefix("--\n").unwrap_or(sql).trim(), whole: part })
+}
+
+/// How many statements a text has, by their ends; those inside a text, a quoted name or a body are none.
+pub(super) fn statements(sql: &str) -> usize {
+    let (mut found, mut at) = (0, 0);
+    while let Some(rest) = sql.get(at..).filter(|rest| !rest.is_empty()) {
+        found += usize::from(rest.starts_with(';'));
+        at += token(rest);
+    }
+    found
 }
 
 /// Where entries begin: at headers that stand between statements.

@@ -18,6 +18,7 @@ pub mod drill;
 mod dump;
 mod error;
 mod id;
+mod indexes;
 mod known;
 mod list;
 mod live;

@@ -13,6 +13,7 @@ use super::catalog;
 use super::compare::{self, TableVerdict};
 use super::copy::column_list;
 use super::error::BackupError;
+use super::indexes::{self, Split};
 use super::live::{Chunks, opened, table_rows};
 use super::manifest::{BackupId, Database, Manifest, Table};
 use super::rows::{BINARY_HEADER, BINARY_TRAILER, Format};
@@ -122,8 +123,7 @@ async fn part(
     let clock = std::time::Instant::now();
     let run = Run { from: from.clone(), target: target.clone(), schema: schema.clone(), ctx: ctx.clone() };
     let done = ctx.cancel.run_until_cancelled(run.all(source)).await;
-    done.ok_or(BackupError::Cancelled)??;
-    let tables = compare::with_manifest(&target.postgres, &target.database, source, target.jobs, ctx).await?;
+    let tables = done.ok_or(BackupError::Cancelled)??;
     Ok(RestoreReport {
         id: id.clone(),
         source: source.name.clone(),
@@ -162,7 +162,7 @@ impl Run {
         Ok((session, major))
     }
 
-    async fn all(&self, source: &Database) -> Result<(), BackupError> {
+    async fn all(&self, source: &Database) -> Result<Vec<TableVerdict>, BackupError> {
         let (postgres, name) = (&self.target.postgres, self.target.database.as_str());
         let (mut session, major) = self.examine(source).await?;
         self.ctx.progress.stage("making tables", None, Unit::Items);
@@ -170,10 +170,49 @@ impl Run {
         let bytes = source.tables.iter().map(|table| table.bytes).sum();
         self.ctx.progress.stage("restoring rows", Some(bytes), Unit::Bytes);
         self.rows(&source.tables).await?;
-        self.ctx.progress.stage("making indexes and constraints", None, Unit::Items);
-        schema::run(&mut session, postgres, name, major, "post-data", &source.post_data).await?;
+        let split = indexes::split(&source.post_data, &source.tables);
+        let tables = self.indexes_and_comparison(source, &split, major).await?;
+        self.ctx.progress.stage("making constraints", None, Unit::Items);
+        schema::run(&mut session, postgres, name, major, "post-data", &split.rest).await?;
         let _ = session.close().await;
-        self.finish(source).await
+        self.finish(source).await?;
+        Ok(tables)
+    }
+
+    /// Makes the indexes, and reads the rows back meanwhile: an index that is being made keeps nobody from reading.
+    async fn indexes_and_comparison(
+        &self,
+        source: &Database,
+        split: &Split,
+        major: u32,
+    ) -> Result<Vec<TableVerdict>, BackupError> {
+        let making = (self.target.jobs / 2).max(1);
+        let comparing = self.target.jobs.saturating_sub(making).max(1);
+        let indexes = self.indexes(split, making, major);
+        let comparison =
+            compare::with_manifest(&self.target.postgres, &self.target.database, source, comparing, &self.ctx);
+        if self.target.jobs > 1 {
+            return futures::try_join!(indexes, comparison).map(|((), tables)| tables);
+        }
+        indexes.await?;
+        comparison.await
+    }
+
+    async fn indexes(&self, split: &Split, jobs: usize, major: u32) -> Result<(), BackupError> {
+        let (postgres, name) = (&self.target.postgres, self.target.database.as_str());
+        let queue = Mutex::new(split.indexes.iter().collect::<VecDeque<_>>());
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let worker = async || {
+            let mut session = postgres.connect_held(name).await?;
+            schema::run(&mut session, postgres, name, major, "post-data", &split.preamble).await?;
+            while let Some(index) = next() {
+                schema::run(&mut session, postgres, name, major, "post-data", index).await?;
+            }
+            let _ = session.close().await;
+            Ok::<_, BackupError>(())
+        };
+        let workers = jobs.min(split.indexes.len());
+        futures::future::try_join_all((0..workers).map(|_| worker())).await.map(drop)
     }
 
     /// An empty database has no relation, function or type of anyone's, and no schema but `public`; extensions and

@@ -69,7 +69,7 @@ fn only(source: &Database, table: &Table) -> Result<(Database, Vec<String>), Bac
     }
     for entry in &after {
         if own.adds(entry) {
-            post.push(format!("{}\n", entry.sql));
+            post.push(entry.whole.to_owned());
         } else if own.is_about(entry) {
             left_out.push(describe(entry));
         }

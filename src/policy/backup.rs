@@ -58,7 +58,7 @@ impl Default for BackupPolicy {
         Self {
             parallel: Parallel(2),
             compression_level: CompressionLevel(1),
-            range_size: RangeSize(Size::bytes(4 << 20)),
+            range_size: RangeSize(Size::bytes(16 << 20)),
             reread: Span::days(7),
             encryption: EncryptionPolicy::default(),
             max_age: Span::hours(26),
@@ -74,7 +74,7 @@ impl BackupPolicy {
     /// compressed come out larger than they lie in the table, and memory must not follow them.
     #[must_use]
     pub fn max_chunk_bytes(&self) -> usize {
-        usize::try_from(self.range_size.0.as_bytes().saturating_mul(4)).unwrap_or(usize::MAX)
+        usize::try_from(self.range_size.0.as_bytes().saturating_mul(2)).unwrap_or(usize::MAX)
     }
 }
 

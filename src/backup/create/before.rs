@@ -20,8 +20,6 @@ use crate::backup::track::places;
 use crate::backup::track::prior::Prior;
 use crate::backup::track::{Way, origin};
 
-/// A table is read in stripes when it is larger than so many ranges; a smaller one is read whole sooner than looked up.
-const TRACKED_RANGES: u64 = 4;
 /// Ranges of a stripe.
 const STRIPE_RANGES: u64 = 4;
 
@@ -68,7 +66,8 @@ impl Job {
     /// How a table is read; `None` for one that is copied as it is each time.
     pub(super) async fn tracked(&self, table: &catalog::Table) -> Result<Option<Tracked>, BackupError> {
         let range_bytes = self.policy.range_size.get().as_bytes();
-        let large = table.bytes > TRACKED_RANGES.saturating_mul(range_bytes);
+        // A smaller one is read whole sooner than looked up.
+        let large = table.bytes > range_bytes;
         let possible = table.heap && !table.unlogged && table.format == Format::Binary;
         if !large || !possible || matches!(self.lists, Lists::Never) {
             return Ok(None);
