@@ -8,7 +8,7 @@ CARGO ?= cargo
 THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak bench-visibility bench-audit bench-backup lint build up down clean
+.PHONY: help demo test soak bench-visibility bench-audit bench-backup bench-churn lint build up down clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench-audit: up build ## What an audit of a million runs costs, beside a plain C
 bench-backup: up build ## What a backup, the next one and a restore cost, beside pg_dump, pgBackRest and pg_restore (SIZE=4 gigabytes)
 	$(CARGO) build --locked --profile benchmark --bin sexton
 	environment=$$($(STACK)/env) && eval "$$environment" && tests/bench/backup/run
+
+bench-churn: up build ## What the backup after a day of churn adds to the store, by how a table is read
+	environment=$$($(STACK)/env) && eval "$$environment" && tests/bench/backup/churn
 
 lint: ## Formatting, clippy, licences, shell scripts
 	tests/lint

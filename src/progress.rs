@@ -17,6 +17,8 @@ pub trait Progress: Send + Sync + std::fmt::Debug {
     fn stage(&self, name: &str, total: Option<u64>, unit: Unit);
     /// The current stage has come further by `amount` of its unit.
     fn advance(&self, amount: u64);
+    /// What else is to be said of the current stage as it is now; it replaces what was said before.
+    fn detail(&self, _: &str) {}
     /// Something worth a line of its own.
     fn note(&self, text: &str);
 }

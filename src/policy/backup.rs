@@ -16,6 +16,8 @@ pub struct BackupPolicy {
     pub compression_level: CompressionLevel,
     /// Bytes of a table, TOAST included, that make up one range of pages.
     pub range_size: RangeSize,
+    /// Bytes of rows that are read a second, over all connections; `None` for as fast as it goes.
+    pub throttle: Option<Throttle>,
     /// Every part of a table is read whole again after at most so long, though the server says that only some of its
     /// rows are new; 0 reads all of them each time.
     pub reread: Span,
@@ -59,6 +61,7 @@ impl Default for BackupPolicy {
             parallel: Parallel(2),
             compression_level: CompressionLevel(1),
             range_size: RangeSize(Size::bytes(16 << 20)),
+            throttle: None,
             reread: Span::days(7),
             encryption: EncryptionPolicy::default(),
             max_age: Span::hours(26),
@@ -162,6 +165,11 @@ bounded!(
     CompressionLevel, i32, "i32", get, |n| (1..=19).contains(&n), "`compression_level` is {}; zstd has the levels 1 to 19"
 );
 bounded!(
+    /// 64kb or more.
+    Throttle, Size, "Size", get, |n| n.as_bytes() >= 64 << 10,
+    "`throttle` is {} a second; no backup would come to its end below 64kb"
+);
+bounded!(
     /// 64kb to 64mb.
     RangeSize, Size, "Size", get, |n| (64 << 10..=64 << 20).contains(&n.as_bytes()),
     "`range_size` is {}; it must be from 64kb to 64mb"
@@ -190,6 +198,7 @@ mod tests {
         check("compression_level: 22", "1 to 19");
         check("range_size: 1kb", "64kb to 64mb");
         check("level: 3", "level");
+        check("throttle: 1kb", "64kb");
         check("drill: {jobs: 65}", "from 1 to 64");
         check("drill: {keep: true}", "keep");
         check("keep: {}", "keeps nothing");

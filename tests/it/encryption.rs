@@ -215,10 +215,10 @@ fn a_secret_key_is_never_shown_overwritten_or_taken_for_a_public_one() {
     assert!(said.err.contains("no identity in it") || said.err.contains("empty"), "{}", said.err);
 }
 
-/// The script in docs/backup.md, with nothing of sexton's.
+/// The script in docs/backup-format.md, with nothing of sexton's.
 #[test]
 fn the_script_of_the_documentation_reads_a_table_without_sexton() {
-    let docs = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/backup.md")).unwrap();
+    let docs = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/backup-format.md")).unwrap();
     let script = docs.split("```bash\n").find(|block| block.contains("# table.sh ")).unwrap();
     let (script, _) = script.split_once("```").unwrap();
     let ground = Ground::new();

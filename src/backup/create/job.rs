@@ -11,6 +11,7 @@ use super::Totals;
 use super::before::Tracked;
 use super::lists::Lists;
 use super::table::{self, Done};
+use super::throttle::Throttle;
 use crate::backup::catalog;
 use crate::backup::copy::{self, Pages, Reader, Source};
 use crate::backup::error::BackupError;
@@ -41,6 +42,7 @@ pub(super) struct Job {
     /// What opens lists.
     pub(super) maker: Arc<Identities>,
     pub(super) totals: Arc<Mutex<Totals>>,
+    pub(super) throttle: Arc<Throttle>,
     pub(super) policy: Policy,
     /// When the backup began.
     pub(super) started: Timestamp,
@@ -153,7 +155,7 @@ impl Job {
                         if sealing.len() >= 2 {
                             settle(&mut sealing, &mut done).await?;
                         }
-                        self.read(piece.bytes.len());
+                        self.read(piece.bytes.len()).await?;
                         let (job, keys, place) = (self.clone(), keys.clone(), (number, part));
                         part += 1;
                         sealing.spawn(async move {

@@ -6,6 +6,7 @@ mod lists;
 mod seal;
 mod stripe;
 mod table;
+mod throttle;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 use self::job::Job;
 use self::lists::Lists;
+use self::throttle::Throttle;
 use super::claim;
 use super::error::BackupError;
 use super::known::{Known, Sealing};
@@ -90,6 +92,7 @@ pub async fn apply(
     let (known, last) = Known::read(store.as_ref(), &sealing).await?;
     let known = Arc::new(known);
     let totals = Arc::new(Mutex::new(Totals::default()));
+    let throttle = Arc::new(Throttle::new(plan.policy.throttle.map(|throttle| throttle.get())));
     let mut databases = Vec::new();
     for planned in &plan.databases {
         ctx.progress.stage(&format!("copying {}", planned.name), Some(planned.bytes), Unit::Bytes);
@@ -106,6 +109,7 @@ pub async fn apply(
                 lists: Lists::of(sealing.recipients.as_ref(), maker.map(AsRef::as_ref)),
                 maker: maker.cloned().unwrap_or_default(),
                 totals: Arc::clone(&totals),
+                throttle: Arc::clone(&throttle),
                 policy: plan.policy.clone(),
                 started,
                 ctx: ctx.clone(),

@@ -10,6 +10,7 @@ use crate::backup::manifest::Slice;
 use crate::backup::seal::{self, Recipients};
 use crate::backup::track::gone::Bitmap;
 use crate::backup::track::places::Placed;
+use crate::units::human_bytes;
 
 /// A chunk that is stored; where the piece had places, each with its row's hash.
 pub(super) type Sealed = (ChunkRef, Vec<Placed>);
@@ -83,16 +84,28 @@ impl Job {
         Ok(())
     }
 
-    /// These slices need not be read.
-    pub(super) fn kept(&self, slices: &[(Slice, Bitmap)]) {
+    /// These slices need not be stored; nor read, when the server said so.
+    pub(super) fn kept(&self, slices: &[(Slice, Bitmap)], unread: bool) {
         let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
         totals.reused += slices.len() as u64;
+        if unread {
+            self.ctx.progress.advance(slices.iter().map(|(slice, _)| slice.bytes()).sum());
+        }
     }
 
-    /// So many bytes of rows were read.
-    pub(super) fn read(&self, bytes: usize) {
+    /// So many bytes of rows were read. Waits when that is more than the policy's rate.
+    ///
+    /// # Errors
+    /// When the run is cancelled.
+    pub(super) async fn read(&self, bytes: usize) -> Result<(), BackupError> {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.ctx.progress.advance(bytes);
-        self.totals.lock().unwrap_or_else(PoisonError::into_inner).read += bytes;
+        let totals = {
+            let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+            totals.read += bytes;
+            *totals
+        };
+        self.ctx.progress.detail(&format!("{} new", human_bytes(totals.stored)));
+        self.throttle.took(bytes, &self.ctx.cancel).await
     }
 }

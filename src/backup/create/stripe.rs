@@ -118,7 +118,7 @@ impl Job {
     /// What was stored and is there still, and what is new, as one.
     async fn joined(&self, number: usize, known: Known, fresh: Vec<Sealed>) -> Result<Stripe, BackupError> {
         let mut slices = known.prior.end();
-        self.kept(&slices);
+        self.kept(&slices, matches!(known.way, Way::ByTransaction(_)));
         let mut objects = known.objects;
         let (chunks, sections): (Vec<ChunkRef>, Vec<Vec<Placed>>) = fresh.into_iter().unzip();
         if !chunks.is_empty() {
@@ -173,7 +173,7 @@ impl Reading<'_> {
             let most = self.job.policy.max_chunk_bytes();
             let mut reader = Reader::placed(connection, self.source(), &sql, most).await?;
             while let Some(piece) = reader.next().await? {
-                self.job.read(piece.bytes.len());
+                self.job.read(piece.bytes.len()).await?;
                 fresh.seal(self.job, piece, &self.keys).await?;
             }
             drop(reader);
@@ -196,7 +196,7 @@ impl Reading<'_> {
         let most = usize::try_from(self.job.policy.range_size.get().as_bytes()).unwrap_or(usize::MAX);
         let (mut fresh, mut new) = (Fresh::default(), Piece::default());
         while let Some(piece) = reader.next().await? {
-            self.job.read(piece.bytes.len());
+            self.job.read(piece.bytes.len()).await?;
             let keys = self.keys.clone();
             let hashed = tokio::task::spawn_blocking(move || {
                 let hashes: Vec<u64> = piece.rows().map(|row| keys.row(row)).collect();
