@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{FutureExt, StreamExt};
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
@@ -192,16 +192,17 @@ impl<'a> Reader<'a> {
     pub async fn next(&mut self) -> Result<Option<Piece>, BackupError> {
         let broken = |source: &Source<'_>, cause| BackupError::Stream { relation: source.name.to_string(), cause };
         loop {
-            let next = tokio::time::timeout(STALL, self.stream.next());
-            let next = self.source.cancel.run_until_cancelled(next).await.ok_or(BackupError::Cancelled)?;
-            let Some(data) = next.map_err(|_| self.source.stalled())? else { break };
+            let Some(data) = self.message().await? else { break };
             let data = data.map_err(|error| self.source.failed(error))?;
             let fed = self.rows.feed(&data, &mut self.piece.bytes, &mut self.piece.ends);
             fed.map_err(|cause| broken(&self.source, cause))?;
             if self.piece.bytes.len() >= self.piece_bytes
                 && let Some(end) = self.piece.ends.last().copied()
             {
-                let bytes = self.piece.bytes.split_off(end);
+                let rest = self.piece.bytes.split_off(end);
+                // As large as the last one, so that it need not grow step by step.
+                let mut bytes = Vec::with_capacity(self.piece.bytes.capacity());
+                bytes.extend_from_slice(&rest);
                 let next = Piece { bytes, ..Piece::default() };
                 return Ok(Some(self.ended(next)));
             }
@@ -213,6 +214,16 @@ impl<'a> Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// The server's next message: one row. Most are there already, and a clock for each would cost more than it does.
+    async fn message(&mut self) -> Result<Option<Result<Bytes, sqlx::Error>>, BackupError> {
+        if let Some(there) = self.stream.next().now_or_never() {
+            return Ok(there);
+        }
+        let next = tokio::time::timeout(STALL, self.stream.next());
+        let next = self.source.cancel.run_until_cancelled(next).await.ok_or(BackupError::Cancelled)?;
+        next.map_err(|_| self.source.stalled())
+    }
+
     fn ended(&mut self, next: Piece) -> Piece {
         let mut piece = std::mem::replace(&mut self.piece, next);
         piece.places = self.rows.take_places(piece.ends.len());

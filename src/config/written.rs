@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::secret::SecretRef;
+use crate::backup::store::Algorithm;
 use crate::clients::postgres::TlsMode;
 use crate::units::Span;
 
@@ -124,6 +125,14 @@ pub(super) struct S3 {
     #[serde(default)]
     pub path_style: bool,
     pub credentials: Option<S3Credentials>,
+    pub server_side_encryption: Option<ServerSide>,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ServerSide {
+    pub algorithm: Algorithm,
+    pub kms_key: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use sexton::backup::store::{Key, Settings, Store, StoreError, open};
+use sexton::backup::store::{Algorithm, Key, ServerSide, Settings, Store, StoreError, open};
 
 use crate::support::s3::Bucket;
 
@@ -82,6 +82,50 @@ async fn a_bucket_conforms_and_a_prefix_keeps_to_itself() {
     bucket.remove().await;
 }
 
+/// What is deleted where a lock keeps it is gone for sexton, and can be had back by whoever looks at versions.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_with_object_lock_conforms_and_keeps_what_was_deleted() {
+    let bucket = Bucket::locked().await;
+    conforms(open(&bucket.settings("locked")).await.unwrap()).await;
+    let versions = bucket.client.list_object_versions().bucket(&bucket.name).send().await.unwrap();
+    let there: Vec<_> = versions.versions().iter().filter_map(|version| version.key()).collect();
+    let now = bucket.keys().await;
+    let deleted: Vec<_> = there.iter().filter(|key| !now.iter().any(|now| now == *key)).collect();
+    assert!(!deleted.is_empty(), "{there:?} {now:?}");
+}
+
+/// What a store is told of encryption, for an object as a whole and in parts. The store here answers anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_is_asked_to_encrypt() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let heard = tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = vec![0; 8192];
+        let length = stream.read(&mut head).await.unwrap();
+        stream.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").await.unwrap();
+        String::from_utf8_lossy(&head[..length]).to_lowercase()
+    });
+    let settings = Settings::S3 {
+        bucket: "b".into(),
+        prefix: String::new(),
+        region: "us-east-1".into(),
+        endpoint: Some(endpoint),
+        path_style: true,
+        credentials: Some(("access".into(), "secret".to_owned().into())),
+        server_side: Some(ServerSide { algorithm: Algorithm::Kms, kms_key: Some("arn:key".into()) }),
+    };
+    let refused = open(&settings).await.unwrap().put(&key("chunks/ab/abcd"), Bytes::from_static(b"x")).await;
+    assert!(matches!(refused, Err(StoreError::AccessDenied { .. })), "{refused:?}");
+    let head = heard.await.unwrap();
+    for line in
+        ["x-amz-server-side-encryption: aws:kms\r\n", "x-amz-server-side-encryption-aws-kms-key-id: arn:key\r\n"]
+    {
+        assert!(head.contains(line), "{head}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_is_dropped_half_way_is_aborted() {
     let bucket = Bucket::new().await;
@@ -116,7 +160,8 @@ async fn an_upload_that_is_dropped_half_way_is_aborted() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_a_bucket_is_told_apart() {
     let bucket = Bucket::new().await;
-    let Settings::S3 { bucket: name, prefix, region, endpoint, path_style, credentials } = bucket.settings("") else {
+    let Settings::S3 { bucket: name, prefix, region, endpoint, path_style, credentials, .. } = bucket.settings("")
+    else {
         panic!("a bucket's settings are for S3");
     };
     let settings = |name: &str, endpoint: &Option<String>, secret: Option<&str>| Settings::S3 {
@@ -125,6 +170,7 @@ async fn what_is_wrong_with_a_bucket_is_told_apart() {
         region: region.clone(),
         endpoint: endpoint.clone(),
         path_style,
+        server_side: None,
         credentials: credentials
             .clone()
             .map(|(access, key)| (access, secret.map_or(key, |text| text.to_owned().into()))),

@@ -18,6 +18,29 @@ pub use error::StoreError;
 pub use key::{Key, KeyError};
 pub use s3::S3;
 
+/// How a bucket's store is asked to encrypt what it gets (S3's `x-amz-server-side-encryption`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerSide {
+    /// In which way.
+    pub algorithm: Algorithm,
+    /// The key in the key management service; without, the bucket's or the account's own.
+    pub kms_key: Option<String>,
+}
+
+/// S3's ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize)]
+pub enum Algorithm {
+    /// With keys of S3's own.
+    #[serde(rename = "AES256")]
+    Aes256,
+    /// With a key of the key management service.
+    #[serde(rename = "aws:kms")]
+    Kms,
+    /// The same, twice.
+    #[serde(rename = "aws:kms:dsse")]
+    KmsDsse,
+}
+
 /// Where the store is.
 #[derive(Debug, Clone)]
 pub enum Settings {
@@ -35,6 +58,8 @@ pub enum Settings {
         path_style: bool,
         /// Access key and secret key; `None` takes what the environment, profile or pod offers.
         credentials: Option<(String, SecretString)>,
+        /// How the store is asked to encrypt; `None` leaves it to the bucket.
+        server_side: Option<ServerSide>,
     },
     /// A directory of a mounted file system.
     Directory {

@@ -7,12 +7,12 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
+use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart, ServerSideEncryption};
 use bytes::Bytes;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
-use super::{Entry, Key, Settings, Store, StoreError, Unfinished, is_folder};
+use super::{Algorithm, Entry, Key, ServerSide, Settings, Store, StoreError, Unfinished, is_folder};
 
 /// Objects larger than this go up in parts; parts are at least this large (S3 wants 5 MiB or more).
 const PART_BYTES: usize = 16 << 20;
@@ -26,6 +26,7 @@ pub struct S3 {
     bucket: String,
     prefix: String,
     endpoint: Option<String>,
+    server_side: Option<ServerSide>,
 }
 
 impl S3 {
@@ -34,7 +35,7 @@ impl S3 {
     /// # Errors
     /// When the settings are not for S3.
     pub async fn open(settings: &Settings) -> Result<Self, StoreError> {
-        let Settings::S3 { bucket, prefix, region, endpoint, path_style, credentials } = settings else {
+        let Settings::S3 { bucket, prefix, region, endpoint, path_style, credentials, server_side } = settings else {
             return Err(StoreError::Other {
                 location: "store".into(),
                 doing: "opening".into(),
@@ -70,7 +71,20 @@ impl S3 {
             bucket: bucket.clone(),
             prefix: prefix.trim_matches('/').to_owned(),
             endpoint: endpoint.clone(),
+            server_side: server_side.clone(),
         })
+    }
+
+    fn algorithm(&self) -> Option<ServerSideEncryption> {
+        self.server_side.as_ref().map(|asked| match asked.algorithm {
+            Algorithm::Aes256 => ServerSideEncryption::Aes256,
+            Algorithm::Kms => ServerSideEncryption::AwsKms,
+            Algorithm::KmsDsse => ServerSideEncryption::AwsKmsDsse,
+        })
+    }
+
+    fn kms_key(&self) -> Option<String> {
+        self.server_side.as_ref().and_then(|asked| asked.kms_key.clone())
     }
 
     fn path(&self, key: &str) -> String {
@@ -126,6 +140,8 @@ impl S3 {
             .bucket(&self.bucket)
             .key(self.path(key.as_str()))
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
+            .set_server_side_encryption(self.algorithm())
+            .set_ssekms_key_id(self.kms_key())
             .body(ByteStream::from(body.clone()));
         let request = if only_new { request.if_none_match("*") } else { request };
         match request.send().await {
@@ -155,6 +171,8 @@ impl S3 {
             .bucket(&self.bucket)
             .key(&path)
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
+            .set_server_side_encryption(self.algorithm())
+            .set_ssekms_key_id(self.kms_key())
             .send()
             .await
             .map_err(|error| self.error("storing", key.as_str(), &error))?;

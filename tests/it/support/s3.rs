@@ -3,6 +3,9 @@
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{
+    DefaultRetention, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode, ObjectLockRule,
+};
 use sexton::backup::store::Settings;
 
 use super::{stack, suffix};
@@ -16,6 +19,23 @@ pub struct Bucket {
 
 impl Bucket {
     pub async fn new() -> Self {
+        Self::made(false).await
+    }
+
+    /// One that keeps every version, and none of them may be removed for a day.
+    pub async fn locked() -> Self {
+        let bucket = Self::made(true).await;
+        let retention = DefaultRetention::builder().mode(ObjectLockRetentionMode::Governance).days(1).build();
+        let lock = ObjectLockConfiguration::builder()
+            .object_lock_enabled(ObjectLockEnabled::Enabled)
+            .rule(ObjectLockRule::builder().default_retention(retention).build())
+            .build();
+        let put = bucket.client.put_object_lock_configuration().bucket(&bucket.name);
+        put.object_lock_configuration(lock).send().await.unwrap();
+        bucket
+    }
+
+    async fn made(lock: bool) -> Self {
         let stack = stack();
         let keys = Credentials::new(stack.get("S3_ACCESS_KEY"), stack.get("S3_SECRET_KEY"), None, None, "stack");
         let config = aws_sdk_s3::Config::builder()
@@ -26,7 +46,8 @@ impl Bucket {
             .force_path_style(true)
             .build();
         let bucket = Self { client: Client::from_conf(config), name: format!("it-{}", suffix()) };
-        bucket.client.create_bucket().bucket(&bucket.name).send().await.unwrap();
+        let made = bucket.client.create_bucket().bucket(&bucket.name);
+        made.object_lock_enabled_for_bucket(lock).send().await.unwrap();
         bucket
     }
 
@@ -38,6 +59,7 @@ impl Bucket {
             region: stack().get("S3_REGION").to_owned(),
             endpoint: Some(stack().get("S3_ENDPOINT").to_owned()),
             path_style: true,
+            server_side: None,
             credentials: Some((
                 stack().get("S3_ACCESS_KEY").to_owned(),
                 stack().get("S3_SECRET_KEY").to_owned().into(),
