@@ -60,7 +60,7 @@ impl Default for BackupPolicy {
         Self {
             parallel: Parallel(2),
             compression_level: CompressionLevel(1),
-            range_size: RangeSize(Size::bytes(16 << 20)),
+            range_size: RangeSize(Size::bytes(8 << 20)),
             throttle: None,
             reread: Span::days(7),
             encryption: EncryptionPolicy::default(),
