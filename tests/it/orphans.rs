@@ -4,6 +4,7 @@
 mod beside;
 mod binary;
 pub mod forest;
+mod slices;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -205,7 +205,7 @@ impl Session {
         let rows: Vec<(i64, Vec<u8>, String)> = self.by_keys(sql, keys, "reading Temporal's executions").await?;
         let detail = |(place, data, encoding): (i64, Vec<u8>, String)| {
             let key = keys.get(usize::try_from(place - 1).ok()?)?.clone();
-            let info = readable(&encoding).then(|| WorkflowExecutionInfo::decode(&*data).ok()).flatten()?;
+            let info = readable(&encoding).then(|| WorkflowExecutionInfo::of(&data).ok()).flatten()?;
             Some(ExecutionDetail {
                 key,
                 closed: info.close_time.and_then(|time| time.instant()),

@@ -1,7 +1,9 @@
 //! The fields that are read of the server's messages. Unknown fields are skipped, so that a server that adds some
 //! changes nothing here.
 
-use prost::Message;
+use prost::{DecodeError, Message};
+
+use super::sieve;
 
 /// `WorkflowExecutionState`, the column `executions.state`.
 #[derive(Clone, PartialEq, Message)]
@@ -34,6 +36,17 @@ pub(super) struct WorkflowExecutionInfo {
 }
 
 impl WorkflowExecutionInfo {
+    /// The one message with many fields that are not read. It is decoded for every run of a cluster.
+    pub(super) fn of(bytes: &[u8]) -> Result<Self, DecodeError> {
+        sieve::decode(bytes, Self::reads)
+    }
+
+    /// Whether a field is one of those above.
+    #[inline]
+    pub(super) fn reads(tag: u32) -> bool {
+        matches!(tag, 10 | 54 | 56 | 66 | 67)
+    }
+
     /// True for a workflow: other archetypes have no history.
     pub(super) fn has_history(&self) -> bool {
         let mut histories = self.version_histories.iter().flat_map(|all| &all.histories);

@@ -6,6 +6,7 @@
 //! `messages`, with the numbers of the server's source at 1.31.
 
 mod branches;
+mod compare;
 mod complete;
 mod executions;
 mod messages;
@@ -13,12 +14,14 @@ mod namespaces;
 mod remove;
 mod scan;
 mod shard;
+mod sieve;
 mod tables;
 mod timers;
 mod uses;
 mod visibility;
 
-pub use branches::{Ancestor, Branch, Leftover, ShardRange};
+pub use branches::{Ancestor, Branch, Leftover};
+pub use compare::{Compared, Slice};
 pub use complete::{HistoryPage, LostCurrent, ShardRows};
 pub use executions::{Execution, ExecutionDetail, ExecutionState, RunKey};
 pub use namespaces::{Cluster, ForeignShards, NamespaceRow, Shards};

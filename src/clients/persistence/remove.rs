@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use prost::Message;
-use sqlx::Connection;
+use sqlx::{Connection, SqlSafeStr};
 use uuid::Uuid;
 
 use super::executions::readable;
@@ -164,7 +164,7 @@ impl Session {
         let _ = self.connection.close().await;
     }
 
-    pub(super) async fn execute(&mut self, sql: &'static str) -> Result<(), PostgresError> {
+    pub(super) async fn execute(&mut self, sql: impl SqlSafeStr) -> Result<(), PostgresError> {
         let done = sqlx::raw_sql(sql).execute(&mut self.connection).await;
         done.map(drop).map_err(|error| self.persistence.error("setting up a transaction on histories", error))
     }

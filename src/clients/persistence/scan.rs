@@ -69,14 +69,6 @@ impl Session {
         Ok(u64::try_from(pages).unwrap_or_default())
     }
 
-    /// How many pages the indexes have that are read to compare histories with their trees.
-    ///
-    /// # Errors
-    /// When the query fails.
-    pub async fn history_index_pages(&mut self) -> Result<u64, PostgresError> {
-        Ok(self.pages("history_node_pkey").await? + 2 * self.pages("history_tree_pkey").await?)
-    }
-
     /// Hands every run in a range of pages to `each`; returns how many there were.
     ///
     /// # Errors
@@ -99,7 +91,7 @@ impl Session {
 fn run<'r>(fields: &Fields<'r, 8>) -> ScannedRun<'r> {
     let (data, state) = (fields.bytes(4), fields.bytes(6));
     let decoded = (readable(fields.text(5)) && readable(fields.text(7)))
-        .then(|| WorkflowExecutionInfo::decode(data).ok().zip(WorkflowExecutionState::decode(state).ok()))
+        .then(|| WorkflowExecutionInfo::of(data).ok().zip(WorkflowExecutionState::decode(state).ok()))
         .flatten();
     let mut scanned = ScannedRun {
         shard: fields.int4(0),

@@ -83,18 +83,6 @@ impl Session {
         Ok(rows.into_iter().map(facts).collect())
     }
 
-    /// Rows of `history_tree`, as the statistics estimate them.
-    ///
-    /// # Errors
-    /// When the query fails.
-    pub async fn branch_rows(&mut self) -> Result<u64, PostgresError> {
-        const ROWS: &str = "SELECT greatest(c.reltuples, s.n_live_tup, 0)::int8 FROM pg_class c \
-            LEFT JOIN pg_stat_all_tables s ON s.relid = c.oid WHERE c.oid = 'history_tree'::regclass";
-        let asked: Result<i64, _> = sqlx::query_scalar(ROWS).fetch_one(&mut self.connection).await;
-        let rows = asked.map_err(|error| self.persistence.error("estimating the branches of histories", error))?;
-        Ok(u64::try_from(rows).unwrap_or_default())
-    }
-
     /// Rows of a table keyed by runs whose run does not exist.
     ///
     /// # Errors

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use prost::Message;
 use uuid::Uuid;
 
 use super::branches::ancestors;
@@ -117,7 +116,7 @@ impl Session {
 
 /// The branches that a run's versions of its history are in; `None` when the row cannot be read.
 pub(super) fn used_by(data: &[u8], encoding: &str) -> Option<Vec<Use>> {
-    let info = readable(encoding).then(|| WorkflowExecutionInfo::decode(data).ok()).flatten()?;
+    let info = readable(encoding).then(|| WorkflowExecutionInfo::of(data).ok()).flatten()?;
     let used = |branch: super::messages::HistoryBranch| {
         Some(Use {
             tree: Uuid::parse_str(&branch.tree_id).ok()?,

@@ -47,25 +47,41 @@ impl<'c> CopyOut<'c> {
     pub async fn rows<const N: usize>(mut self, mut each: impl FnMut(&Fields<'_, N>)) -> Result<u64, sqlx::Error> {
         let mut count = 0;
         while let Some(data) = self.stream.next().await {
-            self.buffer.extend_from_slice(&data?);
-            count += self.take(&mut each)?;
+            let data = data?;
+            // A server sends a row at a time, so that hardly anything is ever kept.
+            if self.buffer.is_empty() {
+                let (rows, taken) = self.take(&data, &mut each)?;
+                count += rows;
+                self.buffer.extend_from_slice(data.get(taken..).unwrap_or_default());
+            } else {
+                let mut buffer = std::mem::take(&mut self.buffer);
+                buffer.extend_from_slice(&data);
+                let (rows, taken) = self.take(&buffer, &mut each)?;
+                count += rows;
+                buffer.advance(taken);
+                self.buffer = buffer;
+            }
         }
         if self.ended && self.buffer.is_empty() { Ok(count) } else { Err(broken("it ends in the middle of a row")) }
     }
 
-    /// Hands out the rows that are there as a whole.
-    fn take<const N: usize>(&mut self, each: &mut impl FnMut(&Fields<'_, N>)) -> Result<u64, sqlx::Error> {
+    /// Hands out the rows that are there as a whole; returns how many, and how many bytes they are.
+    fn take<const N: usize>(
+        &mut self,
+        bytes: &[u8],
+        each: &mut impl FnMut(&Fields<'_, N>),
+    ) -> Result<(u64, usize), sqlx::Error> {
+        let (mut rest, mut count) = (bytes, 0);
         if !self.begun {
-            if self.buffer.len() < HEADER {
-                return Ok(0);
+            if bytes.len() < HEADER {
+                return Ok((0, 0));
             }
-            if !self.buffer.starts_with(SIGNATURE) {
+            if !bytes.starts_with(SIGNATURE) {
                 return Err(broken("it does not begin as one"));
             }
-            self.buffer.advance(HEADER);
+            rest = bytes.get(HEADER..).unwrap_or_default();
             self.begun = true;
         }
-        let (mut rest, mut count) = (&self.buffer[..], 0);
         while !self.ended {
             match row::<N>(rest)? {
                 Next::Row(fields, after) => {
@@ -80,9 +96,7 @@ impl<'c> CopyOut<'c> {
                 Next::More => break,
             }
         }
-        let taken = self.buffer.len() - rest.len();
-        self.buffer.advance(taken);
-        Ok(count)
+        Ok((count, bytes.len() - rest.len()))
     }
 }
 

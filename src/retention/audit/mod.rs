@@ -185,8 +185,7 @@ pub async fn audit(source: &Source, wanted: Wanted, ctx: &Context) -> Result<Aud
     let tables = primary.tables().await?;
     primary.close().await;
     let mut totals = runs::Totals::new(&namespaces, ctx.now, wanted.slack, wanted.long_open);
-    let branches = tables.iter().find(|table| table.name == "history_tree").map_or(0, |table| table.rows);
-    let looking = orphans::Looking { shards, branches, min_age: wanted.orphan_age, most: wanted.most_trees };
+    let looking = orphans::Looking { shards, min_age: wanted.orphan_age, most: wanted.most_trees };
     // Side by side, in a task of its own: the scan hardly ever waits, and would not let it go on.
     let beside = AbortOnDropHandle::new(tokio::spawn(histories(source.clone(), looking, ctx.clone())));
     let runs = reading.executions(ctx, |run| totals.add(run)).await?;

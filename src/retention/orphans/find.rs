@@ -7,16 +7,15 @@ use jiff::SignedDuration;
 use uuid::Uuid;
 
 use super::judge::{Unknown, Verdict, is_old, judge, removal, unknown, unused_from};
+use super::slices::Slices;
 use super::{Example, Noted, Orphans, Tree};
-use crate::clients::persistence::{Branch, Leftover, RunKey, Session, ShardRange, TreeState};
+use crate::clients::persistence::{Branch, Leftover, RunKey, Session, TreeState};
 use crate::context::Context;
 use crate::progress::Unit;
 use crate::retention::audit::{self, AuditError, Checked};
 use crate::retention::{Reading, Source};
 use crate::units::Span;
 
-/// About so many branches are compared with one statement.
-const AT_ONCE: u64 = 500_000;
 /// Runs or trees looked up with one statement.
 const LOOKED_UP: usize = 5_000;
 /// Trees whose orphaned nodes are measured; the figures say when there are more.
@@ -29,8 +28,6 @@ const SHOWN: usize = 20;
 pub struct Looking {
     /// History shards.
     pub shards: i32,
-    /// Rows of `history_tree`, about.
-    pub branches: u64,
     /// Orphans younger than this are only counted.
     pub min_age: Span,
     /// Trees that are noted for removal.
@@ -43,8 +40,7 @@ pub struct Looking {
 /// [`AuditError::Refused`], and any other [`AuditError`].
 pub async fn look(source: &Source, min_age: Span, most: usize, ctx: &Context) -> Result<Orphans, AuditError> {
     let Checked { mut reading, shards, .. } = audit::check_primary(source, ctx).await?;
-    let branches = reading.session.branch_rows().await?;
-    let found = find(&mut reading, Looking { shards, branches, min_age, most }, ctx).await?;
+    let found = find(&mut reading, Looking { shards, min_age, most }, ctx).await?;
     reading.close().await;
     Ok(found)
 }
@@ -54,31 +50,29 @@ pub async fn look(source: &Source, min_age: Span, most: usize, ctx: &Context) ->
 /// # Errors
 /// When the database cannot be read, and on cancel.
 pub async fn find(reading: &mut Reading, looking: Looking, ctx: &Context) -> Result<Orphans, AuditError> {
-    let Looking { shards, branches, min_age, most } = looking;
+    let Looking { shards, min_age, most } = looking;
     let min_age = SignedDuration::from(min_age);
     let mut search = Search { found: Orphans::default(), lost: BTreeSet::new(), min_age, most, now: ctx.now };
     ctx.progress.stage("branches of histories", Some(u64::try_from(shards).unwrap_or_default()), Unit::Items);
-    let per_shard = (branches / u64::try_from(shards.max(1)).unwrap_or(1)).max(1);
-    let mut step = i32::try_from((AT_ONCE / per_shard).clamp(1, 1_000)).unwrap_or(1);
     let mut pace = reading.pace();
     let session = &mut reading.session;
-    let pages_per_shard = session.history_index_pages().await? / u64::try_from(shards.max(1)).unwrap_or(1);
-    let mut from = 1;
-    while from <= shards {
+    let pages_per_shard = session.compared_pages().await? as f64 / f64::from(shards.max(1));
+    let mut slices = Slices::new(shards, session.histories().await?);
+    while let Some(slice) = slices.next() {
         if ctx.is_cancelled() {
             return Err(AuditError::Cancelled);
         }
         let begun = Instant::now();
-        let range = ShardRange { from, to: from.saturating_add(step).min(shards + 1) };
-        search.branches(session, range).await?;
-        let (leftovers, bare) = session.unmatched(range).await?;
-        search.leftovers(session, leftovers).await?;
-        search.bare(session, bare).await?;
-        let done = u64::try_from(range.to - range.from).unwrap_or_default();
+        let compared = session.compare_histories(&slice).await?;
+        let took = begun.elapsed();
+        search.found.unreadable += compared.malformed;
+        search.branches(session, compared.doubtful).await?;
+        search.leftovers(session, compared.leftovers).await?;
+        search.bare(session, compared.bare).await?;
+        let (done, share) = slices.advance();
         ctx.progress.advance(done);
-        from = range.to;
-        if pace.took(done * pages_per_shard, begun.elapsed()) {
-            step = (step / 2).max(1);
+        if pace.took((share * pages_per_shard) as u64, took) {
+            slices.halve();
         }
         pace.rest(ctx).await?;
     }
@@ -95,8 +89,7 @@ struct Search {
 }
 
 impl Search {
-    async fn branches(&mut self, session: &mut Session, range: ShardRange) -> Result<(), AuditError> {
-        let doubtful = session.doubtful_branches(range).await?;
+    async fn branches(&mut self, session: &mut Session, doubtful: Vec<Branch>) -> Result<(), AuditError> {
         let mut trees: Vec<Vec<Branch>> = Vec::new();
         for tree in with_runs(session, doubtful).await?.into_values() {
             // Where every run exists there is nothing to find, and nothing more is read.

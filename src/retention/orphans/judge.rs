@@ -179,7 +179,7 @@ mod tests {
     }
 
     fn left_over(mut tree: TreeState, number: u128, days: i64) -> TreeState {
-        let leftover = Leftover { shard: 1, tree: id(7), branch: id(number), nodes: 1, has_run: false };
+        let leftover = Leftover { shard: 1, tree: id(7), branch: id(number), has_run: false };
         tree.leftovers.push((leftover, Some(ago(days))));
         tree
     }

@@ -8,6 +8,7 @@
 mod find;
 mod judge;
 mod remove;
+mod slices;
 
 pub use find::{Looking, find, look};
 pub use remove::remove;
