@@ -3,6 +3,7 @@
 
 mod histories;
 mod killed;
+mod listed;
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

@@ -9,6 +9,7 @@ mod attributes;
 mod call;
 mod connect;
 mod error;
+mod listed;
 mod namespace;
 mod runs;
 mod server;
@@ -17,6 +18,7 @@ mod tls;
 
 pub use attributes::AttributeType;
 pub use error::TemporalError;
+pub use listed::{ListedPage, ListedRun};
 pub use namespace::{Namespace, NamespaceState, NamespaceUpdate, NewNamespace};
 pub use runs::RunState;
 pub use server::{Health, ServerInfo, Support, support};

@@ -45,7 +45,7 @@ impl Job for OverdueJob {
         let temporal = Temporal::connect(settings).await?;
         let persistence = Persistence::new(self.0.postgres(), &self.0.config.databases.main);
         let ground = Ground { persistence, temporal };
-        let plan = overdue::find(&self.0.source(), &policy, ctx).await?;
+        let plan = overdue::find(&self.0.source(), &ground.temporal, &policy, ctx).await?;
         let orphans = match policy.orphans.action {
             OrphanAction::Report => None,
             OrphanAction::Delete => {

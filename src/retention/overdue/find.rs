@@ -6,8 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::judge::{Class, Timers, ends, is_overdue, judge};
+use super::listed;
 use super::plan::{Of, OverduePlan, Work};
 use crate::clients::persistence::{ExecutionState, NamespaceRow, RunKey, ScannedRun, Session};
+use crate::clients::temporal::Temporal;
 use crate::context::Context;
 use crate::policy::retention::{OverdueAction, RetentionPolicy};
 use crate::progress::Unit;
@@ -27,9 +29,9 @@ const LOOKED_UP: usize = 5_000;
 
 /// A namespace whose runs are looked at.
 #[derive(Debug, Clone)]
-struct Scope {
-    name: String,
-    retention: Span,
+pub(super) struct Scope {
+    pub(super) name: String,
+    pub(super) retention: Span,
     archives: bool,
 }
 
@@ -40,11 +42,16 @@ struct Overdue {
     bytes: u64,
 }
 
-/// Looks at every run and its deletion timer, and decides what to do about each.
+/// Looks at every run and its deletion timer, and decides what to do about each; and looks for runs that are only listed.
 ///
 /// # Errors
 /// [`AuditError::Refused`] for a database on which nothing can be decided, and any other [`AuditError`].
-pub async fn find(source: &Source, policy: &RetentionPolicy, ctx: &Context) -> Result<OverduePlan, AuditError> {
+pub async fn find(
+    source: &Source,
+    temporal: &Temporal,
+    policy: &RetentionPolicy,
+    ctx: &Context,
+) -> Result<OverduePlan, AuditError> {
     let settings = &policy.overdue;
     let mut plan = OverduePlan {
         action: settings.action,
@@ -65,8 +72,8 @@ pub async fn find(source: &Source, policy: &RetentionPolicy, ctx: &Context) -> R
     if beyond > 0 {
         plan.notes.push(format!("{beyond} more runs are overdue than were told apart; the next runs of the job go on"));
     }
-    let mut look =
-        Look { scope: &scope, plan: &mut plan, ctx, most: usize::try_from(settings.most).unwrap_or(usize::MAX) };
+    let most = usize::try_from(settings.most).unwrap_or(usize::MAX);
+    let mut look = Look { scope: &scope, plan: &mut plan, ctx, most };
     ctx.progress.stage("deletion timers", Some(u64::try_from(shards).unwrap_or_default()), Unit::Items);
     let mut by_shard: BTreeMap<i32, HashMap<RunKey, Overdue>> = BTreeMap::new();
     for (key, overdue) in suspects {
@@ -82,9 +89,10 @@ pub async fn find(source: &Source, policy: &RetentionPolicy, ctx: &Context) -> R
         ctx.progress.advance(1);
     }
     reading.close().await;
+    listed::look(source, temporal, &scope, &mut plan, ctx).await?;
     // The oldest first: a bound must not starve them.
     overdue.sort_by_key(|(closed, _)| *closed);
-    let room = look.most.saturating_sub(plan.work.len());
+    let room = most.saturating_sub(plan.work.len());
     if settings.action != OverdueAction::Report {
         plan.work.extend(overdue.into_iter().map(|(_, work)| work).take(room));
     }

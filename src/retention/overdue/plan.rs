@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::clients::persistence::RunKey;
 use crate::plan::{Action, Change, Plan};
@@ -26,6 +28,22 @@ pub struct Of {
     pub early: u64,
     /// Bytes of the histories of those that should be gone.
     pub bytes: u64,
+    /// Are gone, and are listed all the same after their retention has ended.
+    pub listed_only: u64,
+    /// Some of these.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub listed_only_examples: Vec<ListedOnly>,
+}
+
+/// A run that is gone and listed all the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ListedOnly {
+    /// The workflow's id.
+    pub workflow: String,
+    /// The run.
+    pub run: Uuid,
+    /// When it ended, as it is listed.
+    pub closed: Timestamp,
 }
 
 impl Of {
@@ -164,6 +182,13 @@ impl OverduePlan {
             }
             if of.due > 0 {
                 plan.notes.push(format!("namespace {name}: {} should be gone and are due now", count(of.due)));
+            }
+            if let Some(ListedOnly { workflow, run, .. }) = of.listed_only_examples.first() {
+                plan.notes.push(format!(
+                    "namespace {name}: {} that Temporal has deleted are still listed after their retention, for example \
+                     {workflow}~{run}; the job `reconcile` removes their documents from an index, and nothing else does",
+                    count(of.listed_only)
+                ));
             }
             if of.archival > 0 {
                 plan.notes.push(format!("namespace {name}: {} wait to be archived before they go", count(of.archival)));
