@@ -41,7 +41,7 @@ pub struct Catalog {
     pub tables: Vec<Table>,
     /// Sequences, and whether the role may read them.
     pub sequences: Vec<(Name, bool)>,
-    /// Materialized views that are filled, in the order in which they were made.
+    /// Materialized views that are filled and can be filled again, each after those that it reads.
     pub materialized_views: Vec<Name>,
     /// Character encoding.
     pub encoding: String,
@@ -51,6 +51,8 @@ pub struct Catalog {
     pub extension_tables: Vec<String>,
     /// Foreign tables: their rows are another server's.
     pub foreign_tables: Vec<String>,
+    /// Tables that are partitioned by the hash of an enum.
+    pub hashed_by_enum: Vec<String>,
     /// True on a standby.
     pub standby: bool,
 }
@@ -97,13 +99,15 @@ const TABLES: &str = tables!(
 const TABLES_WITHOUT_SIZES: &str = tables!("NULL::int8 AS pages, NULL::int8 AS bytes");
 
 /// `portable`: the binary form of the type means the same in another database. Arrays, ranges, composites and domains
-/// of user-made types carry OIDs, and the `reg…` types are OIDs.
+/// of user-made types carry OIDs, and the `reg…` types are OIDs. An empty `tsquery`, `int2vector` or
+/// `oidvector` is written in a binary form that no server reads again.
 const COLUMNS: &str = concat!(
     "SELECT c.oid::int8 AS oid, a.attname::text AS name, format_type(a.atttypid, a.atttypmod) AS type, \
      a.attnum AS number, b.typtype <> 'e' AS steady, \
      (b.typtype = 'e' OR (b.oid < 16384 AND b.typnamespace = 'pg_catalog'::regnamespace \
        AND b.typtype IN ('b', 'r', 'm') AND b.typsend <> 0 AND b.typreceive <> 0 \
-       AND b.typname !~ '^_?(reg|aclitem|pg_)' AND coalesce(e.typtype, 'b') <> 'c')) AS portable \
+       AND b.typname !~ '^_?(reg|aclitem|pg_|tsquery|int2vector|oidvector)' \
+       AND (e.oid IS NULL OR (e.typtype <> 'c' AND e.typsend <> 0 AND e.typreceive <> 0)))) AS portable \
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = '' \
      JOIN pg_type t ON t.oid = a.atttypid \
@@ -121,18 +125,30 @@ const SEQUENCES: &str = concat!(
     " ORDER BY n.nspname COLLATE \"C\", c.relname COLLATE \"C\""
 );
 
+/// Each with the materialized views that it reads, through views too. One that reads any that is not filled cannot be
+/// filled again; `pg_dump` leaves it empty as well.
 const VIEWS: &str = concat!(
-    "SELECT n.nspname::text AS schema, c.relname::text AS name \
+    "WITH RECURSIVE direct AS (SELECT DISTINCT r.ev_class AS of, d.refobjid AS needs FROM pg_rewrite r \
+       JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass \
+       JOIN pg_class c ON c.oid = d.refobjid AND c.relkind IN ('v', 'm') WHERE d.refobjid <> r.ev_class), \
+     reads AS (SELECT of, needs FROM direct UNION \
+       SELECT reads.of, direct.needs FROM reads JOIN direct ON direct.of = reads.needs), \
+     needs AS (SELECT reads.of, c.oid, c.relispopulated FROM reads JOIN pg_class c ON c.oid = reads.needs AND c.relkind = 'm') \
+     SELECT n.nspname::text AS schema, c.relname::text AS name, c.oid::int8 AS oid, \
+     ARRAY(SELECT needs.oid::int8 FROM needs WHERE needs.of = c.oid) AS needs \
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'm' AND c.relispopulated AND ",
     ours!(),
-    " ORDER BY c.oid"
+    " AND NOT EXISTS (SELECT FROM needs WHERE needs.of = c.oid AND NOT needs.relispopulated) ORDER BY c.oid"
 );
 
 const REST: &str = "SELECT pg_encoding_to_char(encoding)::text AS encoding, pg_is_in_recovery() AS standby, \
     (SELECT count(*) FROM pg_largeobject_metadata) AS large_objects, \
     ARRAY(SELECT extname::text FROM pg_extension WHERE extconfig IS NOT NULL ORDER BY 1) AS extensions, \
     ARRAY(SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-      WHERE c.relkind = 'f' ORDER BY 1) AS foreign_tables \
+      WHERE c.relkind = 'f' ORDER BY 1) AS foreign_tables, \
+    ARRAY(SELECT n.nspname || '.' || c.relname FROM pg_partitioned_table p JOIN pg_class c ON c.oid = p.partrelid \
+      JOIN pg_namespace n ON n.oid = c.relnamespace WHERE p.partstrat = 'h' AND EXISTS (SELECT 1 FROM pg_opclass o \
+        WHERE o.oid = ANY (p.partclass::oid[]) AND o.opcintype = 'anyenum'::regtype) ORDER BY 1) AS hashed_by_enum \
     FROM pg_database WHERE datname = current_database()";
 
 /// Makes every session that reads or writes rows see and write values in one form, whatever the server's or the
@@ -219,18 +235,42 @@ async fn read_rows(connection: &mut PgConnection) -> Result<Catalog, sqlx::Error
     for row in &sqlx::query(SEQUENCES).fetch_all(&mut *connection).await? {
         sequences.push((name_of(row)?, row.try_get("readable")?));
     }
-    let views = sqlx::query(VIEWS).fetch_all(&mut *connection).await?;
+    let mut views = Vec::new();
+    for row in &sqlx::query(VIEWS).fetch_all(&mut *connection).await? {
+        views.push(View { name: name_of(row)?, oid: row.try_get("oid")?, needs: row.try_get("needs")? });
+    }
     let rest = sqlx::query(REST).fetch_one(&mut *connection).await?;
     Ok(Catalog {
         tables,
         sequences,
-        materialized_views: views.iter().map(name_of).collect::<Result<_, _>>()?,
+        materialized_views: fillable(views),
         encoding: rest.try_get("encoding")?,
         large_objects: rest.try_get("large_objects")?,
         extension_tables: rest.try_get("extensions")?,
         foreign_tables: rest.try_get("foreign_tables")?,
+        hashed_by_enum: rest.try_get("hashed_by_enum")?,
         standby: rest.try_get("standby")?,
     })
+}
+
+/// A materialized view that is filled.
+struct View {
+    name: Name,
+    oid: i64,
+    /// The OIDs of those that it reads.
+    needs: Vec<i64>,
+}
+
+/// The views, each after those that it reads, else in the order that they come in: a view in between may have been replaced
+/// since, so that the order in which they were made does not do.
+fn fillable(mut views: Vec<View>) -> Vec<Name> {
+    let mut order = Vec::new();
+    while !views.is_empty() {
+        let waits = |view: &View| views.iter().any(|other| view.needs.contains(&other.oid));
+        let next = views.iter().position(|view| !waits(view)).unwrap_or(0);
+        order.push(views.remove(next).name);
+    }
+    order
 }
 
 fn name_of(row: &sqlx::postgres::PgRow) -> Result<Name, sqlx::Error> {
@@ -293,4 +333,22 @@ async fn versions(
         }
     }
     Ok(versions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_materialized_view_comes_after_those_that_it_reads() {
+        let view = |oid: i64, needs: &[i64]| View {
+            name: Name { schema: "s".into(), name: oid.to_string() },
+            oid,
+            needs: needs.to_vec(),
+        };
+        let order = |views| fillable(views).into_iter().map(|name| name.name).collect::<Vec<_>>().join(" ");
+        assert_eq!(order(vec![view(1, &[3, 4]), view(2, &[]), view(3, &[4]), view(4, &[])]), "2 4 3 1");
+        assert_eq!(order(vec![view(1, &[9]), view(2, &[])]), "1 2", "one that is not among them is not waited for");
+        assert_eq!(order(vec![view(1, &[2]), view(2, &[1])]), "1 2", "no circle is endless");
+    }
 }

@@ -38,6 +38,17 @@ pub enum BackupError {
         /// How many.
         count: i64,
     },
+    /// Tables whose rows lie in other partitions in every other database: the hash is of the OID of an enum's label.
+    #[error(
+        "{} of database `{database}` are partitioned by the hash of an enum, which is another in every database",
+        list(relations)
+    )]
+    HashedByEnum {
+        /// The database.
+        database: String,
+        /// Which.
+        relations: Vec<String>,
+    },
     /// Tables whose contents a standby does not have.
     #[error("{} of database `{database}` are unlogged, and a standby does not have their rows", list(relations))]
     UnloggedOnStandby {
@@ -318,6 +329,7 @@ impl Explain for BackupError {
             Self::BadId(_) | Self::NoBackup { .. } | Self::NoSuchDatabase { .. } => Kind::Usage,
             Self::Unreadable { .. }
             | Self::LargeObjects { .. }
+            | Self::HashedByEnum { .. }
             | Self::UnloggedOnStandby { .. }
             | Self::SchemaChanged { .. }
             | Self::NotEmpty { .. }
@@ -341,6 +353,9 @@ impl Explain for BackupError {
             }
             Self::LargeObjects { .. } => {
                 "move them into bytea columns, or back this database up with pg_dump".to_owned()
+            }
+            Self::HashedByEnum { .. } => {
+                "partition by the label as text, or back this database up with pg_dump --load-via-partition-root".to_owned()
             }
             Self::UnloggedOnStandby { .. } => "back up from the primary".to_owned(),
             Self::SchemaChanged { .. } => "run it again when no migration is running".to_owned(),

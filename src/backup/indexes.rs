@@ -19,9 +19,13 @@ pub(super) struct Split {
 /// Takes the section apart. An entry that is not plainly one index, or one key of a plain table, stays in the rest.
 pub(super) fn split(post_data: &str, tables: &[Table]) -> Split {
     let (preamble, entries) = entries(post_data);
+    // A function stands in this section when it needs a key; an index may then need the function.
+    let in_order = entries.iter().any(|entry| entry.kind == "FUNCTION");
     let mut split = Split { preamble: preamble.to_owned(), indexes: Vec::new(), rest: preamble.to_owned() };
     for entry in &entries {
-        if is_index(entry) {
+        if in_order {
+            split.rest.push_str(entry.whole);
+        } else if is_index(entry, tables) {
             split.indexes.push(entry.sql.to_owned());
         } else if let Some((index, constraint)) = key(entry, tables) {
             split.indexes.push(index);
@@ -34,10 +38,23 @@ pub(super) fn split(post_data: &str, tables: &[Table]) -> Split {
     split
 }
 
-/// That of a partitioned table (`ON ONLY`) is made of its partitions' indexes later, and takes no time.
-fn is_index(entry: &Entry<'_>) -> bool {
-    let makes = entry.sql.starts_with("CREATE INDEX ") || entry.sql.starts_with("CREATE UNIQUE INDEX ");
-    entry.kind == "INDEX" && makes && statements(entry.sql) == 1 && !entry.sql.contains(" ON ONLY ")
+/// That of a partitioned table (`ON ONLY`) is made of its partitions' indexes later, and takes no time. That of a
+/// materialized view must wait for the view, which stands in this section itself when it needs a key.
+fn is_index(entry: &Entry<'_>, tables: &[Table]) -> bool {
+    let table = || {
+        let makes = ["CREATE INDEX ", "CREATE UNIQUE INDEX "];
+        let rest = makes.iter().find_map(|makes| entry.sql.strip_prefix(makes))?;
+        let rest = rest.get(qualified(rest)?.len()..)?.trim_start().strip_prefix("ON ")?;
+        qualified(rest)
+    };
+    entry.kind == "INDEX" && statements(entry.sql) == 1 && table().is_some_and(|table| is_plain(table, tables))
+}
+
+/// Whether a name is one of a plain table. A partitioned one has no rows and is not among these.
+fn is_plain(name: &str, tables: &[Table]) -> bool {
+    let is =
+        |known: &[String]| tables.iter().any(|table| known == [table.name.schema.as_str(), table.name.name.as_str()]);
+    parts(name).is_some_and(|known| is(&known))
 }
 
 /// The index of a primary key or unique constraint, and the constraint on that index: made as an index it keeps nobody
@@ -48,9 +65,7 @@ fn key(entry: &Entry<'_>, tables: &[Table]) -> Option<(String, String)> {
     }
     let rest = entry.sql.strip_prefix("ALTER TABLE ONLY ")?;
     let table = qualified(rest)?;
-    // A partitioned table has no rows and is not among these; it takes no index for its key.
-    let known = parts(table)?;
-    if !tables.iter().any(|table| known == [table.name.schema.as_str(), table.name.name.as_str()]) {
+    if !is_plain(table, tables) {
         return None;
     }
     let rest = rest.get(table.len()..)?.trim_start().strip_prefix("ADD CONSTRAINT ")?;
@@ -115,6 +130,17 @@ mod tests {
     }
 
     #[test]
+    fn an_index_that_may_need_a_function_of_this_section_waits() {
+        let dump = [
+            entry("CONSTRAINT", "ALTER TABLE ONLY public.t\n    ADD CONSTRAINT t_pkey PRIMARY KEY (a);"),
+            entry("FUNCTION", "CREATE FUNCTION public.f(a integer) RETURNS integer LANGUAGE sql IMMUTABLE RETURN a;"),
+            entry("INDEX", "CREATE INDEX i ON public.t USING btree (public.f(a));"),
+        ]
+        .concat();
+        assert_eq!(split(&dump, &[table("t")]), Split { preamble: String::new(), indexes: vec![], rest: dump });
+    }
+
+    #[test]
     fn what_is_more_than_an_index_stays() {
         let check = |kind: &str, sql: &str| {
             let dump = entry(kind, sql);
@@ -123,6 +149,7 @@ mod tests {
         };
         check("INDEX", "CREATE INDEX i ON public.t USING btree (a);\n\nALTER TABLE public.t CLUSTER ON i;");
         check("INDEX", "CREATE INDEX i ON ONLY public.t USING btree (a);");
+        check("INDEX", "CREATE UNIQUE INDEX i ON public.materialized USING btree (a);");
         check("CONSTRAINT", "ALTER TABLE ONLY public.parts\n    ADD CONSTRAINT p PRIMARY KEY (a);");
         check("CONSTRAINT", "ALTER TABLE ONLY public.t\n    ADD CONSTRAINT u UNIQUE (a) DEFERRABLE;");
         check("CONSTRAINT", "ALTER TABLE ONLY public.t\n    ADD CONSTRAINT u UNIQUE NULLS NOT DISTINCT (a);");

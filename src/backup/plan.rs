@@ -144,7 +144,7 @@ pub(super) fn not_covered(database: &str, catalog: &Catalog) -> Vec<String> {
 /// Says no to a database whose backup would be incomplete.
 ///
 /// # Errors
-/// [`BackupError::Unreadable`], [`BackupError::LargeObjects`], [`BackupError::UnloggedOnStandby`].
+/// [`BackupError::Unreadable`], [`BackupError::LargeObjects`], [`BackupError::HashedByEnum`], [`BackupError::UnloggedOnStandby`].
 pub(super) fn refuse(database: &str, role: &str, catalog: &Catalog) -> Result<(), BackupError> {
     let database = database.to_owned();
     let tables = catalog.tables.iter().map(|table| (&table.name, table.readable));
@@ -156,6 +156,9 @@ pub(super) fn refuse(database: &str, role: &str, catalog: &Catalog) -> Result<()
     }
     if catalog.large_objects > 0 {
         return Err(BackupError::LargeObjects { database, count: catalog.large_objects });
+    }
+    if !catalog.hashed_by_enum.is_empty() {
+        return Err(BackupError::HashedByEnum { database, relations: catalog.hashed_by_enum.clone() });
     }
     let unlogged = catalog.tables.iter().filter(|table| table.unlogged).map(|table| table.name.to_string());
     let unlogged: Vec<String> = unlogged.collect();
@@ -183,6 +186,7 @@ mod tests {
                 large_objects,
                 extension_tables: vec!["postgis".into()],
                 foreign_tables: vec!["public.far".into()],
+                hashed_by_enum: vec![],
                 standby: false,
             },
         }

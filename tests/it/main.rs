@@ -8,6 +8,7 @@ mod bad_input;
 mod cat;
 mod compare;
 mod daemon;
+mod databases;
 mod docs;
 mod drill;
 mod encryption;
