@@ -2,10 +2,11 @@ use std::sync::Arc;
 
 use sqlx::{Connection, PgConnection};
 
-use super::Finding;
+use super::{Finding, Verdict};
 use crate::clients::postgres::{Postgres, PostgresError};
 use crate::daemon::jobs::Site;
 use crate::daemon::ledger::Ledger;
+use crate::policy::retention::OrphanAction;
 use crate::retention::Source;
 use crate::units::Span;
 
@@ -31,6 +32,9 @@ pub(super) async fn examine(site: &Site) -> Vec<Finding> {
                 }
                 findings.push(privileges(&postgres, &database, &mut connection).await);
                 let is_main = database == site.config.databases.main;
+                if is_main && removes_orphans(site) {
+                    findings.push(removal(&postgres, &database, &mut connection).await);
+                }
                 findings.extend(schema(&mut connection, &database, is_main).await);
                 let _ = connection.close().await;
             }
@@ -139,16 +143,38 @@ async fn privileges(postgres: &Postgres, database: &str, connection: &mut PgConn
         Ok(tables) if tables.is_empty() => Finding::ok(SYSTEM, subject, "every table and sequence can be read"),
         Ok(tables) => {
             let role = &postgres.settings().user;
-            let mut finding = Finding::warning(
-                SYSTEM,
-                subject,
-                format!("role `{role}` cannot read {}", tables.join(", ")),
-                format!("GRANT pg_read_all_data TO \"{role}\""),
-            );
-            finding.verdict = super::Verdict::Failed;
-            finding
+            let detail = format!("role `{role}` cannot read {}", tables.join(", "));
+            let hint = format!("GRANT pg_read_all_data TO \"{role}\"");
+            Finding { verdict: Verdict::Failed, ..Finding::warning(SYSTEM, subject, detail, hint) }
         }
         Err(error) => Finding::failed(SYSTEM, subject, postgres.error(database, "reading privileges", error)),
+    }
+}
+
+fn removes_orphans(site: &Site) -> bool {
+    site.policies.retention.as_ref().is_some_and(|policy| policy.orphans.action == OrphanAction::Delete)
+}
+
+/// Whether the role can remove histories, which `orphans.action: delete` has it do.
+async fn removal(postgres: &Postgres, database: &str, connection: &mut PgConnection) -> Finding {
+    const SUBJECT: &str = "removal of orphans";
+    // A row lock takes UPDATE. Where there are no such tables the schema is what is wrong.
+    const MISSING: &str = "SELECT privilege || ' ON ' || name FROM (VALUES ('history_tree', 'UPDATE'), \
+        ('history_tree', 'DELETE'), ('history_node', 'DELETE')) AS needed (name, privilege) \
+        WHERE NOT has_table_privilege(to_regclass(name), privilege)";
+    let missing: Result<Vec<String>, sqlx::Error> = sqlx::query_scalar(MISSING).fetch_all(connection).await;
+    match missing {
+        Ok(missing) if missing.is_empty() => {
+            Finding::ok(SYSTEM, SUBJECT, format!("histories in {database} can be removed"))
+        }
+        Ok(missing) => {
+            let role = &postgres.settings().user;
+            let grants =
+                missing.iter().map(|what| format!("GRANT {what} TO \"{role}\"")).collect::<Vec<_>>().join("; ");
+            let detail = format!("role `{role}` lacks {} in {database}", missing.join(", "));
+            Finding { verdict: Verdict::Failed, ..Finding::warning(SYSTEM, SUBJECT, detail, grants) }
+        }
+        Err(error) => Finding::failed(SYSTEM, SUBJECT, postgres.error(database, "reading privileges", error)),
     }
 }
 

@@ -237,7 +237,13 @@ impl RetentionPolicy {
     /// Whether the policy is for a namespace, by name or by the default.
     #[must_use]
     pub fn is_for(&self, name: &str) -> bool {
-        self.namespaces.keys().any(|named| named.as_str() == name) || self.covers(name)
+        self.names(name) || self.covers(name)
+    }
+
+    /// Whether `namespaces` has this one: what is out of use is only seen to when it is.
+    #[must_use]
+    pub fn names(&self, name: &str) -> bool {
+        self.namespaces.keys().any(|named| named.as_str() == name)
     }
 
     /// Whether the default is meant for a namespace that `namespaces` does not name.

@@ -22,6 +22,8 @@ pub struct NamespaceRow {
     pub retention: Option<Duration>,
     /// True while it is being deleted.
     pub is_deleted: bool,
+    /// True once no new workflows should start there.
+    pub is_deprecated: bool,
     /// True when histories are archived before they are deleted.
     pub archives: bool,
 }
@@ -109,7 +111,8 @@ impl Session {
                 id: Uuid::from_slice(&id).ok()?,
                 name,
                 retention: seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs),
-                is_deleted: info.is_some_and(|info| info.state == 3),
+                is_deleted: info.as_ref().is_some_and(|info| info.state == 3),
+                is_deprecated: info.as_ref().is_some_and(|info| info.state == 2),
                 archives: config.is_some_and(|config| config.history_archival_state == 2),
             })
         };

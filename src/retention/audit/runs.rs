@@ -313,6 +313,7 @@ mod tests {
             name: "orders".into(),
             retention: Some(Span::days(30).into()),
             is_deleted: false,
+            is_deprecated: false,
             archives: false,
         };
         Totals::new(&[row], now(), Span::hours(2), Span::days(30))

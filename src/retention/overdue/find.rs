@@ -99,7 +99,8 @@ pub async fn find(
     Ok(plan)
 }
 
-/// The namespaces whose runs are looked at: those the policy is for, as long as nobody deletes them.
+/// The namespaces whose runs are looked at: those the policy is for, as long as nobody deletes them. As with their
+/// retentions, what is deprecated has to be named.
 fn in_scope(namespaces: &[NamespaceRow], policy: &RetentionPolicy, notes: &mut Vec<String>) -> HashMap<Uuid, Scope> {
     let mut scope = HashMap::new();
     for row in namespaces {
@@ -108,6 +109,11 @@ fn in_scope(namespaces: &[NamespaceRow], policy: &RetentionPolicy, notes: &mut V
         }
         if row.is_deleted {
             notes.push(format!("namespace {} is being deleted and left alone", row.name));
+        } else if row.is_deprecated && !policy.names(&row.name) {
+            notes.push(format!(
+                "namespace {} is deprecated and left alone; name it under `namespaces` to have its runs seen to",
+                row.name
+            ));
         } else if let Some(retention) = row.retention {
             let scoped = Scope { name: row.name.clone(), retention: retention.into(), archives: row.archives };
             scope.insert(row.id, scoped);
@@ -250,5 +256,45 @@ impl Look<'_> {
     fn work(&self, key: RunKey, early: bool) -> Option<Work> {
         let scope = self.scope.get(&key.namespace)?;
         Some(Work { key, namespace: scope.name.clone(), retention: scope.retention, early })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_is_deleted_is_left_alone_and_what_is_deprecated_unless_it_is_named() {
+        let policy = "{default: 30d, applies_to: ['a*'], namespaces: {a-named: {}, b-named: {}}}";
+        let policy: RetentionPolicy = serde_saphyr::from_str(policy).unwrap();
+        let row = |name: &str, is_deleted: bool, is_deprecated: bool| NamespaceRow {
+            id: Uuid::from_u128(name.bytes().fold(0, |id, byte| id * 256 + u128::from(byte))),
+            name: name.to_owned(),
+            retention: Some(Duration::from_secs(86_400)),
+            is_deleted,
+            is_deprecated,
+            archives: false,
+        };
+        let check = |row: NamespaceRow, expect: bool, note: &str| {
+            let mut notes = Vec::new();
+            assert_eq!(
+                in_scope(std::slice::from_ref(&row), &policy, &mut notes).contains_key(&row.id),
+                expect,
+                "{row:?}"
+            );
+            assert!(notes.iter().all(|told| !note.is_empty() && told.contains(note)), "{notes:?}");
+            assert_eq!(notes.is_empty(), note.is_empty(), "{row:?}");
+        };
+        check(row("a", false, false), true, "");
+        check(row("b", false, false), false, "");
+        check(row("a", true, false), false, "is being deleted");
+        check(row("a", false, true), false, "is deprecated and left alone");
+        check(row("a-named", false, true), true, "");
+        check(row("b-named", false, true), true, "");
+        check(row("a-named", true, false), false, "is being deleted");
+        check(row("b", false, true), false, "");
+        check(NamespaceRow { retention: None, ..row("a", false, false) }, false, "does not say its retention");
     }
 }

@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use super::forest::{Forest, Rows};
 use crate::kills::{Seed, kills};
-use crate::support::postgres::{Scratch, Server};
+use crate::support::cluster::schema;
+use crate::support::postgres::{Role, Scratch, Server};
 use crate::support::site::{Site, postgres_sections};
 use crate::support::temporal::plain;
 
@@ -64,4 +65,34 @@ fn orphans_are_only_reported_by_default() {
     Rows::read(&database).assert_is(&forest.before, &forest);
     let gone = forest.before.branches.len() - forest.after.branches.len();
     assert_eq!(audit["orphans"]["branches"], gone, "{}", audit["orphans"]);
+}
+
+/// `sexton doctor` names what is missing, and what it says to run is enough.
+#[test]
+fn a_role_that_may_not_remove_is_found_by_the_doctor() {
+    let (database, role) = (Scratch::copy_of(Server::Pg15, "doctor", schema()), Role::new(Server::Pg15));
+    let settings = Server::Pg15.settings();
+    let config = format!(
+        "postgres:\n  host: {}\n  port: {}\n  user: {}\n  password: {{env: IT_ROLE}}\n  \
+         databases: {{main: {}}}\nledger: {{database: none}}\n",
+        settings.host, settings.port, role.name, database.name
+    );
+    let policy = |action: &str| format!("orphans: {{action: {action}}}\n");
+    let site = Site::new(&config).policy("retention", &policy("delete")).env("IT_ROLE", &role.password);
+    database.psql(&format!("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}", role.name));
+    let finding = || {
+        let said = site.run(&["doctor", "--json"]).expect(1).json();
+        let findings = said["findings"].as_array().unwrap();
+        findings.iter().find(|finding| finding["subject"] == "removal of orphans").cloned()
+    };
+    let found = finding().unwrap();
+    assert_eq!(found["verdict"], "failed", "{found:#}");
+    for missing in ["UPDATE ON history_tree", "DELETE ON history_tree", "DELETE ON history_node"] {
+        assert!(found["detail"].as_str().unwrap().contains(missing), "{found:#}");
+    }
+    database.psql(found["hint"].as_str().unwrap());
+    assert_eq!(finding().unwrap()["verdict"], "ok");
+    std::fs::write(site.path().join("policies/retention.yaml"), policy("report")).unwrap();
+    assert_eq!(finding(), None, "nothing is removed, and nothing need be");
+    database.psql(&format!("DROP OWNED BY {}", role.name));
 }

@@ -1,6 +1,7 @@
 //! Namespaces that are out of use.
 
-use sexton::retention::Outcome;
+use sexton::context::Context;
+use sexton::retention::{Outcome, overdue};
 use temporalio_protos::temporal::api::workflowservice::v1::DeprecateNamespaceRequest;
 use temporalio_protos::temporal::api::workflowservice::v1::workflow_service_client::WorkflowServiceClient;
 
@@ -46,6 +47,14 @@ async fn a_deprecated_namespace_is_changed_only_when_it_is_named() {
     assert_eq!(seen["namespaceInfo"]["data"]["k"], "v");
     assert_eq!(state(&server, &named), "NAMESPACE_STATE_DEPRECATED", "it does not come back into use");
     assert_eq!((unnamed.retention().as_str(), unnamed.version()), (DAYS_3, version));
+    // Its runs are as it is.
+    let overdue = overdue::find(&server.source(), &temporal, &policy, &Context::plain()).await.unwrap();
+    let alone: Vec<&String> = overdue.notes.iter().filter(|note| note.contains("is deprecated")).collect();
+    let note = format!(
+        "namespace {} is deprecated and left alone; name it under `namespaces` to have its runs seen to",
+        unnamed.name
+    );
+    assert_eq!(alone, [&note]);
     assert_eq!(planned(&temporal, &policy).await.steps, []);
 }
 
