@@ -17,6 +17,9 @@ use crate::clients::postgres::{Postgres, quote_identifier};
 /// A COPY that sends nothing for so long is given up: it would hold back vacuum for as long as it hangs.
 const STALL: Duration = Duration::from_secs(600);
 
+/// What stands in a row for its transaction when that was forgotten: by servers before 9.4, or by hand (pg_surgery).
+const FROZEN: u32 = 2;
+
 /// Pages of a table that are read in one go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pages {
@@ -62,7 +65,7 @@ pub fn out_sql(name: &Name, columns: &[Column], format: Format, pages: Option<Pa
 #[must_use]
 pub fn placed_sql(name: &Name, columns: &[Column], pages: Pages, since: Option<u32>) -> String {
     let mut conditions = pages.conditions();
-    conditions.extend(since.map(|id| format!("age(xmin) <= age('{id}'::xid)")));
+    conditions.extend(since.map(|id| format!("(age(xmin) <= age('{id}'::xid) OR xmin = '{FROZEN}'::xid)")));
     let columns: Vec<String> = std::iter::once("ctid".to_owned()).chain(names(columns)).collect();
     select(name, &columns.join(", "), Format::Binary, &conditions)
 }
@@ -73,7 +76,7 @@ pub fn placed_sql(name: &Name, columns: &[Column], pages: Pages, since: Option<u
 #[must_use]
 pub fn untouched_sql(name: &Name, pages: Pages, since: u32) -> String {
     let mut conditions = pages.conditions();
-    conditions.push(format!("age(xmin) > age('{since}'::xid)"));
+    conditions.push(format!("age(xmin) > age('{since}'::xid) AND xmin <> '{FROZEN}'::xid"));
     select(name, "ctid", Format::Binary, &conditions)
 }
 

@@ -74,7 +74,7 @@ fn key(entry: &Entry<'_>, tables: &[Table]) -> Option<(String, String)> {
     let kind = ["PRIMARY KEY", "UNIQUE"].into_iter().find(|kind| rest.starts_with(kind))?;
     let columns = rest.strip_prefix(kind)?.trim_start().strip_prefix('(')?.strip_suffix(");")?;
     // More than a list of columns, or a name that looks like more.
-    if columns.contains(['(', ')']) {
+    if columns.contains(['(', ')']) || columns.ends_with(" WITHOUT OVERLAPS") {
         return None;
     }
     let index = format!("CREATE UNIQUE INDEX {name} ON {table} USING btree ({columns});");
@@ -152,6 +152,7 @@ mod tests {
         check("INDEX", "CREATE UNIQUE INDEX i ON public.materialized USING btree (a);");
         check("CONSTRAINT", "ALTER TABLE ONLY public.parts\n    ADD CONSTRAINT p PRIMARY KEY (a);");
         check("CONSTRAINT", "ALTER TABLE ONLY public.t\n    ADD CONSTRAINT u UNIQUE (a) DEFERRABLE;");
+        check("CONSTRAINT", "ALTER TABLE ONLY public.t\n    ADD CONSTRAINT w PRIMARY KEY (a, b WITHOUT OVERLAPS);");
         check("CONSTRAINT", "ALTER TABLE ONLY public.t\n    ADD CONSTRAINT u UNIQUE NULLS NOT DISTINCT (a);");
         check("CONSTRAINT", "ALTER TABLE ONLY public.t\n    ADD CONSTRAINT u UNIQUE (a) INCLUDE (b);");
         check("CONSTRAINT", "ALTER TABLE ONLY public.t\n    ADD CONSTRAINT x EXCLUDE USING gist (a WITH &&);");

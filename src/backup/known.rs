@@ -9,6 +9,7 @@ use super::manifest::{self, Database, Table};
 use super::names::{self, ChunkName};
 use super::seal::{Recipients, SetId};
 use super::store::{Store, StoreError};
+use super::track::Origin;
 
 /// How new chunks are sealed, and which older ones do.
 #[derive(Debug, Clone, Default)]
@@ -39,8 +40,33 @@ pub(super) struct Known {
     chunks: Mutex<HashMap<ChunkId, ChunkRef>>,
 }
 
-/// Databases as the last backup of each says they were, by name.
-pub(super) type Last = HashMap<String, Arc<Database>>;
+/// Databases as backups say they were, by name, newest first: the newest of each server that had one.
+#[derive(Debug, Default)]
+pub(super) struct Last(HashMap<String, Vec<Arc<Database>>>);
+
+/// Servers that may share a store with databases of one name.
+const SERVERS: usize = 4;
+
+impl Last {
+    fn add(&mut self, database: Database) {
+        let known = self.0.entry(database.name.clone()).or_default();
+        let same = |other: &Arc<Database>| match (&other.origin, &database.origin) {
+            (Some(one), Some(other)) => one.is_of(other),
+            (None, None) => true,
+            _ => false,
+        };
+        if known.len() < SERVERS && !known.iter().any(same) {
+            known.push(Arc::new(database));
+        }
+    }
+
+    /// The last one of this origin, else the last one of the name.
+    pub(super) fn of(&self, name: &str, origin: &Origin) -> Option<Arc<Database>> {
+        let known = self.0.get(name)?;
+        let same = |database: &&Arc<Database>| database.origin.as_ref().is_some_and(|one| one.is_of(origin));
+        known.iter().find(same).or_else(|| known.first()).cloned()
+    }
+}
 
 impl Known {
     /// Reads the listing and the manifests; the databases are those of the newest backup that has each. A manifest that
@@ -51,7 +77,7 @@ impl Known {
     pub(super) async fn read(store: &dyn Store, sealing: &Sealing) -> Result<(Self, Last), BackupError> {
         let listed = names::listed(store).await?.into_iter();
         let sizes: HashMap<ChunkName, u64> = listed.map(|(name, entry)| (name, entry.size)).collect();
-        let (mut chunks, mut last) = (HashMap::new(), Last::new());
+        let (mut chunks, mut last) = (HashMap::new(), Last::default());
         for id in manifest::ids(store).await? {
             let manifest = match manifest::load(store, &id).await {
                 Ok(manifest) => manifest,
@@ -81,7 +107,7 @@ impl Known {
                     .or_insert(*chunk);
             }
             for database in manifest.databases {
-                last.entry(database.name.clone()).or_insert_with(|| Arc::new(database));
+                last.add(database);
             }
         }
         Ok((Self { chunks: Mutex::new(chunks) }, last))
@@ -91,6 +117,11 @@ impl Known {
     #[must_use]
     pub(super) fn get(&self, id: &ChunkId) -> Option<ChunkRef> {
         self.chunks.lock().unwrap_or_else(PoisonError::into_inner).get(id).copied()
+    }
+
+    /// Forgets an object that turned out not to be what it should be.
+    pub(super) fn forget(&self, id: &ChunkId) {
+        self.chunks.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
     }
 
     /// Remembers a chunk that has just been stored.

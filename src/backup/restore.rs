@@ -204,7 +204,9 @@ impl Run {
         let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let worker = async || {
             let mut session = postgres.connect_held(name).await?;
-            schema::run(&mut session, postgres, name, major, "post-data", &split.preamble).await?;
+            // When this end is gone the server ends what it does for it, such as an index of hours.
+            let preamble = format!("SET client_connection_check_interval = '1s';\n{}", split.preamble);
+            schema::run(&mut session, postgres, name, major, "post-data", &preamble).await?;
             while let Some(index) = next() {
                 schema::run(&mut session, postgres, name, major, "post-data", index).await?;
             }

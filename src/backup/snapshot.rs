@@ -27,6 +27,8 @@ pub(super) struct Snapshot {
     origin: Origin,
     /// How far the log was written, flushed or not; `None` on a standby, which sees nothing that is not flushed.
     inserted: Option<String>,
+    /// The labels of enums by their OIDs, as JSON.
+    labels: String,
     /// What the database holds.
     pub(super) catalog: Catalog,
 }
@@ -37,6 +39,8 @@ const EXPORT: &str = "SELECT pg_export_snapshot() AS exported, \
     CASE WHEN NOT pg_is_in_recovery() THEN pg_current_wal_insert_lsn() END::text AS inserted, \
     (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8 AS server_started, \
     (SELECT oid::int8 FROM pg_database WHERE datname = current_database()) AS database, \
+    (SELECT xmin::text::int8 FROM pg_database WHERE datname = current_database()) AS made_by, \
+    (SELECT coalesce(jsonb_object_agg(oid::text, enumlabel), '{}')::text FROM pg_enum) AS labels, \
     pg_snapshot_xmin(pg_current_snapshot())::text AS xmin";
 
 /// For how long the log is waited for. PostgreSQL flushes what nobody waits for after three times its
@@ -60,6 +64,7 @@ impl Snapshot {
         let field = fail("exporting the snapshot");
         let (exported, micros, lsn) =
             (|| Ok((row.try_get("exported")?, row.try_get("at")?, row.try_get("lsn")?)))().map_err(field)?;
+        let labels = row.try_get("labels").map_err(fail("exporting the snapshot"))?;
         let (origin, inserted) = origin(&row).map_err(fail("exporting the snapshot"))?;
         let seen = catalog::read(&mut leader, postgres, database).await?;
         refuse(database, &postgres.settings().user, &seen)?;
@@ -71,7 +76,7 @@ impl Snapshot {
         }
         unchanged(postgres, database, &seen).await?;
         let at = Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH);
-        Ok(Self { leader, exported, at, lsn, version, origin, inserted, catalog: seen })
+        Ok(Self { leader, exported, at, lsn, version, origin, inserted, labels, catalog: seen })
     }
 
     /// The session that holds the snapshot, for queries of its own.
@@ -104,8 +109,22 @@ impl Snapshot {
     /// When the session is gone.
     pub(super) async fn held(&mut self, postgres: &Postgres, database: &str) -> Result<(), BackupError> {
         let alive = sqlx::query("SELECT 1").execute(&mut self.leader).await;
-        let fail = |error| postgres.error(database, "holding the snapshot to the end", error).into();
-        alive.map(|_| ()).map_err(fail)
+        alive.map_err(|error| postgres.error(database, "holding the snapshot to the end", error))?;
+        self.labels_held(postgres, database).await
+    }
+
+    /// That no label of an enum was renamed: rows are written with the labels of the moment, not of the snapshot.
+    async fn labels_held(&self, postgres: &Postgres, database: &str) -> Result<(), BackupError> {
+        const RENAMED: &str = "SELECT min(e.enumtypid::regtype::text) FROM pg_enum e \
+            JOIN jsonb_each_text($1::jsonb) AS was ON was.key = e.oid::text WHERE was.value <> e.enumlabel";
+        let mut outside = catalog::session(postgres, database).await?;
+        let renamed: Option<String> = sqlx::query_scalar(RENAMED)
+            .bind(&self.labels)
+            .fetch_one(&mut outside)
+            .await
+            .map_err(|error| postgres.error(database, "looking whether labels of enums were renamed", error))?;
+        let _ = outside.close().await;
+        renamed.map_or(Ok(()), |relation| Err(BackupError::SchemaChanged { database: database.to_owned(), relation }))
     }
 
     /// Which server it is of.
@@ -155,6 +174,7 @@ fn origin(row: &sqlx::postgres::PgRow) -> Result<(Origin, Option<String>), sqlx:
         server_started: Timestamp::from_microsecond(row.try_get("server_started")?)
             .map_err(|error| unfit(error.into()))?,
         database: u32::try_from(row.try_get::<i64, _>("database")?).map_err(|error| unfit(error.into()))?,
+        made_by: u32::try_from(row.try_get::<i64, _>("made_by")?).map_err(|error| unfit(error.into()))?,
         xmin: xmin.parse().map_err(|error: std::num::ParseIntError| unfit(error.into()))?,
     };
     Ok((origin, row.try_get("inserted")?))
@@ -168,7 +188,9 @@ async fn unchanged(postgres: &Postgres, database: &str, seen: &Catalog) -> Resul
     let _ = outside.close().await;
     for table in &seen.tables {
         let same = now.tables.iter().any(|other| {
-            other.name == table.name && other.filenode == table.filenode && other.columns == table.columns
+            // A column that was dropped and made again has another number, and reads otherwise in old rows.
+            (&other.name, other.filenode, &other.attributes, &other.columns)
+                == (&table.name, table.filenode, &table.attributes, &table.columns)
         });
         if !same {
             let relation = table.name.to_string();

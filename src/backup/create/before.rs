@@ -103,6 +103,8 @@ impl Job {
     /// from that is that more is read.
     async fn list(&self, list: &ChunkRef) -> Result<Option<Vec<u8>>, BackupError> {
         let lost = |why: &dyn std::fmt::Display| {
+            // It is stored anew when it is made again.
+            self.known.forget(&list.id);
             tracing::warn!(object = %list.name(), why = %why, "a list of the last backup is lost; more is read than needed");
             None
         };
@@ -167,12 +169,13 @@ impl Job {
         }
         let mut parts = Vec::new();
         for (slice, object, section) in slices {
+            let places = sections.get_mut(object).and_then(|sections| sections.get_mut(section)).map(std::mem::take);
+            let Some(places) = places else { return Ok(None) };
             let bitmap = match slice.gone {
-                None => Some(Bitmap::none(slice.chunk.rows)),
+                None => Some(Bitmap::none(places.len() as u64)),
                 Some(gone) => Bitmap::of(&before.gone, gone.at, slice.chunk.rows),
             };
-            let places = sections.get_mut(object).and_then(|sections| sections.get_mut(section)).map(std::mem::take);
-            let (Some(bitmap), Some(places)) = (bitmap, places) else { return Ok(None) };
+            let Some(bitmap) = bitmap else { return Ok(None) };
             parts.push((slice, bitmap, places));
         }
         let Some(prior) = Prior::new(parts) else { return Ok(None) };

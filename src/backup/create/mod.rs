@@ -101,7 +101,7 @@ pub async fn apply(
             let job = Job {
                 postgres: postgres.clone(),
                 database: planned.name.clone(),
-                last: last.get(&planned.name).cloned(),
+                last: last.of(&planned.name, snapshot.origin()),
                 origin: snapshot.origin().clone(),
                 store: Arc::clone(store),
                 known: Arc::clone(&known),

@@ -154,6 +154,9 @@ impl Table {
         let list = self.tracking.as_ref().and_then(|tracking| tracking.gone);
         let objects = self.tracking.as_ref().map_or(0, |tracking| tracking.places.len());
         for slice in &self.chunks {
+            if slice.chunk.rows > slice.chunk.bytes {
+                return Err(format!("chunk {} cannot have so many rows", slice.chunk.id));
+            }
             let bits = slice.chunk.rows.div_ceil(8);
             let fits = |gone: Gone| {
                 gone.rows <= slice.chunk.rows && list.is_some_and(|list| gone.at.checked_add(bits) <= Some(list.bytes))

@@ -21,15 +21,23 @@ pub struct Origin {
     pub server_started: Timestamp,
     /// The database's OID.
     pub database: u32,
+    /// The transaction that wrote the database's own row in the catalog: another one after it was made anew with the same OID.
+    pub made_by: u32,
     /// Every transaction with a lower id had ended when the snapshot was taken.
     pub xmin: u64,
 }
 
 impl Origin {
+    /// Whether both are of the same database on the same start of the same server.
+    pub(in super::super) fn is_of(&self, other: &Self) -> bool {
+        let of = |origin: &Self| (origin.server_started, origin.database, origin.made_by);
+        of(self) == of(other)
+    }
+
     /// The transaction id below which a row that this later snapshot of the same server sees was seen then; `None` when
     /// that cannot be told.
     fn boundary(&self, now: &Self) -> Option<u32> {
-        let same = (self.server_started, self.database) == (now.server_started, now.database);
+        let same = self.is_of(now);
         let passed = now.xmin.checked_sub(self.xmin)?;
         let id = u32::try_from(self.xmin & u64::from(u32::MAX)).ok()?;
         (same && passed < MOST_TRANSACTIONS && id >= FIRST_TRANSACTION).then_some(id)
@@ -59,7 +67,7 @@ mod tests {
     use crate::backup::rows::Format;
 
     fn origin(xmin: u64) -> Origin {
-        Origin { server_started: Timestamp::UNIX_EPOCH, database: 5, xmin }
+        Origin { server_started: Timestamp::UNIX_EPOCH, database: 5, made_by: 9, xmin }
     }
 
     #[test]
@@ -72,6 +80,7 @@ mod tests {
         let restarted = Origin { server_started: Timestamp::from_microsecond(1).unwrap(), ..then.clone() };
         assert_eq!(then.boundary(&restarted), None);
         assert_eq!(then.boundary(&Origin { database: 6, ..then.clone() }), None);
+        assert_eq!(then.boundary(&Origin { made_by: 10, ..then.clone() }), None);
         assert_eq!(origin(1 << 32).boundary(&origin(1 << 32)), None, "no transaction has the id 0");
     }
 

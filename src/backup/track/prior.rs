@@ -1,5 +1,6 @@
 //! The rows of one stripe that are stored already, and what became of them.
 
+use super::super::chunk::Content;
 use super::super::manifest::{Gone, Slice};
 use super::Tid;
 use super::gone::Bitmap;
@@ -46,7 +47,9 @@ impl Prior {
     pub(in super::super) fn new(slices: Vec<(Slice, Bitmap, Vec<Placed>)>) -> Option<Self> {
         let mut prior = Self::default();
         for (number, (slice, bitmap, places)) in slices.into_iter().enumerate() {
-            if places.len() as u64 != slice.chunk.rows {
+            let (all, gone) = sums(&places, &bitmap);
+            let said = slice.gone.map_or_else(Content::default, |gone| Content { rows: gone.rows, sum: gone.content });
+            if all != slice.chunk.content() || gone != said {
                 return None;
             }
             let number = u32::try_from(number).ok()?;
@@ -120,10 +123,23 @@ impl Prior {
     }
 }
 
+/// What all of these rows come to, and those that are gone.
+fn sums(places: &[Placed], bitmap: &Bitmap) -> (Content, Content) {
+    let (mut all, mut gone) = (Content::default(), Content::default());
+    for (row, (_, hash)) in places.iter().enumerate() {
+        let content = Content::of_row(*hash);
+        all = all.plus(content);
+        if bitmap.has(row) {
+            gone = gone.plus(content);
+        }
+    }
+    (all, gone)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backup::chunk::{ChunkRef, Content, Keys};
+    use crate::backup::chunk::{ChunkRef, Keys};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -193,15 +209,21 @@ mod tests {
         let rows = vec![(Tid::new(0, 1), 1), (Tid::new(0, 2), 2)];
         assert!(Prior::new(vec![(slice(&rows), Bitmap::none(2), rows[..1].to_vec())]).is_none());
         assert!(prior(&[rows.clone(), rows[1..].to_vec()]).is_none(), "two rows cannot lie at one place");
+        let other = vec![(Tid::new(0, 1), 1), (Tid::new(0, 2), 3)];
+        assert!(Prior::new(vec![(slice(&rows), Bitmap::none(2), other)]).is_none(), "the hashes are others");
+        let mut bitmap = Bitmap::none(2);
+        bitmap.set(1);
+        assert!(Prior::new(vec![(slice(&rows), bitmap, rows.clone())]).is_none(), "more is gone than is said");
     }
 
     #[test]
     fn a_stripe_is_worn_when_about_half_of_it_is_gone() {
         let rows: Vec<Placed> = (1..=100).map(|number| (Tid::new(0, number), 1)).collect();
         let worn = |gone: usize| {
-            let mut bitmap = Bitmap::none(100);
+            let (mut bitmap, mut slice) = (Bitmap::none(100), slice(&rows));
             (0..gone).for_each(|row| bitmap.set(row));
-            let known = Prior::new(vec![(slice(&rows), bitmap, rows.clone())]).unwrap();
+            slice.gone = Some(Gone { rows: gone as u64, content: gone as u128, at: 0 });
+            let known = Prior::new(vec![(slice, bitmap, rows.clone())]).unwrap();
             (0..100).filter(|stripe| known.is_worn(*stripe)).count()
         };
         assert_eq!((worn(39), worn(61)), (0, 100));
