@@ -49,17 +49,39 @@ async fn claimed(
     if ctx.is_cancelled() {
         return Err(BackupError::Cancelled);
     }
-    manifest::commit(store, manifest).await?;
+    let stored = manifest::commit(store, manifest).await?;
+    let outcome = committed(store, claim, &stored).await;
+    if outcome.is_err() {
+        // The manifest before its hash, as a prune does: a manifest alone is an unreadable backup.
+        for (key, _) in stored.iter().rev() {
+            if let Err(error) = store.delete(key).await {
+                tracing::error!(%key, %error, "what is left of a backup that failed could not be removed");
+            }
+        }
+    }
+    outcome
+}
+
+/// The claim is there still, and so is what a store has said that it stored.
+async fn committed(store: &dyn Store, claim: &Key, stored: &[(Key, u64)]) -> Result<(), BackupError> {
     // A claim is forgotten after the grace period. When this process was halted for so long, a prune may have begun
     // without it; it removes the claim before anything else, so a claim that is there proves that none has.
-    if store.size(claim).await?.is_some() {
-        return Ok(());
+    if store.size(claim).await?.is_none() {
+        let why = format!(
+            "`{claim}` is gone: this took longer than the grace period, so that a prune removed it, or the store lost it"
+        );
+        return Err(BackupError::Swept { why, chunks: vec![] });
     }
-    for name in ["manifest.json", "manifest.b3"] {
-        store.delete(&manifest.id.object(name)?).await?;
+    for (key, size) in stored {
+        let there = store.size(key).await?;
+        if there != Some(*size) {
+            let has = there.map_or("nothing".to_owned(), |there| format!("{there} bytes"));
+            let message = format!("it took {size} bytes and has {has}");
+            let (location, key) = (store.location(), key.to_string());
+            return Err(StoreError::Checksum { location, key, message }.into());
+        }
     }
-    let why = format!("it took longer than the grace period, and a prune removed `{claim}`");
-    Err(BackupError::Swept { why, chunks: vec![] })
+    Ok(())
 }
 
 /// No sweep is about to remove one of the chunks, and all are there, in this order.

@@ -38,7 +38,7 @@ pub(super) async fn dump(
         .map_err(|error| failed(error.to_string()))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        let lines: Vec<&str> = said.lines().filter(|line| !line.trim().is_empty()).collect();
+        let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         let tail = lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().join("; ");
         return Err(failed(if tail.is_empty() { output.status.to_string() } else { tail }));
     }
@@ -83,15 +83,17 @@ pub(super) async fn run(
     let sql = without_unknown_settings(sql, major);
     let outcome = sqlx::raw_sql(sqlx::AssertSqlSafe(sql.clone())).execute(connection).await;
     outcome.map(|_| ()).map_err(|error| {
-        let statement = match error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>()) {
-            Some(error) => match error.position() {
-                Some(PgErrorPosition::Original(position)) => excerpt(&sql, position),
-                _ => named_in(error),
-            },
-            None => String::new(),
-        };
+        let said = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
+        let statement = said.map(|error| match error.position() {
+            Some(PgErrorPosition::Original(position)) => excerpt(&sql, position),
+            _ => named_in(error),
+        });
         let cause = postgres.error(database, "restoring the schema", error);
-        BackupError::Schema { stage, statement, cause: Box::new(cause) }
+        match statement {
+            Some(statement) => BackupError::Schema { stage, statement, cause: Box::new(cause) },
+            // The connection broke; no statement is at fault.
+            None => cause.into(),
+        }
     })
 }
 

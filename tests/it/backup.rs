@@ -83,14 +83,23 @@ impl Setting {
         self.backup_as(&self.source.server.client(), &Context::plain()).await
     }
 
-    async fn backup_as(&self, postgres: &Postgres, ctx: &Context) -> Result<BackupReport, BackupError> {
+    pub async fn backup_as(&self, postgres: &Postgres, ctx: &Context) -> Result<BackupReport, BackupError> {
         let plan = plan(postgres, std::slice::from_ref(&self.source.name), &*self.store, &self.policy, ctx).await?;
         assert_eq!(plan.plan().changes.len(), 1);
         apply(&plan, postgres, &self.store, None, ctx).await
     }
 
     pub async fn restore_to(&self, manifest: &Manifest, target: &Scratch) -> Result<RestoreReport, BackupError> {
-        let to = Target { postgres: target.server.client(), database: target.name.clone(), jobs: 3 };
+        self.restore_as(manifest, target.server.client(), target).await
+    }
+
+    pub async fn restore_as(
+        &self,
+        manifest: &Manifest,
+        postgres: Postgres,
+        target: &Scratch,
+    ) -> Result<RestoreReport, BackupError> {
+        let to = Target { postgres, database: target.name.clone(), jobs: 3 };
         let from = Chunks { store: Arc::clone(&self.store), identities: Arc::default() };
         restore(&from, manifest, &self.source.name, &to, &Context::plain()).await
     }

@@ -11,6 +11,7 @@ use crate::support::site::{Said, Site, eventually, postgres_sections};
 use crate::support::stack;
 
 /// Random numbers from a seed (Marsaglia's xorshift64).
+#[derive(Debug)]
 pub struct Seed(u64);
 
 impl Seed {
@@ -26,6 +27,11 @@ impl Seed {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0
+    }
+
+    /// Another one that goes its own way, for what happens beside.
+    pub fn branch(&mut self) -> Self {
+        Self(self.next().max(1))
     }
 
     /// Less than `end`, which is not zero.
@@ -46,14 +52,14 @@ pub fn kills() -> u32 {
 }
 
 /// A database with rows, a ledger, and a configured store.
-struct Ground {
-    source: Scratch,
+pub struct Ground {
+    pub source: Scratch,
     ledger: Scratch,
-    site: Site,
+    pub site: Site,
 }
 
 impl Ground {
-    fn new(store: &str) -> Self {
+    pub fn new(store: &str) -> Self {
         let (source, ledger) = (Scratch::new("killed"), Scratch::new("ledger"));
         source.psql(
             "CREATE TABLE big (id bigint PRIMARY KEY, v int NOT NULL, t text NOT NULL);
@@ -68,13 +74,13 @@ impl Ground {
     }
 
     /// Runs to the end; how long that takes.
-    fn timed(&self, args: &[&str]) -> Duration {
+    pub fn timed(&self, args: &[&str]) -> Duration {
         let clock = Instant::now();
         self.site.run(args).expect(0);
         clock.elapsed()
     }
 
-    fn kill_at(&self, args: &[&str], at: Duration) {
+    pub fn kill_at(&self, args: &[&str], at: Duration) {
         let mut running = self.site.start(args, "killed.log");
         std::thread::sleep(at);
         running.signal("KILL");
@@ -82,12 +88,12 @@ impl Ground {
     }
 
     /// Changes some rows in every range, so that there is something to store.
-    fn churn(&self) {
+    pub fn churn(&self) {
         self.source.psql("UPDATE big SET v = v + 1 WHERE id % 200 = 0");
     }
 
     /// The identifiers of the listed backups, none of which may be broken.
-    fn whole_backups(&self) -> Vec<String> {
+    pub fn whole_backups(&self) -> Vec<String> {
         let listed = self.site.run(&["backup", "list", "--json"]).expect(0).json();
         let listed = listed["backups"].as_array().unwrap().clone();
         let id = |backup: &serde_json::Value| {
@@ -105,7 +111,7 @@ impl Ground {
         self.site.run(&["backup", "restore", "--into", &target.name])
     }
 
-    fn restores_equal(&self) {
+    pub fn restores_equal(&self) {
         let target = Scratch::new("restored");
         self.restore(&target).expect(0);
         assert_eq!(target.dump(), self.source.dump());

@@ -12,6 +12,7 @@ mod databases;
 mod docs;
 mod drill;
 mod encryption;
+mod faults;
 mod incremental;
 mod k8s;
 mod kills;

@@ -2,16 +2,17 @@
 
 use super::{BackupId, Manifest};
 use crate::backup::error::BackupError;
-use crate::backup::store::{Store, StoreError};
+use crate::backup::store::{Key, Store, StoreError};
 
 /// The largest manifest that is read.
 const MAX_MANIFEST: u64 = 1 << 30;
 
-/// Stores a manifest; with that the backup exists. Storing the same one again is no error.
+/// Stores a manifest; with that the backup exists. Storing the same one again is no error. Gives its objects with the
+/// sizes they have.
 ///
 /// # Errors
 /// When it could not be stored, or its identifier is taken.
-pub async fn commit(store: &dyn Store, manifest: &Manifest) -> Result<(), BackupError> {
+pub async fn commit(store: &dyn Store, manifest: &Manifest) -> Result<Vec<(Key, u64)>, BackupError> {
     let id = &manifest.id;
     let (bytes, sum) =
         manifest.write().map_err(|error| BackupError::Manifest { id: id.to_string(), message: error.to_string() })?;
@@ -19,6 +20,7 @@ pub async fn commit(store: &dyn Store, manifest: &Manifest) -> Result<(), Backup
         let message = format!("it would be {} bytes, more than is read back; raise `range_size`", bytes.len());
         return Err(BackupError::Manifest { id: id.to_string(), message });
     }
+    let mut stored = Vec::new();
     for (name, body) in [("manifest.b3", sum), ("manifest.json", bytes)] {
         let key = id.object(name)?;
         // A store whose answer was lost is asked again, and then finds what the first attempt has stored.
@@ -26,8 +28,9 @@ pub async fn commit(store: &dyn Store, manifest: &Manifest) -> Result<(), Backup
             let message = "another backup has the same identifier".into();
             return Err(BackupError::Manifest { id: id.to_string(), message });
         }
+        stored.push((key, u64::try_from(body.len()).unwrap_or(u64::MAX)));
     }
-    Ok(())
+    Ok(stored)
 }
 
 /// Reads the manifest of a backup.

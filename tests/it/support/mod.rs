@@ -9,6 +9,7 @@ pub mod judge;
 pub mod load;
 pub mod own_server;
 pub mod postgres;
+pub mod proxy;
 pub mod s3;
 pub mod search;
 pub mod site;

@@ -95,6 +95,14 @@ impl OwnServer {
         succeed(Command::new(bin("psql")).args(to).args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql]))
     }
 
+    /// A program of PostgreSQL 17, logged in.
+    pub fn tool(&self, name: &str, database: &str) -> Command {
+        let mut command = Server::Pg15.tool(name, database);
+        command.env("PGPORT", self.port.to_string()).env("PGUSER", "postgres").env_remove("PGPASSWORD");
+        command.env("PGHOST", "127.0.0.1");
+        command
+    }
+
     /// Takes a database over from one of the stack's servers.
     pub fn take_over(&self, server: Server, database: &str) {
         let dump = server.tool("pg_dump", database).args(["-C", "--no-owner"]).output().unwrap();
@@ -112,7 +120,8 @@ impl OwnServer {
         self.dir.path().join("data").display().to_string()
     }
 
-    fn start(&self) {
+    /// Starts it again.
+    pub fn start(&self) {
         self.control("start");
         let answers = || std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok();
         assert!(eventually(Duration::from_secs(20), answers));

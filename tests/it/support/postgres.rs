@@ -123,18 +123,22 @@ impl Scratch {
         Source::new(&self.server.client(), None, &self.name, ScanPolicy::default())
     }
 
-    /// Everything `pg_dump` says about the database, schema, rows and sequences, as sorted lines without comments.
+    /// Everything `pg_dump` says about the database, see [`dumped`].
     pub fn dump(&self) -> Vec<String> {
-        let mut command = self.server.tool("pg_dump", &self.name);
-        let output = command.args(["--inserts", "--no-owner", "--no-privileges", "--quote-all-identifiers"]).output();
-        let output = output.unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let text = String::from_utf8(output.stdout).unwrap();
-        let noise = |line: &str| line.starts_with("--") || line.starts_with('\\') || line.is_empty();
-        let mut lines: Vec<String> = text.lines().filter(|line| !noise(line)).map(str::to_owned).collect();
-        lines.sort_unstable();
-        lines
+        dumped(self.server.tool("pg_dump", &self.name))
     }
+}
+
+/// What this `pg_dump` says, schema, rows and sequences, as sorted lines without comments.
+pub fn dumped(mut command: Command) -> Vec<String> {
+    let output = command.args(["--inserts", "--no-owner", "--no-privileges", "--quote-all-identifiers"]).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let noise = |line: &str| line.starts_with("--") || line.starts_with('\\') || line.is_empty();
+    let mut lines: Vec<String> = text.lines().filter(|line| !noise(line)).map(str::to_owned).collect();
+    lines.sort_unstable();
+    lines
 }
 
 impl Drop for Scratch {
