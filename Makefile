@@ -2,7 +2,7 @@
 
 STACK := tests/stack
 # What runs longer under SEXTON_SOAK, beside the kills.
-SOAKS := visibility::soak visibility::rebuild visibility::adopt::load orphans::forest orphans::binary overdue
+SOAKS := visibility::soak visibility::rebuild visibility::adopt::load orphans::forest orphans::binary overdue incremental faults
 CARGO ?= cargo
 # The tests wait for the engines more than they work.
 THREADS ?= 4
@@ -23,7 +23,7 @@ test: lint up ## Every check and test, on the real engines (they keep running; s
 	@tests/demo/demo >target/demo.log 2>&1 || { cat target/demo.log; exit 1; }
 	@echo 'test: the demo ran to its end (target/demo.log)'
 
-soak: up ## Kills at random instants, thirty for each verb that writes; ten minutes of rollovers under load; 10,000 history trees
+soak: up ## Kills at random instants, thirty for each verb that writes; faults of stores, networks and servers; ten minutes of rollovers under load; 10,000 history trees
 	environment=$$($(STACK)/env) && eval "$$environment" && export SEXTON_SOAK=$${SEXTON_SOAK:-30} && \
 	  $(CARGO) test --locked --test it kills -- --nocapture && \
 	  $(CARGO) test --locked --test it -- --nocapture --test-threads 1 $(SOAKS)
