@@ -17,7 +17,7 @@ pub use io::{commit, ids, load};
 pub use table::{Column, Gone, Place, Slice, Table, Tracking, keys};
 
 /// The version of the format that is written; readers refuse others.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// One backup of one or more databases.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -315,9 +315,9 @@ mod tests {
     #[test]
     fn another_format_is_refused_by_its_number() {
         let mut manifest = manifest("t".into(), vec![], String::new());
-        manifest.format = 2;
+        manifest.format = 3;
         let (bytes, sum) = manifest.write().unwrap();
-        assert_eq!(Manifest::read(&bytes, &sum), Err("it has format 2, this version reads format 1".into()));
+        assert_eq!(Manifest::read(&bytes, &sum), Err("it has format 3, this version reads format 2".into()));
     }
 
     #[test]
