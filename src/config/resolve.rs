@@ -228,10 +228,7 @@ fn store_settings(doc: &Document, spanned: &Spanned<written::Store>) -> Result<s
                 },
                 path_style: s3.path_style,
                 credentials,
-                server_side: s3
-                    .server_side_encryption
-                    .clone()
-                    .map(|asked| store::ServerSide { algorithm: asked.algorithm, kms_key: asked.kms_key }),
+                server_side: s3.server_side_encryption.clone(),
             })
         }
         (None, Some(directory)) => Ok(store::Settings::Directory { path: doc.folder().join(directory) }),

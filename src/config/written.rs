@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 
 use super::secret::SecretRef;
-use crate::backup::store::Algorithm;
+use crate::backup::store::ServerSide;
 use crate::clients::postgres::TlsMode;
 use crate::units::Span;
 
@@ -126,13 +126,6 @@ pub(super) struct S3 {
     pub path_style: bool,
     pub credentials: Option<S3Credentials>,
     pub server_side_encryption: Option<ServerSide>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ServerSide {
-    pub algorithm: Algorithm,
-    pub kms_key: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]

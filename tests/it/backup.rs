@@ -79,6 +79,23 @@ impl Setting {
         Self { source, store, policy }
     }
 
+    /// With another policy.
+    pub fn with_policy(source: Scratch, store: Arc<dyn Store>, policy: &str) -> Self {
+        Self { policy: serde_json::from_str(policy).unwrap(), ..Self::new(source, store) }
+    }
+
+    /// What the store holds of a backup is what its manifest says.
+    pub async fn assert_verifies(&self, manifest: &Manifest) {
+        verify(&*self.store, manifest, &Arc::default(), &Context::plain()).await.unwrap().verdict().unwrap();
+    }
+
+    /// A database that the backup was restored to.
+    pub async fn restored(&self, manifest: &Manifest, server: Server) -> Scratch {
+        let target = Scratch::on(server, "restored_back");
+        self.restore_to(manifest, &target).await.unwrap().verdict().unwrap();
+        target
+    }
+
     pub async fn backup(&self) -> Result<BackupReport, BackupError> {
         self.backup_as(&self.source.server.client(), &Context::plain()).await
     }

@@ -3,8 +3,7 @@
 
 use std::process::Stdio;
 
-use sexton::backup::{BackupError, Manifest, show, verify};
-use sexton::context::Context;
+use sexton::backup::{BackupError, Manifest, show};
 use sexton::failure::{Explain, Kind};
 
 use crate::backup::{Setting, assert_same, directory};
@@ -12,9 +11,7 @@ use crate::support::postgres::{Scratch, Server};
 
 async fn setting(source: Scratch, policy: &str) -> (tempfile::TempDir, Setting) {
     let (folder, store) = directory().await;
-    let mut setting = Setting::new(source, store);
-    setting.policy = serde_json::from_str(policy).unwrap();
-    (folder, setting)
+    (folder, Setting::with_policy(source, store, policy))
 }
 
 async fn made(setting: &Setting) -> Manifest {
@@ -25,18 +22,15 @@ async fn made(setting: &Setting) -> Manifest {
 /// Makes a backup, which is whole.
 async fn backup(setting: &Setting) -> Manifest {
     let manifest = made(setting).await;
-    verify(&*setting.store, &manifest, &std::sync::Arc::default(), &Context::plain()).await.unwrap().verdict().unwrap();
+    setting.assert_verifies(&manifest).await;
     manifest
 }
 
 /// The backup restores to what the source is; into the newer major, which writes some definitions in other words, to what
 /// PostgreSQL's own dump of the source restores to.
 async fn restores_equal(setting: &Setting, manifest: &Manifest) {
-    let older = Scratch::new("undesigned_back");
-    setting.restore_to(manifest, &older).await.unwrap().verdict().unwrap();
-    assert_same(&setting.source, &older);
-    let (newer, reference) = (Scratch::on(Server::Pg17, "undesigned_back"), Scratch::on(Server::Pg17, "reference"));
-    setting.restore_to(manifest, &newer).await.unwrap().verdict().unwrap();
+    assert_same(&setting.source, &setting.restored(manifest, Server::Pg15).await);
+    let (newer, reference) = (setting.restored(manifest, Server::Pg17).await, Scratch::on(Server::Pg17, "reference"));
     let dump = setting.source.server.tool("pg_dump", &setting.source.name).arg("--no-owner").output().unwrap();
     assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
     reference.psql(&String::from_utf8(dump.stdout).unwrap());

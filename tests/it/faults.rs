@@ -16,8 +16,9 @@ use std::sync::Arc;
 use sexton::backup::{BackupError, BackupId, BackupReport, Manifest, manifest, show, verify};
 use sexton::context::Context;
 
-use crate::backup::{Setting, assert_equal_dumps};
-use crate::support::postgres::Scratch;
+use crate::backup::{Setting, assert_equal_dumps, directory};
+use crate::kills::rounds;
+use crate::support::postgres::{Scratch, Server};
 
 /// A table that is read by what changed, and others that are not.
 const ROWS: &str = "
@@ -33,11 +34,6 @@ const CHURN: &str =
     UPDATE big SET v = v + 1 WHERE id % 200 = (SELECT last_value FROM words_id_seq) % 200; VACUUM big;";
 
 const POLICY: &str = r#"{"range_size": "64kb", "parallel": 3}"#;
-
-/// How often something is tried.
-fn rounds(by_default: u64) -> u64 {
-    std::env::var("SEXTON_SOAK").map_or(by_default, |text| text.parse().expect("SEXTON_SOAK is a number of rounds"))
-}
 
 /// What the database was at each backup that there is.
 #[derive(Default)]
@@ -56,7 +52,7 @@ impl Kept {
         }
         let id = new.into_iter().next()?;
         let manifest = show(&*setting.store, id.as_str()).await.unwrap();
-        assert_verifies(setting, &manifest).await;
+        setting.assert_verifies(&manifest).await;
         let dump = setting.source.dump();
         assert_equal_dumps(&dump, &restored(setting, &manifest).await.dump());
         self.0.insert(id, dump);
@@ -66,7 +62,7 @@ impl Kept {
     /// One of them, drawn by this number, restores to what the database was then; all of them verify.
     async fn still_there(&self, setting: &Setting, draw: u64) {
         for id in self.0.keys() {
-            assert_verifies(setting, &show(&*setting.store, id.as_str()).await.unwrap()).await;
+            setting.assert_verifies(&show(&*setting.store, id.as_str()).await.unwrap()).await;
         }
         let place = usize::try_from(draw).unwrap() % self.0.len();
         let (id, dump) = self.0.iter().nth(place).unwrap();
@@ -75,19 +71,22 @@ impl Kept {
     }
 }
 
-async fn assert_verifies(setting: &Setting, manifest: &Manifest) {
-    let report = verify(&*setting.store, manifest, &Arc::default(), &Context::plain()).await.unwrap();
-    report.verdict().unwrap();
-}
-
 async fn restored(setting: &Setting, manifest: &Manifest) -> Scratch {
-    let target = Scratch::new("faults_restored");
-    setting.restore_to(manifest, &target).await.unwrap().verdict().unwrap();
-    target
+    setting.restored(manifest, Server::Pg15).await
 }
 
-fn setting(source: Scratch, store: Arc<dyn sexton::backup::store::Store>) -> Setting {
-    let mut setting = Setting::new(source, store);
-    setting.policy = serde_json::from_str(POLICY).unwrap();
-    setting
+/// A database and a folder for its backups, of which there is none yet.
+async fn begun(what: &str) -> (tempfile::TempDir, Setting) {
+    let (folder, store) = directory().await;
+    let source = Scratch::new(what);
+    source.psql(ROWS);
+    (folder, Setting::with_policy(source, store, POLICY))
+}
+
+/// The same with a first backup.
+async fn backed_up(what: &str) -> (tempfile::TempDir, Setting, Kept) {
+    let (folder, setting) = begun(what).await;
+    let mut kept = Kept::default();
+    kept.judge(&setting, setting.backup().await.as_ref()).await.unwrap();
+    (folder, setting, kept)
 }

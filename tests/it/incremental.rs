@@ -8,7 +8,7 @@ use std::time::Duration;
 use sexton::backup::{BackupReport, Manifest, show};
 
 use crate::backup::{Setting, assert_equal_dumps, assert_same, directory};
-use crate::kills::Seed;
+use crate::kills::{Seed, rounds};
 use crate::support::postgres::{Scratch, Server};
 use crate::support::site::eventually;
 
@@ -31,16 +31,11 @@ async fn setting() -> (tempfile::TempDir, Setting) {
     let (folder, store) = directory().await;
     let source = Scratch::new("incremental");
     source.psql(HISTORY);
-    let mut setting = Setting::new(source, store);
-    setting.policy = serde_json::from_str(r#"{"range_size": "256kb", "parallel": 2}"#).unwrap();
-    (folder, setting)
+    (folder, Setting::with_policy(source, store, r#"{"range_size": "256kb", "parallel": 2}"#))
 }
 
 async fn restored(setting: &Setting, manifest: &Manifest) -> Scratch {
-    let target = Scratch::on(Server::Pg17, "incremental_restored");
-    let report = setting.restore_to(manifest, &target).await.unwrap();
-    report.verdict().unwrap();
-    target
+    setting.restored(manifest, Server::Pg17).await
 }
 
 /// The newest backup restores to what the source is.
@@ -170,7 +165,7 @@ impl Open {
 async fn after_any_change_a_backup_is_true() {
     let (_folder, mut setting) = setting().await;
     let mut random = Seed::new("incremental");
-    let rounds = std::env::var("SEXTON_SOAK").ok().and_then(|soak| soak.parse().ok()).unwrap_or(2u64) * 4;
+    let rounds = rounds(2) * 4;
     let mut open: Option<Open> = None;
     let mut kept: Vec<(Manifest, Vec<String>)> = Vec::new();
     let mut last: Option<BackupReport> = None;

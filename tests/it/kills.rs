@@ -46,9 +46,14 @@ impl Seed {
     }
 }
 
+/// How often something is tried: as often as `SEXTON_SOAK` says.
+pub fn rounds(by_default: u64) -> u64 {
+    std::env::var("SEXTON_SOAK").map_or(by_default, |text| text.parse().expect("SEXTON_SOAK is a number of rounds"))
+}
+
 /// How often each verb is killed.
 pub fn kills() -> u32 {
-    std::env::var("SEXTON_SOAK").map_or(2, |text| text.parse().expect("SEXTON_SOAK is a number of kills"))
+    u32::try_from(rounds(2)).unwrap()
 }
 
 /// A database with rows, a ledger, and a configured store.

@@ -8,23 +8,24 @@ use jiff::Timestamp;
 use super::job::Job;
 use super::lists::Lists;
 use crate::backup::catalog;
-use crate::backup::chunk::{ChunkRef, Keys, MAX_STORED};
+use crate::backup::chunk::{ChunkRef, Keys};
 use crate::backup::copy::{self, Pages};
 use crate::backup::error::BackupError;
-use crate::backup::manifest::{Place, Slice, Table, Tracking};
+use crate::backup::live::{Chunks, opened};
+use crate::backup::manifest::{Name, Place, Slice, Tracking};
 use crate::backup::rows::Format;
-use crate::backup::seal;
 use crate::backup::store::StoreError;
 use crate::backup::track::gone::Bitmap;
 use crate::backup::track::places;
 use crate::backup::track::prior::Prior;
 use crate::backup::track::{Way, origin};
+use crate::failure::chain;
 
 /// Ranges of a stripe.
 const STRIPE_RANGES: u64 = 4;
 
 /// A table that is read in stripes.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Tracked {
     /// Pages of a stripe.
     pub(super) stripe_pages: u64,
@@ -32,15 +33,15 @@ pub(super) struct Tracked {
     pub(super) step: u64,
     /// The pages of each stripe.
     pub(super) stripes: Vec<Pages>,
-    way: Way,
-    before: Option<Arc<Before>>,
+    before: Option<Before>,
 }
 
 /// A table as the last backup has it.
 #[derive(Debug)]
 struct Before {
-    table: Table,
+    table: Name,
     tracking: Tracking,
+    way: Way,
     /// The bitmaps of what is gone.
     gone: Vec<u8>,
     /// Its slices by their stripes.
@@ -49,10 +50,10 @@ struct Before {
 
 /// One stripe and what is known of it.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct KnownStripe {
     /// How it is read.
     pub(super) way: Way,
-    /// True when the rows that no transaction has touched are read nonetheless.
+    /// Read by hash though transactions tell: the one before which rows are untouched, to be held against what is read.
     pub(super) reread: Option<u32>,
     /// The rows that are stored.
     pub(super) prior: Prior,
@@ -74,67 +75,68 @@ impl Job {
         }
         let step = copy::step(table.pages, table.bytes, range_bytes);
         let before = self.before(table).await?;
-        let known = before.as_deref().map(|before| (&before.table, &before.tracking, self.last_origin()));
-        let way = origin::way(known, table, Some(&self.origin));
-        let before = before.filter(|_| way != Way::Whole);
-        let stripe_pages = before.as_deref().map_or(step * STRIPE_RANGES, |before| before.tracking.stripe_pages);
+        let stripe_pages = before.as_ref().map_or(step * STRIPE_RANGES, |before| before.tracking.stripe_pages);
         let stripes = copy::every(table.pages, stripe_pages);
-        Ok(Some(Tracked { stripe_pages, step: step.min(stripe_pages), stripes, way, before }))
+        Ok(Some(Tracked { stripe_pages, step: step.min(stripe_pages), stripes, before }))
     }
 
-    async fn before(&self, table: &catalog::Table) -> Result<Option<Arc<Before>>, BackupError> {
+    /// What the last backup has of the table; `None` when that is nothing, or of no use.
+    async fn before(&self, table: &catalog::Table) -> Result<Option<Before>, BackupError> {
         let last = self.last.iter().flat_map(|database| &database.tables).find(|known| known.name == table.name);
-        let Some((known, tracking)) = last.and_then(|known| Some((known, known.tracking.clone()?))) else {
+        let Some((known, tracking)) = last.and_then(|known| Some((known, known.tracking.as_ref()?))) else {
             return Ok(None);
         };
+        let way = origin::way(Some((known, tracking, self.last_origin())), table, Some(&self.origin));
+        if way == Way::Whole || tracking.stripe_pages == 0 {
+            return Ok(None);
+        }
         let gone = match &tracking.gone {
             None => Some(Vec::new()),
-            Some(list) => self.list(list).await?,
+            Some(list) => self.list(list, &table.name).await?,
         };
-        let Some(gone) = gone.filter(|_| tracking.stripe_pages > 0) else { return Ok(None) };
+        let Some(gone) = gone else { return Ok(None) };
         let mut stripes: BTreeMap<u64, Vec<Slice>> = BTreeMap::new();
         for slice in &known.chunks {
             stripes.entry(slice.place.map_or(0, |place| place.stripe)).or_default().push(*slice);
         }
-        Ok(Some(Arc::new(Before { table: known.clone(), tracking, gone, stripes })))
+        Ok(Some(Before { table: table.name.clone(), tracking: tracking.clone(), way, gone, stripes }))
     }
 
     /// The bytes of a list; `None`, with a warning, when the store does not have it as it should be. All that follows
     /// from that is that more is read.
-    async fn list(&self, list: &ChunkRef) -> Result<Option<Vec<u8>>, BackupError> {
-        let lost = |why: &dyn std::fmt::Display| {
-            // It is stored anew when it is made again.
-            self.known.forget(&list.id);
-            tracing::warn!(object = %list.name(), why = %why, "a list of the last backup is lost; more is read than needed");
-            None
+    async fn list(&self, list: &ChunkRef, table: &Name) -> Result<Option<Vec<u8>>, BackupError> {
+        let from = Chunks { store: Arc::clone(&self.store), identities: Arc::clone(&self.maker) };
+        let lost = match opened(from, *list, Keys::list(), table.to_string()).await {
+            Ok(bytes) => return Ok(Some(bytes)),
+            Err(
+                lost @ (BackupError::Chunk { .. }
+                | BackupError::NoIdentity { .. }
+                | BackupError::Store(StoreError::Checksum { .. } | StoreError::TooLarge { .. })),
+            ) => lost,
+            Err(error) => return Err(error),
         };
-        match self.store.get(&list.key()?, MAX_STORED).await {
-            Ok(stored) => {
-                Ok(seal::open(&stored, list, &Keys::list(), &self.maker).map_or_else(|error| lost(&error), Some))
-            }
-            Err(error @ (StoreError::NotFound { .. } | StoreError::Checksum { .. } | StoreError::TooLarge { .. })) => {
-                Ok(lost(&error))
-            }
-            Err(error) => Err(error.into()),
-        }
+        // It is stored anew when it is made again.
+        self.known.forget(&list.id);
+        let why = chain(&lost);
+        tracing::warn!(object = %list.name(), why, "a list of the last backup is lost; more is read than needed");
+        Ok(None)
     }
 
     /// One stripe of a table, and how it is read.
-    pub(super) async fn stripe_before(&self, tracked: &Tracked, stripe: usize) -> Result<Known, BackupError> {
+    pub(super) async fn stripe_before(&self, tracked: &Tracked, stripe: usize) -> Result<KnownStripe, BackupError> {
         let known = match &tracked.before {
-            Some(before) => self.known_stripe(before, &tracked.way, stripe, tracked.stripes.len()).await?,
+            Some(before) => self.known_stripe(before, stripe, tracked.stripes.len()).await?,
             None => None,
         };
-        Ok(known.unwrap_or_else(|| Known::nothing(self.started)))
+        Ok(known.unwrap_or_else(|| KnownStripe::nothing(self.started)))
     }
 
     async fn known_stripe(
         &self,
         before: &Before,
-        way: &Way,
         stripe: usize,
         stripes: usize,
-    ) -> Result<Option<Known>, BackupError> {
+    ) -> Result<Option<KnownStripe>, BackupError> {
         let from = stripe as u64;
         // The last stripe has no end, so that what was behind it is its own.
         let to = if stripe + 1 == stripes { u64::MAX } else { from };
@@ -162,7 +164,7 @@ impl Job {
         let mut refs = Vec::new();
         for object in objects {
             let Some(list) = before.tracking.places.get(object) else { return Ok(None) };
-            let Some(bytes) = self.list(list).await? else { return Ok(None) };
+            let Some(bytes) = self.list(list, &before.table).await? else { return Ok(None) };
             let Ok(read) = places::read(&bytes) else { return Ok(None) };
             sections.push(read);
             refs.push(*list);
@@ -183,11 +185,11 @@ impl Job {
             return Ok(None);
         }
         let read = before.tracking.read.get(stripe).copied().unwrap_or(Timestamp::UNIX_EPOCH);
-        let (way, reread) = match way {
+        let (way, reread) = match &before.way {
             Way::ByTransaction(id) if self.is_due(stripe, read) => (Way::ByHash, Some(*id)),
             way => (way.clone(), None),
         };
-        Ok(Some(Known { way, reread, prior, read, objects: refs }))
+        Ok(Some(KnownStripe { way, reread, prior, read, objects: refs }))
     }
 
     /// Whether a stripe must be read whole again. Stripes differ in that by their number, so that not all are due in one
@@ -201,7 +203,7 @@ impl Job {
     }
 }
 
-impl Known {
+impl KnownStripe {
     /// Of a stripe that is read for the first time, or as if.
     pub(super) fn nothing(now: Timestamp) -> Self {
         Self { way: Way::Whole, reread: None, prior: Prior::default(), read: now, objects: Vec::new() }

@@ -62,25 +62,28 @@ impl Job {
         let body = sealed.map_err(|error| BackupError::Internal(format!("compressing: {error}")))?;
         let stored = u64::try_from(body.len()).unwrap_or(u64::MAX);
         let list = ChunkRef { id, bytes: size, stored, rows: 0, content: 0, sealed: set };
-        self.store.put(&list.key()?, body).await?;
-        self.known.add(list);
-        self.totals.lock().unwrap_or_else(PoisonError::into_inner).stored += stored;
+        self.store(list, body).await?;
         Ok(list)
     }
 
     async fn put(&self, chunk: ChunkRef, body: Option<bytes::Bytes>) -> Result<(), BackupError> {
         let new = body.is_some();
         if let Some(body) = body {
-            self.store.put(&chunk.key()?, body).await?;
-            self.known.add(chunk);
+            self.store(chunk, body).await?;
         }
         let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
         if new {
             totals.new += 1;
-            totals.stored += chunk.stored;
         } else {
             totals.reused += 1;
         }
+        Ok(())
+    }
+
+    async fn store(&self, object: ChunkRef, body: bytes::Bytes) -> Result<(), BackupError> {
+        self.store.put(&object.key()?, body).await?;
+        self.known.add(object);
+        self.totals.lock().unwrap_or_else(PoisonError::into_inner).stored += object.stored;
         Ok(())
     }
 

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::PgConnection;
 use tokio::task::JoinSet;
 
-use super::before::{Known, Tracked};
+use super::before::{KnownStripe, Tracked};
 use super::job::{Job, settle};
 use super::seal::Sealed;
 use crate::backup::catalog;
@@ -89,7 +89,7 @@ impl Job {
             tracing::warn!(
                 table = %table.name, row = ?tid, "the last backup does not know a row that is older than it; all are stored anew"
             );
-            known = Known::nothing(self.started);
+            known = KnownStripe::nothing(self.started);
         }
         let fresh = match known.way {
             Way::Whole => reading.whole(connection, tracked.step).await?,
@@ -116,7 +116,7 @@ impl Job {
     }
 
     /// What was stored and is there still, and what is new, as one.
-    async fn joined(&self, number: usize, known: Known, fresh: Vec<Sealed>) -> Result<Stripe, BackupError> {
+    async fn joined(&self, number: usize, known: KnownStripe, fresh: Vec<Sealed>) -> Result<Stripe, BackupError> {
         let mut slices = known.prior.end();
         self.kept(&slices, matches!(known.way, Way::ByTransaction(_)));
         let mut objects = known.objects;

@@ -99,6 +99,14 @@ pub struct Tracking {
     pub gone: Option<ChunkRef>,
 }
 
+impl Gone {
+    /// What these rows hold.
+    #[must_use]
+    pub const fn content(self) -> Content {
+        Content { rows: self.rows, sum: self.content }
+    }
+}
+
 impl Slice {
     /// A chunk of which every row counts, of a table that is not tracked.
     #[must_use]
@@ -109,8 +117,7 @@ impl Slice {
     /// What the rows that count hold.
     #[must_use]
     pub fn content(&self) -> Content {
-        let gone = self.gone.map_or_else(Content::default, |gone| Content { rows: gone.rows, sum: gone.content });
-        self.chunk.content().minus(gone)
+        self.chunk.content().minus(self.gone.map(Gone::content).unwrap_or_default())
     }
 
     /// The share of the chunk's bytes that the rows that count have, by their number.

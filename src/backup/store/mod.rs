@@ -19,7 +19,8 @@ pub use key::{Key, KeyError};
 pub use s3::S3;
 
 /// How a bucket's store is asked to encrypt what it gets (S3's `x-amz-server-side-encryption`).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ServerSide {
     /// In which way.
     pub algorithm: Algorithm,

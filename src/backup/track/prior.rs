@@ -48,8 +48,7 @@ impl Prior {
         let mut prior = Self::default();
         for (number, (slice, bitmap, places)) in slices.into_iter().enumerate() {
             let (all, gone) = sums(&places, &bitmap);
-            let said = slice.gone.map_or_else(Content::default, |gone| Content { rows: gone.rows, sum: gone.content });
-            if all != slice.chunk.content() || gone != said {
+            if all != slice.chunk.content() || gone != slice.gone.map(Gone::content).unwrap_or_default() {
                 return None;
             }
             let number = u32::try_from(number).ok()?;

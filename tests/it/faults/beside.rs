@@ -3,16 +3,12 @@
 use std::time::Duration;
 
 use super::*;
-use crate::backup::directory;
 use crate::kills::Seed;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_backups_at_once_to_one_store_are_both_whole() {
-    let (_folder, store) = directory().await;
-    let source = Scratch::new("twice");
-    source.psql(ROWS);
+    let (_folder, setting) = begun("twice").await;
     let mut random = Seed::new("two at once");
-    let setting = setting(source, store);
     let mut kept = Kept::default();
     for _ in 0..rounds(1) {
         setting.source.psql(CHURN);
@@ -26,7 +22,7 @@ async fn two_backups_at_once_to_one_store_are_both_whole() {
         let dump = setting.source.dump();
         for id in ids {
             let manifest = show(&*setting.store, id.as_str()).await.unwrap();
-            assert_verifies(&setting, &manifest).await;
+            setting.assert_verifies(&manifest).await;
             assert_equal_dumps(&dump, &restored(&setting, &manifest).await.dump());
             assert!(kept.0.insert(id, dump.clone()).is_none());
         }
@@ -41,12 +37,7 @@ async fn two_backups_at_once_to_one_store_are_both_whole() {
 /// are whole all the same, and go by their own identifiers.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_goes_back_an_hour_makes_no_false_backup() {
-    let (folder, store) = directory().await;
-    let source = Scratch::new("clock");
-    source.psql(ROWS);
-    let setting = setting(source, store);
-    let mut kept = Kept::default();
-    kept.judge(&setting, setting.backup().await.as_ref()).await.unwrap();
+    let (folder, setting, mut kept) = backed_up("clock").await;
     setting.source.psql(CHURN);
     let ahead = setting.backup().await.unwrap().id;
     let mut manifest = show(&*setting.store, ahead.as_str()).await.unwrap();

@@ -102,7 +102,7 @@ async fn a_network_that_breaks_makes_no_false_backup() {
     source.psql(ROWS);
     source.psql(LARGE);
     let mut random = Seed::new("a network that breaks");
-    let mut setting = setting(source, through.clone());
+    let mut setting = Setting::with_policy(source, through.clone(), POLICY);
     let clock = Instant::now();
     let outcome = setting.backup_as(&postgres, &Context::plain()).await;
     let whole = clock.elapsed();

@@ -9,7 +9,6 @@ use sexton::backup::store::{Entry, Key, Store, StoreError, Unfinished};
 use sexton::failure::{Explain, Failure, Kind};
 
 use super::*;
-use crate::backup::directory;
 use crate::kills::Seed;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -226,12 +225,8 @@ async fn round(setting: &mut Setting, kept: &mut Kept, lies: (Lie, Lie), random:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_lies_makes_no_false_backup() {
-    let (_folder, store) = directory().await;
-    let source = Scratch::new("lied_to");
-    source.psql(ROWS);
+    let (_folder, mut setting, mut kept) = backed_up("lied_to").await;
     let mut random = Seed::new("a store that lies");
-    let (mut setting, mut kept) = (setting(source, store), Kept::default());
-    kept.judge(&setting, setting.backup().await.as_ref()).await.unwrap();
     for round_number in 0..rounds(5) {
         // Each lie in turn, then as they come.
         let place = |draw| LIES[usize::try_from(draw).unwrap() % LIES.len()];
@@ -249,12 +244,8 @@ async fn a_store_that_lies_makes_no_false_backup() {
 /// Each object that a backup writes, lost after it was acknowledged: the backup finds out and says what is not there.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_lost_after_it_was_acknowledged_is_found_at_the_end() {
-    let (_folder, store) = directory().await;
-    let source = Scratch::new("lost");
-    source.psql(ROWS);
+    let (_folder, mut setting, mut kept) = backed_up("lost").await;
     let mut random = Seed::new("lost objects");
-    let (mut setting, mut kept) = (setting(source, store), Kept::default());
-    kept.judge(&setting, setting.backup().await.as_ref()).await.unwrap();
     for lost in ["chunks/", "/claim.txt", "/manifest.b3", "/manifest.json"] {
         setting.source.psql(CHURN);
         let honest = Arc::clone(&setting.store);

@@ -17,44 +17,16 @@ use sexton::visibility::adopt::{
 use super::block::slow_write;
 use super::{Ground, site};
 use crate::support::postgres;
+use crate::support::proxy::Proxy;
 use crate::support::search::Engine;
 use crate::support::site::{Running, Site, binary, eventually};
-use crate::support::{stack, suffix};
-
-/// A proxy before the engine that adds so much to each answer; dropped, it goes away.
-struct Late {
-    api: Engine,
-    name: String,
-    url: String,
-}
-
-impl Late {
-    fn new(upstream: &str, milliseconds: u32) -> Self {
-        let mut api = Engine::opensearch();
-        stack().get("TOXIPROXY_URL").clone_into(&mut api.url);
-        let name = format!("adopt-{}", suffix());
-        let upstream = upstream.trim_start_matches("http://");
-        let body = json!({"name": name, "listen": "127.0.0.1:0", "upstream": upstream, "enabled": true});
-        let made = api.ok("POST", "/proxies", Some(body));
-        let toxic = json!({"type": "latency", "stream": "downstream", "attributes": {"latency": milliseconds}});
-        api.ok("POST", &format!("/proxies/{name}/toxics"), Some(toxic));
-        let url = format!("http://{}", made["listen"].as_str().unwrap());
-        Self { api, name, url }
-    }
-}
-
-impl Drop for Late {
-    fn drop(&mut self) {
-        self.api.http("DELETE", &format!("/proxies/{}", self.name), None);
-    }
-}
 
 /// A sexton that is in its short part when this returns.
 pub struct Blocked {
     pub ground: Ground,
     late: Site,
     pub running: Running,
-    _proxy: Late,
+    _proxy: Proxy,
     _ledger: postgres::Scratch,
 }
 
@@ -70,9 +42,10 @@ impl Blocked {
 
     /// The same on this ground; what is to happen before writes are blocked happens while it prepares.
     pub fn with<T>(ground: Ground, deadline: &str, before: impl FnOnce(&Ground) -> T) -> (Self, T) {
-        let proxy = Late::new(&ground.scratch.engine.url, 150);
+        let proxy = Proxy::new(ground.scratch.engine.url.trim_start_matches("http://"));
+        proxy.add("latency", "downstream", json!({"latency": 150}));
         let ledger = postgres::Scratch::new("ledger");
-        let late = site(&ground.scratch, &ledger, &proxy.url);
+        let late = site(&ground.scratch, &ledger, &format!("http://{}", proxy.address));
         let running = late.start(&["adopt", "--deadline", deadline, "--log-format", "text"], "adopt.log");
         let prepares = eventually(Duration::from_secs(40), || ground.scratch.exists(&ground.scratch.index(2)));
         assert!(prepares, "it never begins:\n{}", running.log());
