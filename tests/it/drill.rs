@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::support::own_server::OwnServer;
 use crate::support::postgres::{Role, Scratch, Server};
 use crate::support::site::{Said, Site, eventually, postgres_sections};
-use crate::support::{stack, suffix};
+use crate::support::{stack, suffix, temporal};
 
 /// A site whose backups go to a folder and are proven on PostgreSQL 17.
 struct Ground {
@@ -129,12 +129,12 @@ fn a_drill_proves_the_databases_of_running_clusters() {
 
 #[test]
 fn what_temporal_could_not_work_with_is_found() {
+    let temporal = temporal::plain();
+    let namespace = temporal.namespace(&temporal::prefix(), "drilled", "72h");
+    let run = temporal.start_workflow(&namespace.name, "is-closed").replace('-', "");
+    temporal.terminate_workflow(&namespace.name, "is-closed");
     let source = copy_of_temporal();
     let ground = Ground::new(&source.name, "drill: {keep_failed: true}");
-    // One whose history is its own: other tests reset runs, and what goes on from another's history lies under its tree.
-    let closed = "SELECT encode(run_id, 'hex') FROM current_executions c WHERE state = 3 \
-        AND (SELECT count(*) FROM history_tree t WHERE t.tree_id = c.run_id) = 1 ORDER BY 1 LIMIT 1";
-    let run = source.psql(closed);
     source.psql(&format!("CREATE TABLE kept_aside AS SELECT * FROM history_node WHERE tree_id = '\\x{run}'"));
     assert_ne!(source.psql("SELECT count(*) FROM kept_aside"), "0");
 
