@@ -34,6 +34,7 @@ impl Exit {
             Kind::Failed | Kind::Refused | Kind::Cancelled => Self::Failed,
             Kind::VerificationFailed => Self::VerificationFailed,
             Kind::CouldNotVerify => Self::CouldNotVerify,
+            Kind::Awaited => Self::ChangesPresent,
             Kind::Stale => Self::Stale,
             Kind::Compensated => Self::Compensated,
             Kind::Usage => Self::Usage,

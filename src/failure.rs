@@ -20,6 +20,8 @@ pub enum Kind {
     VerificationFailed,
     /// A comparison could not be made.
     CouldNotVerify,
+    /// It waits for somebody's approval.
+    Awaited,
     /// The plan or approval was made for another state of the world.
     Stale,
     /// The run failed and its finished steps were undone.

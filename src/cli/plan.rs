@@ -55,7 +55,6 @@ pub(super) async fn plan(site: Site, args: &PlanArgs) -> Result<Exit, Shown> {
 /// whether there is something to do.
 pub(super) fn show(plans: &[JobPlan], json: bool) -> Exit {
     let changes: usize = plans.iter().filter_map(|p| p.plan.as_ref()).map(|p| p.changes.len()).sum();
-    let failed = plans.iter().find_map(|p| p.error.as_ref());
     if json {
         output::json(&serde_json::json!({ "dry_run": true, "plans": plans, "changes": changes }));
     } else {
@@ -82,9 +81,16 @@ pub(super) fn show(plans: &[JobPlan], json: bool) -> Exit {
             output::text(format_args!("\n{summary}{left_out}"));
         }
     }
-    match (failed, changes) {
+    exit_of(plans).0
+}
+
+/// The exit code of plans, and how many changes are in them.
+pub(super) fn exit_of(plans: &[JobPlan]) -> (Exit, usize) {
+    let changes: usize = plans.iter().filter_map(|p| p.plan.as_ref()).map(|p| p.changes.len()).sum();
+    let exit = match (plans.iter().find_map(|p| p.error.as_ref()), changes) {
         (Some(failure), _) => Exit::of(failure.kind),
         (None, 0) => Exit::Done,
         (None, _) => Exit::ChangesPresent,
-    }
+    };
+    (exit, changes)
 }

@@ -29,6 +29,8 @@ pub struct Config {
     pub replica: Option<postgres::Settings>,
     /// The server that backups are restored on to be proven, and migrations are rehearsed on.
     pub scratch: Option<postgres::Settings>,
+    /// The server that databases are moved to.
+    pub target: Option<Target>,
     /// The visibility store; `None` when the cluster uses SQL visibility.
     pub search: Option<search::Settings>,
     /// Where backups go; `None` when none are made.
@@ -45,6 +47,17 @@ pub struct Config {
     pub apply: Vec<String>,
     /// Parameters of migrations, by recipe and name.
     pub parameters: BTreeMap<String, BTreeMap<String, String>>,
+    /// Where `temporal-sql-tool` is; `None` looks on `PATH`.
+    pub sql_tool: Option<PathBuf>,
+}
+
+/// A server that databases are moved to, and what they are called there.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The server.
+    pub postgres: postgres::Settings,
+    /// The names.
+    pub databases: Databases,
 }
 
 /// Temporal's databases by role.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_saphyr::Spanned;
 use url::Url;
 
-use super::{Config, Databases, secret, written};
+use super::{Config, Databases, Target, secret, written};
 use crate::backup::seal::Identities;
 use crate::backup::store;
 use crate::clients::{TlsFiles, postgres, search, temporal};
@@ -32,6 +32,7 @@ pub(super) fn resolve(doc: &Document) -> Result<Config, ConfigError> {
             return Err(doc.error_at(extra.referenced, message, hint));
         }
     }
+    let target = written.target.as_ref().map(|server| target(doc, server, &databases)).transpose()?;
     check_databases(doc, &databases, &written.ledger.database)?;
     check_limits(doc, &written)?;
     let recipes = written.migrations.recipes.as_ref().map(|folder| doc.folder().join(folder));
@@ -45,6 +46,7 @@ pub(super) fn resolve(doc: &Document) -> Result<Config, ConfigError> {
         postgres: postgres_settings(doc, &written.postgres)?,
         replica: written.replica.as_ref().map(|r| postgres_settings(doc, r)).transpose()?,
         scratch: written.scratch.as_ref().map(|s| postgres_settings(doc, s)).transpose()?,
+        target,
         databases,
         search: written.search.as_ref().map(|s| search_settings(doc, s)).transpose()?,
         store: written.store.as_ref().map(|s| store_settings(doc, s)).transpose()?,
@@ -54,6 +56,7 @@ pub(super) fn resolve(doc: &Document) -> Result<Config, ConfigError> {
         recipes,
         apply: written.migrations.apply,
         parameters: written.migrations.parameters,
+        sql_tool: written.migrations.sql_tool.as_ref().map(|tool| readable(doc, tool)).transpose()?,
     })
 }
 
@@ -85,12 +88,27 @@ fn check_databases(doc: &Document, databases: &Databases, ledger: &str) -> Resul
     Ok(())
 }
 
+/// Where databases are moved to: as many databases as there are now.
+fn target(doc: &Document, written: &written::Postgres, source: &Databases) -> Result<Target, ConfigError> {
+    let Some(named) = written.databases.as_ref() else {
+        let hint = format!("add `databases: {{main: {}}}` under `target:`", source.main);
+        return Err(doc.error_at_key("target", "what the databases will be called there is not said", Some(hint)));
+    };
+    let databases = Databases { main: named.value.main.clone(), visibility: named.value.visibility.clone() };
+    if databases.visibility.is_some() != source.visibility.is_some() {
+        let message = "the target must name the same databases as `postgres:`: `visibility` in both or in neither";
+        return Err(doc.error_at(named.referenced, message, "name it in both, or leave it out of both"));
+    }
+    Ok(Target { postgres: postgres_settings(doc, written)?, databases })
+}
+
 /// A time-out of nothing would end every call at once, and an empty name leads nowhere.
 fn check_limits(doc: &Document, written: &written::Written) -> Result<(), ConfigError> {
     let servers = [
         ("postgres", Some(&written.postgres)),
         ("replica", written.replica.as_ref()),
         ("scratch", written.scratch.as_ref()),
+        ("target", written.target.as_ref()),
     ];
     let servers = servers.into_iter().filter_map(|(section, server)| Some((section, server?)));
     let mut limits = Vec::new();
@@ -163,6 +181,7 @@ fn postgres_settings(doc: &Document, written: &written::Postgres) -> Result<post
         host: written.host.clone(),
         port: written.port,
         user: written.user.clone(),
+        role: written.role.clone().filter(|role| !role.is_empty()),
         password: written.password.as_ref().map(|password| secret::read(doc, password)).transpose()?,
         tls_mode: tls.mode,
         tls: tls_files(doc, tls.ca.as_ref(), tls.certificate.as_ref(), tls.key.as_ref())?,

@@ -19,6 +19,7 @@ pub(super) struct Written {
     pub postgres: Postgres,
     pub replica: Option<Postgres>,
     pub scratch: Option<Postgres>,
+    pub target: Option<Postgres>,
     pub search: Option<Search>,
     pub store: Option<Spanned<Store>>,
     pub ledger: Ledger,
@@ -58,6 +59,7 @@ pub(super) struct Postgres {
     #[serde(default = "postgres_port")]
     pub port: u16,
     pub user: String,
+    pub role: Option<String>,
     pub password: Option<Spanned<SecretRef>>,
     #[serde(default)]
     pub tls: PostgresTls,
@@ -149,6 +151,7 @@ pub(super) struct Migrations {
     pub apply: Vec<String>,
     #[serde(default)]
     pub parameters: BTreeMap<String, BTreeMap<String, String>>,
+    pub sql_tool: Option<Spanned<PathBuf>>,
 }
 
 fn default_region() -> String {

@@ -1,8 +1,9 @@
 //! What can go wrong with a migration, and what to do about it.
 
+use super::journal::MigrationState;
+use super::names::Digest;
 use super::parameters::ParameterError;
-use super::recipe::Digest;
-use super::steps::SqlFailure;
+use super::steps::StepError;
 use crate::clients::postgres::PostgresError;
 use crate::failure::{Explain, Kind};
 
@@ -28,6 +29,9 @@ pub enum MigrateError {
     /// The recipe acts on the visibility database, and none is configured.
     #[error("the recipe acts on the `visibility` database, and none is configured")]
     NoVisibility,
+    /// The recipe acts on a target, and none is configured.
+    #[error("the recipe moves databases to another server, and none is configured")]
+    NoTarget,
     /// The journal holds another recipe under this name.
     #[error(
         "migration `{name}` was begun from another recipe: the journal has digest {journaled}, the recipe is {given}"
@@ -74,6 +78,14 @@ pub enum MigrateError {
         /// Of the migration.
         name: String,
     },
+    /// Another migration changes one of the same things.
+    #[error("migration `{name}` changes {thing}, which another migration is changing now")]
+    BusyThing {
+        /// Of the migration.
+        name: String,
+        /// What both change.
+        thing: String,
+    },
     /// The session that holds the migration's lock was lost.
     #[error("the lock on migration `{name}` was lost; stopped before `{step}`")]
     LockLost {
@@ -110,6 +122,113 @@ pub enum MigrateError {
         /// The step.
         step: String,
     },
+    /// A step waits for a person.
+    #[error("migration `{name}` waits at `{step}` for an approval: {question}")]
+    Awaits {
+        /// Of the migration.
+        name: String,
+        /// The step.
+        step: String,
+        /// What is to be approved.
+        question: String,
+    },
+    /// It may not begin without an approval.
+    #[error("migration `{name}` waits for an approval: {why}")]
+    AwaitsApproval {
+        /// Of the migration.
+        name: String,
+        /// How it stands with approvals.
+        why: String,
+    },
+    /// There is an approval, and not for this.
+    #[error("migration `{name}` was approved, and not as it is now: {why}")]
+    StaleApproval {
+        /// Of the migration.
+        name: String,
+        /// What has changed.
+        why: String,
+    },
+    /// It must be rehearsed first.
+    #[error("migration `{name}` has no rehearsal that passed, of this plan and for this source")]
+    NotRehearsed {
+        /// Of the migration.
+        name: String,
+    },
+    /// The recipe has no such step that asks.
+    #[error("migration `{name}` has no step `{step}` that waits for an approval; those that do: {known}")]
+    NoApproveStep {
+        /// Of the migration.
+        name: String,
+        /// As given.
+        step: String,
+        /// Those that do.
+        known: String,
+    },
+    /// It failed, or somebody wanted that, and what it had done was undone.
+    #[error("{}; {}", match cause { Some(cause) => cause.to_string(), None => format!("migration `{name}` was to be undone") },
+        match steps { 0 => "nothing had to be undone".to_owned(), 1 => "one step was undone".to_owned(), n => format!("{n} steps were undone") })]
+    Undone {
+        /// Of the migration.
+        name: String,
+        /// How many were undone.
+        steps: usize,
+        /// Why.
+        cause: Option<Box<MigrateError>>,
+    },
+    /// It failed, and so did its undoing.
+    #[error("{}undoing step `{step}` of `{name}`: {source}", cause.as_ref().map_or_else(String::new, |cause| format!("{cause}; ")))]
+    UndoFailed {
+        /// Of the migration.
+        name: String,
+        /// The step that could not be undone.
+        step: String,
+        /// Why it could not.
+        source: StepError,
+        /// Why it was to be undone.
+        cause: Option<Box<MigrateError>>,
+    },
+    /// On its way back it came to where the way back ends.
+    #[error("{}the way back ends at step `{step}` of `{name}`: {source}", cause.as_ref().map_or_else(String::new, |cause| format!("{cause}; ")))]
+    WayBackClosed {
+        /// Of the migration.
+        name: String,
+        /// The step.
+        step: String,
+        /// What would be lost.
+        source: StepError,
+        /// Why it was to be undone.
+        cause: Option<Box<MigrateError>>,
+    },
+    /// It failed behind a step that cannot be undone.
+    #[error("{cause}; step `{step}` was done and cannot be undone, so there is only forward")]
+    OnlyForward {
+        /// Of the migration.
+        name: String,
+        /// The step behind which it failed.
+        step: String,
+        /// Why it failed.
+        cause: Box<MigrateError>,
+    },
+    /// Somebody wanted it undone, and a step of it cannot be.
+    #[error("migration `{name}` cannot be undone: there is no way back behind step `{step}`")]
+    NoWayBack {
+        /// Of the migration.
+        name: String,
+        /// The step.
+        step: String,
+    },
+    /// There is nothing to undo.
+    #[error("migration `{name}` was never begun")]
+    NeverBegun {
+        /// Of the migration.
+        name: String,
+    },
+    /// Another process is at it, and was told.
+    #[error("migration `{name}` is at work in another process, which was asked to undo it")]
+    UndoAsked {
+        /// Of the migration.
+        name: String,
+    },
     /// Asked to stop.
     #[error("migration `{name}` was stopped before `{step}`; what was done is journaled")]
     Cancelled {
@@ -135,25 +254,27 @@ pub enum MigrateError {
     Connect(Box<PostgresError>),
 }
 
-/// Why a step did not succeed.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct StepError(pub(crate) SqlFailure);
-
-impl StepError {
-    /// True when others held the lock in every attempt.
-    #[must_use]
-    pub fn is_locked(&self) -> bool {
-        matches!(self.0, SqlFailure::Locked { .. })
-    }
-}
-
 impl MigrateError {
-    pub(crate) fn step(name: &str, step: &str, source: SqlFailure) -> Self {
-        if matches!(source, SqlFailure::Cancelled) {
-            return Self::Cancelled { name: name.to_owned(), step: step.to_owned() };
+    pub(crate) fn step(name: &str, step: &str, source: StepError) -> Self {
+        let (name, step) = (name.to_owned(), step.to_owned());
+        match source {
+            StepError::Cancelled => Self::Cancelled { name, step },
+            StepError::Busy(error) => *error,
+            StepError::Awaits(question) => Self::Awaits { name, step, question },
+            source => Self::Step { name, step, source },
         }
-        Self::Step { name: name.to_owned(), step: step.to_owned(), source: StepError(source) }
+    }
+
+    /// How the migration stands after it ended with this.
+    pub(crate) const fn leaves(&self) -> MigrationState {
+        match self {
+            Self::Cancelled { .. }
+            | Self::LockLost { .. }
+            | Self::Awaits { .. }
+            | Self::Journal(_)
+            | Self::JournalTimeout(_) => MigrationState::Stopped,
+            _ => MigrationState::Failed,
+        }
     }
 }
 
@@ -177,12 +298,21 @@ impl From<sqlx::Error> for MigrateError {
 impl Explain for MigrateError {
     fn kind(&self) -> Kind {
         match self {
-            Self::UnknownRecipe { .. } | Self::Parameter { .. } | Self::NoVisibility => Kind::Config,
+            Self::UnknownRecipe { .. } | Self::Parameter { .. } | Self::NoVisibility | Self::NoTarget => Kind::Config,
+            Self::NoApproveStep { .. } => Kind::Usage,
+            Self::Awaits { .. } | Self::AwaitsApproval { .. } | Self::NotRehearsed { .. } => Kind::Awaited,
+            Self::StaleApproval { .. } => Kind::Stale,
+            Self::Undone { .. } => Kind::Compensated,
+            Self::OnlyForward { cause, .. } => cause.kind(),
+            Self::Step { source, .. } => source.kind(),
             Self::Edited { .. }
             | Self::OtherDatabase { .. }
             | Self::OtherParameters { .. }
             | Self::Requirement { .. }
-            | Self::Busy { .. } => Kind::Refused,
+            | Self::Busy { .. }
+            | Self::BusyThing { .. }
+            | Self::NoWayBack { .. }
+            | Self::NeverBegun { .. } => Kind::Refused,
             Self::Unknown { .. } => Kind::CouldNotVerify,
             Self::NotVerified { .. } => Kind::VerificationFailed,
             Self::Cancelled { .. } => Kind::Cancelled,
@@ -220,11 +350,33 @@ impl Explain for MigrateError {
             Self::Unknown { .. } => "look whether it took effect, then give the recipe a `check` query and a new \
                                      name"
                 .to_owned(),
-            Self::Step { source, .. } if source.is_locked() => {
-                "find who holds the lock (pg_locks, pg_stat_activity), then run the migration again; a step in a \
-                 transaction has done nothing, CREATE INDEX CONCURRENTLY may leave an invalid index"
-                    .to_owned()
+            Self::NoTarget => "add the section `target:`; sexton.example.yaml shows it".to_owned(),
+            Self::BusyThing { .. } => "wait for the other migration; `sexton migrate list` shows them".to_owned(),
+            Self::Awaits { name, step, .. } => {
+                format!("`sexton migrate approve {name} --step {step} --by NAME`, then run it again")
             }
+            Self::AwaitsApproval { name, .. } => {
+                format!("look at `sexton migrate plan {name}`, then `sexton migrate approve {name} --by NAME`")
+            }
+            Self::StaleApproval { name, .. } => {
+                format!("look at `sexton migrate plan {name}` once more, rehearse it, and approve that")
+            }
+            Self::NotRehearsed { name } => format!("`sexton migrate rehearse {name}`"),
+            Self::NoApproveStep { .. } => "leave `--step` out to approve the beginning".to_owned(),
+            Self::Undone { cause, .. } => match cause.as_ref().and_then(|cause| cause.hint()) {
+                Some(hint) => format!("{hint}; the next run begins anew"),
+                None => "the next run begins anew".to_owned(),
+            },
+            Self::WayBackClosed { source, .. } => return source.hint(),
+            Self::UndoFailed { name, source, .. } => match source.hint() {
+                Some(hint) => hint,
+                None => format!("correct the cause, then `sexton migrate undo {name}` goes on"),
+            },
+            Self::OnlyForward { cause, .. } => return cause.hint(),
+            Self::NoWayBack { name, .. } => format!("correct what failed, then `sexton migrate run {name}` goes on"),
+            Self::NeverBegun { .. } => "`sexton migrate list` shows how far each is".to_owned(),
+            Self::UndoAsked { .. } => "`sexton migrate list` shows how far it is".to_owned(),
+            Self::Step { source, .. } if source.hint().is_some() => return source.hint(),
             Self::Step { .. } => "correct the cause, then run the migration again; finished steps are kept".to_owned(),
             Self::NotVerified { .. } => "look at the object the step names; its undo is in the journal".to_owned(),
             Self::NoJournal => "run `sexton ledger init`".to_owned(),

@@ -1,6 +1,6 @@
 //! The journal: what was begun and what came of it, in the ledger's database (`migrations/ledger/0002_migrations.sql`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::MigrateError;
 use super::migration::{Migration, MigrationStep};
-use super::recipe::Digest;
+use super::names::Digest;
 
 /// No call to the ledger takes longer.
 const LEDGER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,8 +28,12 @@ pub enum MigrationState {
     Applied,
     /// A step failed.
     Failed,
-    /// It was asked to stop between two steps.
+    /// It was asked to stop between two steps, or waits for somebody.
     Stopped,
+    /// Its steps are being undone; whether a session is at it tells the lock.
+    Undoing,
+    /// It was begun, and every step of it undone.
+    Undone,
 }
 
 /// What is known of a step.
@@ -44,6 +48,10 @@ pub enum StepState {
     Present,
     /// Tried and not done.
     Failed,
+    /// Its undoing was begun, and nothing known since.
+    Undoing,
+    /// Undone.
+    Undone,
 }
 
 macro_rules! column_text {
@@ -60,8 +68,12 @@ macro_rules! column_text {
         }
     };
 }
-column_text!(MigrationState { Running = "running", Applied = "applied", Failed = "failed", Stopped = "stopped" });
-column_text!(StepState { Intended = "intended", Done = "done", Present = "present", Failed = "failed" });
+column_text!(MigrationState {
+    Running = "running", Applied = "applied", Failed = "failed", Stopped = "stopped", Undoing = "undoing", Undone = "undone"
+});
+column_text!(StepState {
+    Intended = "intended", Done = "done", Present = "present", Failed = "failed", Undoing = "undoing", Undone = "undone"
+});
 
 /// One migration in the journal.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -87,10 +99,30 @@ pub struct Entry {
 pub struct StepEntry {
     /// What is known of it.
     pub state: StepState,
-    /// The statements that undo it.
-    pub undo: Vec<String>,
+    /// What undoing it takes: for SQL the statements, else what the operation has kept.
+    pub undo: Value,
+    /// What it found, for later steps.
+    pub found: Value,
+    /// True when it failed and the server took back all of it.
+    pub rolled_back: bool,
     /// Why it failed.
     pub error: Option<String>,
+}
+
+impl StepEntry {
+    /// Whether there may be something to undo.
+    pub(crate) fn may_have_happened(&self) -> bool {
+        match self.state {
+            StepState::Done | StepState::Intended | StepState::Undoing => true,
+            StepState::Failed => !self.rolled_back,
+            StepState::Present | StepState::Undone => false,
+        }
+    }
+
+    /// Its evidence once more, for while it is undone.
+    pub(crate) fn evidence(&self) -> Value {
+        json!({ "found": self.found })
+    }
 }
 
 /// Access to the journal.
@@ -151,28 +183,41 @@ impl Journal {
     }
 
     async fn steps(&self, name: &str) -> Result<BTreeMap<String, StepEntry>, MigrateError> {
-        type Row = (String, String, Json<Vec<String>>, Option<String>);
+        type Row = (String, String, Json<Value>, Option<Json<Value>>, Option<String>);
         let rows: Vec<Row> = bounded(
-            sqlx::query_as("SELECT step, state, undo, error FROM migration_steps WHERE migration = $1")
+            sqlx::query_as("SELECT step, state, undo, evidence, error FROM migration_steps WHERE migration = $1")
                 .bind(name)
                 .fetch_all(&self.ledger),
         )
         .await?;
-        let entry = |(step, state, Json(undo), error): Row| {
-            Ok((step, StepEntry { state: StepState::parse(&state)?, undo, error }))
+        let entry = |(step, state, Json(undo), evidence, error): Row| {
+            let evidence = evidence.map(|Json(evidence)| evidence).unwrap_or_default();
+            let rolled_back = evidence.get("rolled_back") == Some(&Value::Bool(true));
+            let found = evidence.get("found").cloned().unwrap_or_default();
+            Ok((step, StepEntry { state: StepState::parse(&state)?, undo, found, rolled_back, error }))
         };
         rows.into_iter().map(entry).collect()
     }
 
-    /// Takes the lock of one migration on a session of its own. It is polled, never waited for inside the server: a
-    /// waiting session would hold a snapshot, and CREATE INDEX CONCURRENTLY waits for those.
+    /// Takes the lock of one migration, and one for each thing it changes, on a session of its own. They are polled,
+    /// never waited for inside the server: a waiting session would hold a snapshot, and CREATE INDEX CONCURRENTLY waits
+    /// for those.
     ///
     /// # Errors
-    /// [`MigrateError::Busy`] when another session holds it for as long as this one is willing to wait.
-    pub async fn lock(&self, name: &str, cancel: &CancellationToken) -> Result<Lock, MigrateError> {
+    /// [`MigrateError::Busy`] when another session holds one of them for as long as this one is willing to wait.
+    pub async fn lock(
+        &self,
+        name: &str,
+        things: &BTreeSet<String>,
+        cancel: &CancellationToken,
+    ) -> Result<Lock, MigrateError> {
         let mut session = bounded(self.ledger.acquire()).await?.detach();
         self.claim(&mut session, name, cancel).await?;
-        Ok(Lock { session, key: lock_key(name) })
+        for thing in things {
+            let busy = || MigrateError::BusyThing { name: name.to_owned(), thing: thing.clone() };
+            self.take(&mut session, lock_key(&format!("thing {thing}")), cancel, busy).await?;
+        }
+        Ok(Lock { session })
     }
 
     /// Takes the same lock on a session of the migration's own database. After a kill the server may still be at the
@@ -183,14 +228,24 @@ impl Journal {
         name: &str,
         cancel: &CancellationToken,
     ) -> Result<(), MigrateError> {
+        self.take(session, lock_key(name), cancel, || MigrateError::Busy { name: name.to_owned() }).await
+    }
+
+    async fn take(
+        &self,
+        session: &mut PgConnection,
+        key: i64,
+        cancel: &CancellationToken,
+        busy: impl Fn() -> MigrateError,
+    ) -> Result<(), MigrateError> {
         let until = Instant::now() + self.lock_wait;
         loop {
-            let asked = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(lock_key(name));
+            let asked = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(key);
             if bounded(asked.fetch_one(&mut *session)).await? {
                 return Ok(());
             }
             if cancel.is_cancelled() || Instant::now() >= until {
-                return Err(MigrateError::Busy { name: name.to_owned() });
+                return Err(busy());
             }
             tokio::select! {
                 () = cancel.cancelled() => {},
@@ -203,7 +258,9 @@ impl Journal {
         let query = sqlx::query(
             "INSERT INTO migrations (name, digest, recipe, parameters, target, state)
              VALUES ($1, $2, $3, $4, $5, 'running')
-             ON CONFLICT (name) DO UPDATE SET state = 'running', error = NULL, ended_at = NULL, resumed_at = now()",
+             ON CONFLICT (name) DO UPDATE SET state = 'running', error = NULL, ended_at = NULL, resumed_at = now(),
+               undo_requested_at = NULL,
+               begun_at = CASE WHEN migrations.state = 'undone' THEN now() ELSE migrations.begun_at END",
         )
         .bind(migration.name())
         .bind(migration.digest.as_str())
@@ -220,14 +277,14 @@ impl Journal {
         migration: &Migration,
         position: usize,
         step: &MigrationStep,
-        undo: &[String],
+        undo: &Value,
     ) -> Result<(), MigrateError> {
         let query = sqlx::query(
             "INSERT INTO migration_steps (migration, step, position, stage, operation, state, undo)
              VALUES ($1, $2, $3, $4, $5, 'intended', $6)
              ON CONFLICT (migration, step)
              DO UPDATE SET state = 'intended', intended_at = now(), ended_at = NULL, evidence = NULL, error = NULL,
-               undo = CASE WHEN migration_steps.state = 'failed'
+               undo = CASE WHEN migration_steps.state = 'undone' OR migration_steps.state = 'failed'
                             AND migration_steps.evidence @> '{\"rolled_back\": true}'
                            THEN excluded.undo ELSE migration_steps.undo END",
         )
@@ -261,12 +318,44 @@ impl Journal {
         bounded(query.execute(&self.ledger)).await.map(drop)
     }
 
+    /// That the migration is going back from now on.
+    pub(crate) async fn undoing(&self, name: &str) -> Result<(), MigrateError> {
+        let query = sqlx::query("UPDATE migrations SET state = 'undoing', ended_at = NULL WHERE name = $1").bind(name);
+        bounded(query.execute(&self.ledger)).await.map(drop)
+    }
+
+    /// Leaves word for whoever is at it that it is to be undone.
+    pub(crate) async fn request_undo(&self, name: &str) -> Result<(), MigrateError> {
+        let query = sqlx::query("UPDATE migrations SET undo_requested_at = now() WHERE name = $1").bind(name);
+        bounded(query.execute(&self.ledger)).await.map(drop)
+    }
+
+    /// Whether somebody left that word.
+    pub(crate) async fn undo_requested(&self, name: &str) -> Result<bool, MigrateError> {
+        let asked =
+            sqlx::query_scalar("SELECT undo_requested_at IS NOT NULL FROM migrations WHERE name = $1").bind(name);
+        Ok(bounded(asked.fetch_optional(&self.ledger)).await?.unwrap_or(false))
+    }
+
+    /// The ledger, for what else is kept about migrations.
+    pub(crate) const fn ledger(&self) -> &PgPool {
+        &self.ledger
+    }
+
     pub(crate) async fn end(&self, name: &str, state: MigrationState, error: Option<&str>) -> Result<(), MigrateError> {
         let query = sqlx::query("UPDATE migrations SET state = $2, error = $3, ended_at = now() WHERE name = $1")
             .bind(name)
             .bind(state.as_str())
             .bind(error);
-        bounded(query.execute(&self.ledger)).await.map(drop)
+        bounded(query.execute(&self.ledger)).await?;
+        if state == MigrationState::Undone {
+            // Begun once more, every step is looked at anew.
+            let query =
+                sqlx::query("UPDATE migration_steps SET state = 'undone' WHERE migration = $1 AND state = 'present'")
+                    .bind(name);
+            bounded(query.execute(&self.ledger)).await?;
+        }
+        Ok(())
     }
 }
 
@@ -274,7 +363,6 @@ impl Journal {
 #[derive(Debug)]
 pub struct Lock {
     session: PgConnection,
-    key: i64,
 }
 
 impl Lock {
@@ -285,7 +373,7 @@ impl Lock {
 
     /// Lets the lock go at once.
     pub async fn release(mut self) {
-        let unlocked = sqlx::query("SELECT pg_advisory_unlock($1)").bind(self.key).execute(&mut self.session);
+        let unlocked = sqlx::query("SELECT pg_advisory_unlock_all()").execute(&mut self.session);
         // Ending the session lets it go as well.
         let _ = bounded(unlocked).await;
         let _ = bounded(self.session.close()).await;
@@ -293,8 +381,9 @@ impl Lock {
 }
 
 /// The evidence of a step that ran.
-pub(crate) fn ran(attempts: u32, elapsed: Duration, verified: Option<bool>) -> Value {
-    json!({ "attempts": attempts, "milliseconds": u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX), "verified": verified })
+pub(crate) fn ran(attempts: u32, elapsed: Duration, verified: Option<bool>, found: &Value) -> Value {
+    let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    json!({ "attempts": attempts, "milliseconds": milliseconds, "verified": verified, "found": found })
 }
 
 /// 64 bits of the name's hash, apart from the locks of jobs.
@@ -305,7 +394,7 @@ fn lock_key(name: &str) -> i64 {
     i64::from_be_bytes(bytes)
 }
 
-async fn bounded<T>(call: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, MigrateError> {
+pub(super) async fn bounded<T>(call: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, MigrateError> {
     match tokio::time::timeout(LEDGER_TIMEOUT, call).await {
         Ok(answer) => answer.map_err(MigrateError::from),
         Err(_) => Err(MigrateError::JournalTimeout(LEDGER_TIMEOUT)),

@@ -1,10 +1,13 @@
 //! A recipe bound to its parameters: the final list of steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::names::{Database, Digest, Name};
 use super::parameters::{ParameterError, Values};
-use super::recipe::{Database, Digest, Name, Recipe, Requirement};
-use super::steps::Operation;
+use super::recipe::{Recipe, Requirement};
+use super::steps::{Operation, Reversal};
+use super::world::Server;
+use crate::units::Span;
 
 /// A recipe with every parameter filled in: exactly what is planned, shown and applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +79,33 @@ impl Migration {
         self.recipe.name.as_str()
     }
 
-    /// The database it acts on.
+    /// How long a stage may take.
+    pub(crate) fn deadline(&self, stage: &Name) -> Option<Span> {
+        self.recipe.stages.iter().find(|one| one.name == *stage).and_then(|one| one.deadline)
+    }
+
+    /// Every database it acts on.
+    pub(crate) fn databases(&self) -> BTreeSet<(Server, Database)> {
+        let own = (Server::Source, self.database().clone());
+        let steps = self.steps.iter().flat_map(|step| step.operation.databases(self.database()));
+        std::iter::once(own).chain(steps).collect()
+    }
+
+    /// The digest of what would be run: every step with its final texts, and the rules around it. It does not depend on
+    /// how far the migration is, nor on where: a rehearsal of it has the same.
+    #[must_use]
+    pub fn plan_digest(&self) -> Digest {
+        let steps: Vec<_> = self.steps.iter().map(|step| (&step.key, &step.stage, &step.operation)).collect();
+        Digest::of(&(&self.digest, &self.values, &self.requires, steps))
+    }
+
+    /// The first step behind which there is no way back.
+    #[must_use]
+    pub fn point_of_no_return(&self) -> Option<&MigrationStep> {
+        self.steps.iter().find(|step| step.operation.reversal() == Reversal::Never)
+    }
+
+    /// The database it acts on, unless a step says otherwise.
     #[must_use]
     pub fn database(&self) -> &Database {
         &self.recipe.database

@@ -1,31 +1,44 @@
-//! Staged migrations: recipes applied once, step by step, with a journal that survives a kill.
+//! Staged migrations: recipes applied once, step by step, as sagas: with a journal that survives a kill, and a way back
+//! as long as there is one.
 //!
 //! A [`Recipe`] is a YAML file; [`RecipeSet`] holds those that come with sexton and those of a folder. Bound to its
-//! parameters it becomes a [`Migration`]: the list of steps with their final SQL. [`plan`] looks at the journal and,
+//! parameters it becomes a [`Migration`]: the list of steps with their final texts. [`plan`] looks at the journal and,
 //! inside READ ONLY transactions, at the world, and [`decide`] says what remains; [`apply`] does that, writing the
-//! intent of each step before it acts and the evidence afterwards. A migration that was applied is never applied
-//! again, and a recipe edited after it was begun is refused.
+//! intent of each step before it acts and the evidence afterwards. A step that fails makes it go back: what was done is
+//! undone in reverse, unless a step is among it that cannot be. A migration that was applied is never applied again,
+//! and a recipe edited after it was begun is refused.
 //!
-//! Every step is an [`Operation`] of a closed set, with the same four parts: check, run, undo, verify.
+//! Every step is an [`Operation`] of a closed set, with the same parts: check, run, verify, undo. They act on a
+//! [`World`]: the source, the target, the store, Temporal.
 
-mod apply;
+mod approval;
 mod error;
+mod fingerprint;
+mod hands;
 mod journal;
 mod migration;
+mod names;
 mod parameters;
 mod plan;
 mod recipe;
+mod saga;
 mod set;
 mod steps;
-mod targets;
+mod world;
 
-pub use apply::{MigrateReport, MigrationReport, StepOutcome, StepReport, apply};
+pub use approval::{Approval, Granted, approvals, approve, is_needed, revoke};
 pub use error::MigrateError;
+pub use fingerprint::{Fingerprint, fingerprint};
 pub use journal::{Entry, Journal, Lock, MigrationState, StepEntry, StepState};
 pub use migration::{Migration, MigrationStep};
+pub use names::{Database, Digest, Name, Sql, Text};
 pub use parameters::{Parameter, ParameterError, ParameterKind, Values};
 pub use plan::{MigratePlan, MigrationPlan, Standing, StepPlan, Work, decide, plan};
-pub use recipe::{Database, Digest, Each, Name, Recipe, Requirement, Sql, Stage, Step};
+pub use recipe::{Each, Recipe, Requirement, Stage, Step};
+pub use saga::{MigrateReport, MigrationOutcome, MigrationReport, Options, StepOutcome, StepReport, apply, undo};
 pub use set::{RecipeError, RecipeSet};
-pub use steps::{Operation, SqlStep};
-pub use targets::Targets;
+pub use steps::{
+    ApproveStep, BackupStep, CompareStep, ExecStep, FenceStep, HealthStep, Operation, RestoreStep, Reversal, SqlStep,
+    StepError, TemporalSchemaStep, WaitStep, WayBackStep,
+};
+pub use world::{Backups, Place, Server, World};

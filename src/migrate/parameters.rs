@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clients::postgres::quote_literal;
+
 /// A value that may be set from outside.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -35,6 +37,12 @@ pub enum ParameterKind {
     Number,
     /// A plain SQL identifier, up to 63 letters, digits and `_`; put into SQL in double quotes.
     Identifier,
+    /// A version such as `1.31`: numbers and points.
+    Version,
+    /// One line of text. In SQL only as `${name:literal}`.
+    Text,
+    /// A program and its arguments, divided by spaces; no shell reads it. Only as the whole of a command.
+    Command,
 }
 
 impl ParameterKind {
@@ -47,6 +55,9 @@ impl ParameterKind {
             Self::Integer => value.parse::<i64>().is_ok() && !value.starts_with('+'),
             Self::Number => is_number(value),
             Self::Identifier => is_identifier(value),
+            Self::Version => is_version(value),
+            Self::Text => is_line(value),
+            Self::Command => is_line(value) && value.split_whitespace().next().is_some(),
         };
         if fits { Ok(()) } else { Err(ParameterError::Type { value: value.to_owned(), expected: self.expected() }) }
     }
@@ -56,6 +67,9 @@ impl ParameterKind {
             Self::Integer => "an integer",
             Self::Number => "a decimal number",
             Self::Identifier => "an identifier (letters, digits and `_`, no digit first, 63 at most)",
+            Self::Version => "a version (numbers with points between them, such as `1.31`)",
+            Self::Text => "one line of text (no control characters, 1000 bytes at most)",
+            Self::Command => "a command (a program and its arguments, divided by spaces, on one line)",
         }
     }
 }
@@ -129,6 +143,20 @@ impl Values {
         Ok(Self(values))
     }
 
+    pub(crate) fn get(&self, name: &str) -> Result<&str, ParameterError> {
+        let value = self.0.get(name).ok_or_else(|| ParameterError::Unknown(name.to_owned()))?;
+        Ok(&value.1)
+    }
+
+    /// The words that a word of a command becomes: several for a parameter that is a command, else one.
+    pub(crate) fn words(&self, word: &str) -> Result<Vec<String>, ParameterError> {
+        let named = word.strip_prefix("${").and_then(|rest| rest.strip_suffix('}'));
+        match named.and_then(|name| self.0.get(name)) {
+            Some((ParameterKind::Command, command)) => Ok(command.split_whitespace().map(str::to_owned).collect()),
+            _ => Ok(vec![render_plain(word, self)?]),
+        }
+    }
+
     /// Name and value of each.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, (_, value))| (name.as_str(), value.as_str()))
@@ -136,7 +164,8 @@ impl Values {
 }
 
 /// Puts the values into a statement: `${x}` as a numeral or a quoted identifier, `${x:literal}` as a string literal.
-/// The types keep quotes and backslashes out of every value, so that no place in a statement can be escaped from.
+/// The types keep quotes and backslashes out of every value but that of a text, which is only ever a literal
+/// ([`Placed::fits`]), so that no place in a statement can be escaped from.
 pub(crate) fn render(template: &str, values: &Values) -> Result<String, ParameterError> {
     let mut out = String::with_capacity(template.len());
     for piece in pieces(template) {
@@ -145,6 +174,7 @@ pub(crate) fn render(template: &str, values: &Values) -> Result<String, Paramete
             Piece::Use { name, literal } => {
                 let (kind, value) = values.0.get(name).ok_or_else(|| ParameterError::Unknown(name.to_owned()))?;
                 match (literal, kind) {
+                    (true, ParameterKind::Text) => out.push_str(&quote_literal(value)),
                     (true, _) => out.extend(["'", value, "'"]),
                     (false, ParameterKind::Identifier) => out.extend(["\"", value, "\""]),
                     // A minus sign in front of a numeral could make a comment of one that stands before it.
@@ -157,15 +187,57 @@ pub(crate) fn render(template: &str, values: &Values) -> Result<String, Paramete
     Ok(out)
 }
 
-/// The names a statement uses.
-pub(crate) fn names(template: &str) -> Result<Vec<String>, ParameterError> {
-    let mut names = Vec::new();
+/// Puts the values into a text as they are.
+pub(crate) fn render_plain(template: &str, values: &Values) -> Result<String, ParameterError> {
+    let mut out = String::with_capacity(template.len());
     for piece in pieces(template) {
-        if let Piece::Use { name, .. } = piece? {
-            names.push(name.to_owned());
+        match piece? {
+            Piece::Text(text) => out.push_str(text),
+            Piece::Use { name, .. } => out.push_str(values.get(name)?),
         }
     }
-    Ok(names)
+    Ok(out)
+}
+
+/// Where a text of a recipe stands, which says what parameters it may hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Placed<'t> {
+    /// A statement.
+    Sql(&'t str),
+    /// A text for something else.
+    Plain(&'t str),
+    /// A word of a command.
+    Word(&'t str),
+}
+
+impl Placed<'_> {
+    /// The parameters it names, and whether as `${name:literal}`.
+    pub(crate) fn uses(self) -> Result<Vec<(String, bool)>, ParameterError> {
+        let (Self::Sql(text) | Self::Plain(text) | Self::Word(text)) = self;
+        let mut uses = Vec::new();
+        for piece in pieces(text) {
+            if let Piece::Use { name, literal } = piece? {
+                uses.push((name.to_owned(), literal));
+            }
+        }
+        Ok(uses)
+    }
+
+    /// Whether a parameter of this kind may stand there.
+    pub(crate) fn fits(self, name: &str, literal: bool, kind: ParameterKind) -> Result<(), String> {
+        use ParameterKind::{Command, Text};
+        match (self, kind) {
+            (Self::Sql(_), Text) if !literal => {
+                Err(format!("`${{{name}}}` is a text, which SQL takes only as a literal; write `${{{name}:literal}}`"))
+            }
+            (Self::Word(word), Command) if word == format!("${{{name}}}") => Ok(()),
+            (_, Command) => Err(format!("`${{{name}}}` is a command; write it alone, as `run: [\"${{{name}}}\"]`")),
+            (Self::Plain(_) | Self::Word(_), _) if literal => {
+                Err(format!("`${{{name}:literal}}` is for SQL; write `${{{name}}}`"))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 enum Piece<'a> {
@@ -209,6 +281,15 @@ fn is_number(text: &str) -> bool {
     }
 }
 
+fn is_version(text: &str) -> bool {
+    let part = |part: &str| (1..=6).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_digit());
+    text.split('.').count() <= 4 && text.split('.').all(part)
+}
+
+fn is_line(text: &str) -> bool {
+    (1..=1_000).contains(&text.len()) && !text.contains(|c: char| c.is_control()) && !text.trim().is_empty()
+}
+
 fn is_identifier(text: &str) -> bool {
     let starts = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     starts && text.len() <= 63 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
@@ -238,6 +319,23 @@ mod tests {
             "ALTER TABLE \"Order\" -- 'Order'",
         );
         check(ParameterKind::Integer, "7", "SELECT $1, $$a$$, '{}'", "SELECT $1, $$a$$, '{}'");
+        check(ParameterKind::Text, r"it's \ here", "SELECT ${p:literal}", r"SELECT E'it''s \\ here'");
+    }
+
+    #[test]
+    fn a_text_or_a_command_stands_only_where_it_can() {
+        use ParameterKind::{Command, Integer, Text};
+        let fits = |text: Placed<'_>, kind| {
+            let uses = text.uses().unwrap();
+            text.fits(&uses[0].0, uses[0].1, kind).is_ok()
+        };
+        assert!(!fits(Placed::Sql("SELECT ${p}"), Text));
+        assert!(fits(Placed::Sql("SELECT ${p:literal}"), Text));
+        assert!(!fits(Placed::Sql("SELECT ${p:literal}"), Command));
+        assert!(fits(Placed::Word("${p}"), Command) && !fits(Placed::Word("-x${p}"), Command));
+        assert!(fits(Placed::Word("-x${p}"), Integer) && !fits(Placed::Plain("${p:literal}"), Text));
+        assert_eq!(values(Command, "a  b c").unwrap().words("${p}").unwrap(), ["a", "b", "c"]);
+        assert_eq!(values(Text, "a  b").unwrap().words("x=${p}").unwrap(), ["x=a  b"]);
     }
 
     #[test]
@@ -266,14 +364,15 @@ mod tests {
         assert_eq!(missing, Err(ParameterError::Missing("p".into())));
         let unknown = Values::new([], &BTreeMap::from([("q".to_owned(), "1".to_owned())]));
         assert_eq!(unknown, Err(ParameterError::Unknown("q".into())));
-        assert!(matches!(names("SELECT ${p"), Err(ParameterError::Template(_))));
-        assert!(matches!(names("SELECT ${p q}"), Err(ParameterError::Template(_))));
+        assert!(matches!(Placed::Sql("SELECT ${p").uses(), Err(ParameterError::Template(_))));
+        assert!(matches!(Placed::Sql("SELECT ${p q}").uses(), Err(ParameterError::Template(_))));
     }
 
     proptest! {
         #[test]
         fn no_accepted_value_holds_a_quote(value in ".*") {
-            for kind in [ParameterKind::Integer, ParameterKind::Number, ParameterKind::Identifier] {
+            use ParameterKind::{Identifier, Integer, Number, Version};
+            for kind in [Integer, Number, Identifier, Version] {
                 if kind.check(&value).is_ok() {
                     prop_assert!(!value.contains(['\'', '"', '\\', ';', ' ', '$']));
                 }

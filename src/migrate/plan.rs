@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::error::MigrateError;
-use super::journal::{Entry, Journal, MigrationState, StepState};
+use super::hands::Hands;
+use super::journal::{Entry, Journal, MigrationState, StepEntry, StepState};
 use super::migration::Migration;
-use super::steps::{Operation, holds};
-use super::targets::Targets;
+use super::names::Digest;
+use super::steps::{Reversal, StepError, holds};
+use super::world::{Server, World};
 use crate::context::Context;
 use crate::plan::{Action, Change, Plan};
 use crate::units::counted;
@@ -39,6 +41,8 @@ pub enum Standing {
     New,
     /// Begun and not finished; it goes on.
     Unfinished,
+    /// Its steps are being undone; that goes on.
+    GoingBack,
     /// Applied; nothing is done again.
     Applied,
 }
@@ -62,6 +66,8 @@ pub enum Work {
     Note,
     /// Run it.
     Run,
+    /// Undo it.
+    Undo,
     /// It was applied and does not hold any more; said, and nothing done.
     Drifted,
 }
@@ -74,7 +80,7 @@ pub enum Work {
 pub async fn plan(
     migrations: &[Migration],
     journal: &Journal,
-    targets: &Targets,
+    world: &World,
     ctx: &Context,
 ) -> Result<MigratePlan, MigrateError> {
     let mut plans = Vec::with_capacity(migrations.len());
@@ -84,10 +90,12 @@ pub async fn plan(
         }
         let entry = journal.read(migration.name()).await?;
         // Refuse an edit before its queries are asked.
-        let database = targets.name(migration.database())?;
+        let database = world.source.name(migration.database())?;
         decide(migration, entry.as_ref(), database, &BTreeMap::new())?;
-        let world = observe(migration, entry.as_ref(), targets).await?;
-        plans.push(decide(migration, entry.as_ref(), database, &world)?);
+        let mut hands = Hands::looking(world, migration, journal, ctx);
+        let seen = observe(migration, entry.as_ref(), &mut hands).await;
+        hands.close().await;
+        plans.push(decide(migration, entry.as_ref(), database, &seen?)?);
     }
     Ok(MigratePlan { migrations: plans })
 }
@@ -96,41 +104,37 @@ pub async fn plan(
 async fn observe(
     migration: &Migration,
     entry: Option<&Entry>,
-    targets: &Targets,
+    hands: &mut Hands<'_>,
 ) -> Result<BTreeMap<String, bool>, MigrateError> {
-    let mut session = targets.connect(migration.database()).await?;
     let applied = entry.is_some_and(|e| e.state == MigrationState::Applied);
     if !applied {
-        require(migration, targets, &mut session).await?;
+        require(migration, hands).await?;
     }
     let mut world = BTreeMap::new();
     for step in &migration.steps {
-        let Operation::Sql(sql) = &step.operation;
-        if let Some(check) = &sql.check {
-            match holds(&mut session, check, sql.limits()).await {
-                Ok(answer) => drop(world.insert(step.key.clone(), answer)),
-                // A check may ask about what an earlier step makes and what is not there yet: no answer, so it runs.
-                Err(error) if error.is_undefined() => {}
-                Err(error) => return Err(MigrateError::step(migration.name(), &step.key, error)),
-            }
+        match step.operation.act().check(hands).await {
+            Ok(Some(answer)) => drop(world.insert(step.key.clone(), answer)),
+            Ok(None) => {}
+            // A check may ask about what an earlier step makes and what is not there yet: no answer, so it runs.
+            Err(StepError::Sql(error)) if error.is_undefined() => {}
+            // Of an applied migration it is only asked whether it still holds.
+            Err(_) if applied => {}
+            Err(error) => return Err(MigrateError::step(migration.name(), &step.key, error)),
         }
     }
     Ok(world)
 }
 
 /// Asks the requirements.
-pub(crate) async fn require(
-    migration: &Migration,
-    targets: &Targets,
-    session: &mut sqlx::PgConnection,
-) -> Result<(), MigrateError> {
+pub(crate) async fn require(migration: &Migration, hands: &mut Hands<'_>) -> Result<(), MigrateError> {
+    let name = migration.name();
     for requirement in &migration.requires {
-        let name = migration.name();
+        let session = hands.session(Server::Source, migration.database()).await?;
         let answer = holds(session, &requirement.query, Default::default()).await;
-        if !answer.map_err(|source| MigrateError::step(name, "requires", source))? {
+        if !answer.map_err(|source| MigrateError::step(name, "requires", source.into()))? {
             return Err(MigrateError::Requirement {
                 name: name.to_owned(),
-                database: targets.name(migration.database())?.to_owned(),
+                database: hands.world.source.name(migration.database())?.to_owned(),
                 that: requirement.that.clone(),
             });
         }
@@ -152,14 +156,23 @@ pub fn decide(
         same(migration, entry, database)?;
     }
     let standing = match entry.map(|e| e.state) {
-        None => Standing::New,
+        None | Some(MigrationState::Undone) => Standing::New,
+        Some(MigrationState::Undoing) => Standing::GoingBack,
         Some(MigrationState::Applied) => Standing::Applied,
         Some(_) => Standing::Unfinished,
     };
     let work = |key: &str| {
         let journaled = entry.and_then(|e| e.steps.get(key)).map(|s| s.state);
         let finished = matches!(journaled, Some(StepState::Done | StepState::Present));
+        let happened = entry.and_then(|e| e.steps.get(key)).is_some_and(StepEntry::may_have_happened);
         match (standing, finished, world.get(key)) {
+            (Standing::GoingBack, ..) => {
+                if happened {
+                    Work::Undo
+                } else {
+                    Work::Finished
+                }
+            }
             (Standing::Applied, _, Some(false)) => Work::Drifted,
             (Standing::Applied, ..) | (_, true, _) => Work::Finished,
             (_, _, Some(true)) => Work::Note,
@@ -204,6 +217,21 @@ impl MigratePlan {
 }
 
 impl MigrationPlan {
+    /// What an approval is for: the digest of the whole migration, whatever is left of it.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.migration.plan_digest()
+    }
+
+    /// True when a step that is left cannot be undone.
+    #[must_use]
+    pub fn is_destructive(&self) -> bool {
+        let steps = self.migration.steps.iter().zip(&self.steps);
+        steps
+            .into_iter()
+            .any(|(step, planned)| planned.work == Work::Run && step.operation.reversal() == Reversal::Never)
+    }
+
     /// True when every step is finished and the journal says so.
     #[must_use]
     pub fn is_applied(&self) -> bool {
@@ -219,12 +247,20 @@ impl MigrationPlan {
                 Work::Run => {
                     let reason = step.description.clone().unwrap_or_else(|| self.migration.recipe.description.clone());
                     let change = Change::new(Action::Run, format!("migration {name} step {}", step.key), reason);
-                    plan.changes.push(if step.operation.can_be_undone() { change } else { change.destructive() });
+                    let destructive = step.operation.reversal() == Reversal::Never;
+                    plan.changes.push(if destructive { change.destructive() } else { change });
+                }
+                Work::Undo => {
+                    let subject = format!("migration {name} step {}", step.key);
+                    plan.changes.push(Change::new(Action::Run, subject, "undo it: the migration is going back"));
                 }
                 Work::Note => held += 1,
                 Work::Finished => {}
                 Work::Drifted => drifted.push(step.key.as_str()),
             }
+        }
+        if let Some(step) = self.migration.point_of_no_return().filter(|_| !self.is_applied()) {
+            plan.notes.push(format!("migration {name}: behind step {} there is no way back", step.key));
         }
         if held > 0 {
             plan.notes.push(format!(
@@ -240,7 +276,9 @@ impl MigrationPlan {
                 drifted.join(", ")
             ));
         }
-        if !self.is_applied() && self.steps.iter().all(|s| s.work != Work::Run) {
+        if matches!(self.standing, Standing::New | Standing::Unfinished)
+            && self.steps.iter().all(|s| s.work != Work::Run)
+        {
             let change =
                 Change::new(Action::Run, format!("migration {name}"), "every step holds; journal it as applied");
             plan.changes.push(change);
@@ -269,7 +307,8 @@ mod tests {
 
     fn entry(migration: &Migration, state: MigrationState, steps: &[(&str, StepState)]) -> Entry {
         let step = |(key, state): &(&str, StepState)| {
-            ((*key).to_owned(), StepEntry { state: *state, undo: Vec::new(), error: None })
+            let (undo, found) = (serde_json::json!([]), serde_json::Value::Null);
+            ((*key).to_owned(), StepEntry { state: *state, undo, found, rolled_back: false, error: None })
         };
         Entry {
             name: "m".into(),
@@ -301,6 +340,8 @@ mod tests {
         check(Some(&failed), &m, &[("b", false)], [Finished, Run, Run]);
         let applied = entry(&m, MigrationState::Applied, &[("a", Done), ("b", Done), ("c", Done)]);
         let plan = check(Some(&applied), &m, &[("a", true), ("b", false)], [Finished, Drifted, Finished]);
+        let back = entry(&m, MigrationState::Undoing, &[("a", Done), ("b", StepState::Undone)]);
+        check(Some(&back), &m, &[("a", true)], [Work::Undo, Finished, Finished]);
         let shown = MigratePlan { migrations: vec![plan] }.plan();
         assert!(shown.is_empty());
         assert_eq!(shown.notes.len(), 1);

@@ -1,12 +1,13 @@
 //! A recipe: a migration as a file, parsed into types that cannot be wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::parameters::{self, Parameter};
+use super::names::{Database, Digest, Name, Sql};
+use super::parameters::{self, Parameter, Placed};
 use super::steps::Operation;
+use crate::units::Span;
 
 /// A migration as written: what it is for, on which database it acts, and the stages of its steps.
 ///
@@ -24,11 +25,74 @@ pub struct Recipe {
     /// Values that may be set from outside.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<Name, Parameter>,
+    /// Where a failed step leads.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_failure: OnFailure,
+    /// Whether a person must have agreed to exactly this plan.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub approval: ApprovalRule,
+    /// Whether it must have been rehearsed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rehearsal: RehearsalRule,
+    /// What a rehearsal may come to at most.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: Limits,
     /// What must hold before anything is done; otherwise the migration is refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub requires: Vec<Requirement>,
     /// The stages, in order.
     pub stages: Vec<Stage>,
+}
+
+/// Where a failed step leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// Back: the finished steps are undone in reverse, as long as every one of them can be.
+    #[default]
+    Undo,
+    /// Nowhere: what is done stays, and the next run goes on with the step that failed.
+    Stop,
+}
+
+/// Whether a person must have agreed to a plan before it is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApprovalRule {
+    /// When a step that remains cannot be undone.
+    #[default]
+    Destructive,
+    /// Always.
+    Required,
+    /// Never.
+    None,
+}
+
+/// Whether a plan must have been rehearsed before it is approved or run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RehearsalRule {
+    /// As one likes.
+    #[default]
+    Optional,
+    /// An approval needs one that has passed.
+    Required,
+}
+
+/// What a rehearsal may come to at most; beyond it has failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// The longest that a lock may be held which keeps writers or readers of a table waiting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<Span>,
+    /// The longest window to expect in production.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Span>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A condition of the whole migration.
@@ -47,6 +111,9 @@ pub struct Requirement {
 pub struct Stage {
     /// Unique in the recipe.
     pub name: Name,
+    /// How long it may take; beyond it has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Span>,
     /// The steps, in order.
     pub steps: Vec<Step>,
 }
@@ -78,154 +145,12 @@ pub struct Each {
     pub of: Vec<String>,
 }
 
-/// A name of a recipe, stage, step or parameter: lower-case letters, digits, `-` and `_`, from a letter on, up to 63.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Name(String);
-
-impl Name {
-    /// As text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl TryFrom<String> for Name {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let starts = text.starts_with(|c: char| c.is_ascii_lowercase());
-        let rest = text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_');
-        if starts && rest && text.len() <= 63 {
-            return Ok(Self(text));
-        }
-        Err(format!("`{text}` is not a name; use lower-case letters, digits, `-` and `_`, a letter first, 63 at most"))
-    }
-}
-
-impl From<Name> for String {
-    fn from(name: Name) -> Self {
-        name.0
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// A database by the role it has for Temporal, or by its own name.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Database {
-    /// Temporal's default store.
-    Main,
-    /// Temporal's SQL visibility store.
-    Visibility,
-    /// Any other database of the same server.
-    Named(String),
-}
-
-impl TryFrom<String> for Database {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        match text.as_str() {
-            "main" => Ok(Self::Main),
-            "visibility" => Ok(Self::Visibility),
-            other if (1..=63).contains(&other.len()) && !other.contains('\0') => Ok(Self::Named(text)),
-            _ => {
-                Err("this is not a database; write `main`, `visibility`, or the name of one (1 to 63 bytes)".to_owned())
-            }
-        }
-    }
-}
-
-impl From<Database> for String {
-    fn from(database: Database) -> Self {
-        database.to_string()
-    }
-}
-
-impl fmt::Display for Database {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Main => "main",
-            Self::Visibility => "visibility",
-            Self::Named(name) => name,
-        })
-    }
-}
-
-/// One SQL statement as written, without the white space around it; may hold `${parameter}` and
-/// `${parameter:literal}`.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct Sql(String);
-
-impl Sql {
-    /// As text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    pub(crate) fn render(&self, values: &parameters::Values) -> Result<Self, parameters::ParameterError> {
-        parameters::render(&self.0, values).map(Self)
-    }
-}
-
-impl TryFrom<String> for Sql {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        let trimmed = text.trim().trim_end_matches(';').trim_end();
-        if trimmed.is_empty() {
-            Err("a statement must not be empty; write SQL, or leave it out".to_owned())
-        } else {
-            Ok(Self(trimmed.to_owned()))
-        }
-    }
-}
-
-impl From<Sql> for String {
-    fn from(sql: Sql) -> Self {
-        sql.0
-    }
-}
-
-/// BLAKE3 of a canonical form, in hex.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(transparent)]
-pub struct Digest(String);
-
-impl Digest {
-    pub(crate) fn stored(text: String) -> Self {
-        Self(text)
-    }
-
-    /// As hex.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Digest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
 impl Recipe {
     /// The digest of the canonical form: comments, white space and the order of keys do not change it; everything
     /// that changes what is done, said or journaled does.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        let canonical = serde_json::to_vec(self).unwrap_or_default();
-        Digest(blake3::hash(&canonical).to_hex().to_string())
+        Digest::of(self)
     }
 
     /// What types alone cannot say: unique names, something to do, known parameters, defaults that fit their type.
@@ -242,7 +167,8 @@ impl Recipe {
         }
         let none = BTreeSet::new();
         for requirement in &self.requires {
-            self.known(&requirement.query, &none).map_err(|e| format!("requirement `{}`: {e}", requirement.that))?;
+            let query = [Placed::Sql(requirement.query.as_str())];
+            self.known(query, &none).map_err(|e| format!("requirement `{}`: {e}", requirement.that))?;
         }
         if self.stages.is_empty() {
             return Err("a recipe needs at least one stage; write one under `stages`".to_owned());
@@ -250,6 +176,9 @@ impl Recipe {
         for stage in &self.stages {
             if !stages.insert(&stage.name) {
                 return Err(format!("two stages are named `{}`; give one another name", stage.name));
+            }
+            if stage.deadline.is_some_and(|deadline| deadline.as_millis() == 0) {
+                return Err(format!("stage `{}` has a deadline of nothing; write one such as `10m`", stage.name));
             }
             if stage.steps.is_empty() {
                 return Err(format!("stage `{}` has no steps; write one, or leave the stage out", stage.name));
@@ -283,14 +212,21 @@ impl Recipe {
             own.insert(each.parameter.as_str());
         }
         step.operation.validate()?;
-        step.operation.statements().try_for_each(|sql| self.known(sql, &own))
+        self.known(step.operation.templates(), &own)
     }
 
-    fn known(&self, sql: &Sql, own: &BTreeSet<&str>) -> Result<(), String> {
-        for name in parameters::names(sql.as_str()).map_err(|e| e.to_string())? {
-            let declared = self.parameters.keys().any(|p| p.as_str() == name);
-            if !declared && !own.contains(name.as_str()) {
-                return Err(format!("`${{{name}}}` is not a parameter of the recipe; declare it under `parameters`"));
+    fn known<'t>(&self, texts: impl IntoIterator<Item = Placed<'t>>, own: &BTreeSet<&str>) -> Result<(), String> {
+        for text in texts {
+            for (name, form) in text.uses().map_err(|e| e.to_string())? {
+                let declared = self.parameters.iter().find(|(p, _)| p.as_str() == name).map(|(_, p)| p.kind);
+                let kind =
+                    declared.or_else(|| own.contains(name.as_str()).then_some(parameters::ParameterKind::Identifier));
+                let Some(kind) = kind else {
+                    return Err(format!(
+                        "`${{{name}}}` is not a parameter of the recipe; declare it under `parameters`"
+                    ));
+                };
+                text.fits(&name, form, kind)?;
             }
         }
         Ok(())

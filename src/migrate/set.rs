@@ -10,8 +10,13 @@ use crate::document::{ConfigError, Document};
 use crate::failure::{Explain, Kind};
 
 /// The recipes that come with sexton: file name and text.
-const BUILT_IN: [(&str, &str); 1] =
-    [("tune-autovacuum.yaml", include_str!("../../migrations/recipes/tune-autovacuum.yaml"))];
+const BUILT_IN: [(&str, &str); 5] = [
+    ("add-index.yaml", include_str!("../../migrations/recipes/add-index.yaml")),
+    ("move-database.yaml", include_str!("../../migrations/recipes/move-database.yaml")),
+    ("tune-autovacuum.yaml", include_str!("../../migrations/recipes/tune-autovacuum.yaml")),
+    ("upgrade-schema.yaml", include_str!("../../migrations/recipes/upgrade-schema.yaml")),
+    ("upgrade-visibility-schema.yaml", include_str!("../../migrations/recipes/upgrade-visibility-schema.yaml")),
+];
 
 /// Recipes by name.
 #[derive(Debug, Clone, Default)]
@@ -164,11 +169,11 @@ mod tests {
         let keys: Vec<_> = migration.steps.iter().map(|s| s.key.as_str()).collect();
         assert_eq!(keys.len(), 18);
         assert_eq!(keys.first(), Some(&"append-tables[history_node]"));
-        let super::super::steps::Operation::Sql(sql) = &migration.steps.last().unwrap().operation;
+        let super::super::steps::Operation::Sql(sql) = &migration.steps.last().unwrap().operation else { panic!() };
         let run = sql.run.first().unwrap().as_str();
         assert!(run.starts_with("ALTER TABLE IF EXISTS \"signals_requested_sets\" SET"), "{run}");
         assert!(run.contains("autovacuum_vacuum_threshold = 1000"), "{run}");
-        assert!(migration.steps.iter().all(|s| s.operation.can_be_undone()));
+        assert!(migration.point_of_no_return().is_none());
     }
 
     #[test]
@@ -206,7 +211,11 @@ mod tests {
     fn an_unknown_name_or_parameter_is_a_mistake_of_the_configuration() {
         let set = RecipeSet::load(None).unwrap();
         let error = set.select(&["tune".to_owned()], &BTreeMap::new()).unwrap_err();
-        assert_eq!(error.to_string(), "there is no recipe `tune`; there are: tune-autovacuum");
+        assert_eq!(
+            error.to_string(),
+            "there is no recipe `tune`; there are: add-index, move-database, tune-autovacuum, upgrade-schema, \
+             upgrade-visibility-schema"
+        );
         let wrong = BTreeMap::from([("history_share".to_owned(), "0.1); DROP TABLE x".to_owned())]);
         let parameters = BTreeMap::from([("tune-autovacuum".to_owned(), wrong)]);
         let error = set.select(&["tune-autovacuum".to_owned()], &parameters).unwrap_err();

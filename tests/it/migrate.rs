@@ -1,6 +1,9 @@
 //! Migrations on a real PostgreSQL: applied once, refused when edited, and taken up again after a kill.
 
-use std::collections::BTreeMap;
+mod approvals;
+mod saga;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -8,8 +11,8 @@ use std::time::Duration;
 use sexton::context::Context;
 use sexton::failure::{Explain, Kind};
 use sexton::migrate::{
-    Journal, MigrateError, MigratePlan, MigrateReport, Migration, MigrationState, RecipeSet, StepOutcome, StepState,
-    Targets, Work, apply, plan,
+    Journal, MigrateError, MigratePlan, MigrateReport, Migration, MigrationState, Options, Place, RecipeSet,
+    StepOutcome, StepState, Work, World, apply, plan,
 };
 use sqlx::{Connection, Executor};
 
@@ -21,7 +24,7 @@ struct Ground {
     ledger: Scratch,
     main: Scratch,
     journal: Journal,
-    targets: Targets,
+    world: World,
     ctx: Context,
 }
 
@@ -31,17 +34,17 @@ impl Ground {
         let pool = postgres15().pool(&ledger.name, 4);
         sqlx::migrate!("migrations/ledger").run(&pool).await.unwrap();
         let journal = Journal::new(pool).with_lock_wait(Duration::from_secs(1));
-        let targets = Targets::new(postgres15(), &main.name, None);
-        Self { ledger, main, journal, targets, ctx: Context::plain() }
+        let world = World::of(Place::new(postgres15(), &main.name, None));
+        Self { ledger, main, journal, world, ctx: Context::plain() }
     }
 
     async fn plan(&self, migration: &Migration) -> Result<MigratePlan, MigrateError> {
-        plan(std::slice::from_ref(migration), &self.journal, &self.targets, &self.ctx).await
+        plan(std::slice::from_ref(migration), &self.journal, &self.world, &self.ctx).await
     }
 
     async fn run(&self, migration: &Migration) -> Result<MigrateReport, MigrateError> {
         let planned = self.plan(migration).await?;
-        apply(&planned, &self.journal, &self.targets, &self.ctx).await
+        apply(&planned, &self.journal, &self.world, &Options::default(), &self.ctx).await.verdict()
     }
 
     fn reloptions(&self, table: &str) -> String {
@@ -65,7 +68,7 @@ fn two_steps(attempts: u32, value: &str) -> Migration {
         )
     };
     let text = format!(
-        "name: two-steps\ndescription: Two tables\ndatabase: main\nstages:\n  - name: only\n    steps:\n{}{}",
+        "name: two-steps\ndescription: Two tables\non_failure: stop\ndatabase: main\nstages:\n  - name: only\n    steps:\n{}{}",
         step("one"),
         step("two")
     );
@@ -112,7 +115,8 @@ async fn tune_autovacuum_is_applied_once_to_temporals_own_schema() {
     let planned = ground.plan(&migration).await.unwrap();
     assert!(planned.migrations[0].steps.iter().all(|s| s.work == Work::Run), "{planned:?}");
     assert_eq!(ground.ledger.psql("SELECT count(*) FROM migrations"), "0", "a plan writes nothing");
-    let report = apply(&planned, &ground.journal, &ground.targets, &ground.ctx).await.unwrap();
+    let report =
+        apply(&planned, &ground.journal, &ground.world, &Options::default(), &ground.ctx).await.verdict().unwrap();
     assert_eq!(report.changed, 1);
     assert!(report.migrations[0].steps.iter().all(|s| s.outcome == StepOutcome::Done));
 
@@ -133,7 +137,7 @@ async fn tune_autovacuum_is_applied_once_to_temporals_own_schema() {
 
     let again = ground.plan(&migration).await.unwrap();
     assert!(again.plan().is_empty(), "{:?}", again.plan());
-    assert_eq!(apply(&again, &ground.journal, &ground.targets, &ground.ctx).await.unwrap().changed, 0);
+    assert_eq!(apply(&again, &ground.journal, &ground.world, &Options::default(), &ground.ctx).await.changed, 0);
 
     // The undo in the journal gives the former values back: 0.4, and nothing where nothing was set.
     let undo = ground.ledger.psql("SELECT string_agg(u, ';') FROM migration_steps, jsonb_array_elements_text(undo) u");
@@ -209,8 +213,9 @@ async fn a_kill_between_act_and_evidence_is_recovered_from_the_world() {
 
     let migration = two_steps(3, "70");
     let planned = ground.plan(&migration).await.unwrap();
-    let (journal, targets, ctx) = (ground.journal.clone(), ground.targets.clone(), ground.ctx.clone());
-    let task = tokio::spawn(async move { apply(&planned, &journal, &targets, &ctx).await });
+    let (journal, world, ctx) = (ground.journal.clone(), ground.world.clone(), ground.ctx.clone());
+    let task =
+        tokio::spawn(async move { apply(&planned, &journal, &world, &Options::default(), &ctx).await.verdict() });
     for _ in 0..300 {
         if ground.reloptions("one") == "fillfactor=70" {
             break;
@@ -237,7 +242,7 @@ async fn a_kill_between_act_and_evidence_is_recovered_from_the_world() {
     assert_eq!(ground.steps(), "one|done\ntwo|done");
     assert_eq!(ground.reloptions("two"), "fillfactor=70");
     let entry = ground.journal.read("two-steps").await.unwrap().unwrap();
-    assert_eq!(entry.steps["one"].undo, ["ALTER TABLE one RESET (fillfactor)"]);
+    assert_eq!(entry.steps["one"].undo, serde_json::json!(["ALTER TABLE one RESET (fillfactor)"]));
     assert_eq!(entry.steps["one"].state, StepState::Done);
 }
 
@@ -250,7 +255,7 @@ async fn a_statement_that_outlives_its_session_keeps_the_next_run_away() {
     let leftover = {
         let ctx = ground.ctx.clone();
         let on_main = Journal::new(postgres15().pool(&ground.main.name, 1));
-        on_main.lock("two-steps", &ctx.cancel).await.unwrap()
+        on_main.lock("two-steps", &BTreeSet::new(), &ctx.cancel).await.unwrap()
     };
     let error = ground.run(&migration).await.unwrap_err();
     assert!(matches!(error, MigrateError::Busy { .. }), "{error}");
@@ -269,8 +274,9 @@ async fn a_cancel_while_waiting_for_a_lock_stops_and_goes_on_later() {
     held.execute("LOCK TABLE two IN SHARE UPDATE EXCLUSIVE MODE").await.unwrap();
 
     let planned = ground.plan(&migration).await.unwrap();
-    let (journal, targets, ctx) = (ground.journal.clone(), ground.targets.clone(), ground.ctx.clone());
-    let task = tokio::spawn(async move { apply(&planned, &journal, &targets, &ctx).await });
+    let (journal, world, ctx) = (ground.journal.clone(), ground.world.clone(), ground.ctx.clone());
+    let task =
+        tokio::spawn(async move { apply(&planned, &journal, &world, &Options::default(), &ctx).await.verdict() });
     for _ in 0..300 {
         if ground.steps() == "one|done\ntwo|intended" {
             break;
@@ -293,7 +299,7 @@ async fn a_cancel_while_waiting_for_a_lock_stops_and_goes_on_later() {
 async fn an_interrupted_step_that_nothing_can_tell_about_is_not_guessed() {
     let ground = Ground::new().await;
     let migration = from_text(
-        "name: blind\ndescription: x\ndatabase: main\nstages:\n  - name: s\n    steps:\n      - name: t\n        do:\n          sql:\n            run: [CREATE TABLE made ()]\n",
+        "name: blind\ndescription: x\napproval: none\ndatabase: main\nstages:\n  - name: s\n    steps:\n      - name: t\n        do:\n          sql:\n            run: [CREATE TABLE made ()]\n",
     );
     ground.run(&migration).await.unwrap();
     // As a kill between the act and its evidence leaves it.
@@ -309,7 +315,7 @@ async fn a_plan_cannot_write_even_if_its_check_tries_to() {
     let ground = Ground::new().await;
     ground.main.psql("CREATE TABLE seen (n int)");
     let migration = from_text(
-        "name: sneaky\ndescription: x\ndatabase: main\nrequires:\n  - that: this\n    query: WITH w AS (INSERT INTO seen VALUES (1) RETURNING 1) SELECT true FROM w\nstages:\n  - name: s\n    steps:\n      - name: t\n        do:\n          sql:\n            run: [SELECT 1]\n",
+        "name: sneaky\ndescription: x\napproval: none\ndatabase: main\nrequires:\n  - that: this\n    query: WITH w AS (INSERT INTO seen VALUES (1) RETURNING 1) SELECT true FROM w\nstages:\n  - name: s\n    steps:\n      - name: t\n        do:\n          sql:\n            run: [SELECT 1]\n",
     );
     let error = ground.plan(&migration).await.unwrap_err();
     assert!(error.to_string().contains("read-only"), "{error}");
@@ -320,7 +326,7 @@ async fn a_plan_cannot_write_even_if_its_check_tries_to() {
 async fn an_index_is_made_concurrently_outside_a_transaction() {
     let ground = Ground::new().await;
     ground.main.psql("CREATE TABLE one (n int)");
-    let text = "name: add\ndescription: x\ndatabase: main\nstages:\n  - name: s\n    steps:\n      - name: t\n        do:\n          sql:\n            transaction: false\n            run: [DROP INDEX CONCURRENTLY IF EXISTS one_n, CREATE INDEX CONCURRENTLY one_n ON one (n)]\n            verify: SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('one_n')\n";
+    let text = "name: add\ndescription: x\napproval: none\ndatabase: main\nstages:\n  - name: s\n    steps:\n      - name: t\n        do:\n          sql:\n            transaction: false\n            run: [DROP INDEX CONCURRENTLY IF EXISTS one_n, CREATE INDEX CONCURRENTLY one_n ON one (n)]\n            verify: SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('one_n')\n";
     assert_eq!(ground.run(&from_text(text)).await.unwrap().changed, 1);
     assert_eq!(ground.main.psql("SELECT indisvalid FROM pg_index WHERE indexrelid = 'one_n'::regclass"), "t");
 
@@ -335,7 +341,7 @@ async fn an_index_is_made_concurrently_outside_a_transaction() {
 async fn a_verification_that_says_no_fails_the_migration() {
     let ground = Ground::new().await;
     let migration = from_text(
-        "name: hollow\ndescription: x\ndatabase: main\nstages:\n  - name: s\n    steps:\n      - name: t\n        do:\n          sql:\n            run: [SELECT 1]\n            verify: SELECT false\n",
+        "name: hollow\ndescription: x\napproval: none\ndatabase: main\nstages:\n  - name: s\n    steps:\n      - name: t\n        do:\n          sql:\n            run: [SELECT 1]\n            verify: SELECT false\n",
     );
     let error = ground.run(&migration).await.unwrap_err();
     assert_eq!(error.kind(), Kind::VerificationFailed);
@@ -346,8 +352,8 @@ async fn a_verification_that_says_no_fails_the_migration() {
 async fn a_ledger_without_the_journal_says_how_to_make_it() {
     let (ledger, main) = (Scratch::new("ledger"), Scratch::new("main"));
     let journal = Journal::new(postgres15().pool(&ledger.name, 2));
-    let targets = Targets::new(postgres15(), &main.name, None);
-    let error = plan(&[tune_autovacuum()], &journal, &targets, &Context::plain()).await.unwrap_err();
+    let world = World::of(Place::new(postgres15(), &main.name, None));
+    let error = plan(&[tune_autovacuum()], &journal, &world, &Context::plain()).await.unwrap_err();
     assert!(matches!(error, MigrateError::NoJournal), "{error}");
     assert_eq!(error.hint().as_deref(), Some("run `sexton ledger init`"));
     assert!(Path::new("migrations/ledger/0002_migrations.sql").exists());

@@ -100,8 +100,11 @@ pub async fn compare(
     let names: BTreeSet<Name> = left.names().chain(right.names()).cloned().collect();
     ctx.progress.stage("comparing tables", Some(names.len() as u64), Unit::Items);
     let (of_left, of_right) = (&left, &right);
-    let mut results = futures::stream::iter(&names)
-        .map(|name| async move { (name, table(of_left, of_right, name, options, ctx).await) })
+    let mut results = futures::stream::iter(names.clone())
+        .map(|name| async move {
+            let compared = table(of_left, of_right, &name, options, ctx).await;
+            (name, compared)
+        })
         .buffered(options.jobs.max(1));
     let mut tables = Vec::new();
     while let Some((name, compared)) = results.next().await {
@@ -109,7 +112,7 @@ pub async fn compare(
         tables.push(match compared {
             Ok(compared) => compared,
             Err(error) if error.kind() == Kind::Cancelled => return Err(error),
-            Err(error) => unknown(name, chain(&error)),
+            Err(error) => unknown(&name, chain(&error)),
         });
     }
     drop(results);

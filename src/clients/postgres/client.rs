@@ -231,6 +231,10 @@ impl Postgres {
                 ("sexton.session", "held"),
             ]);
         }
+        // The server's own databases are where others are made, which the role itself may not be allowed to.
+        if let Some(role) = settings.role.as_ref().filter(|_| database != "postgres") {
+            options = options.options([("role", role.as_str())]);
+        }
         if let Some(password) = &settings.password {
             options = options.password(password.expose_secret());
         }

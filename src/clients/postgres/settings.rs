@@ -31,6 +31,8 @@ pub struct Settings {
     pub port: u16,
     /// Role to log in as.
     pub user: String,
+    /// The role to act as, as by SET ROLE; what is made belongs to it. `None` acts as who logs in.
+    pub role: Option<String>,
     /// Its password; `None` for certificate or trust authentication.
     pub password: Option<SecretString>,
     /// Encryption.

@@ -1,12 +1,16 @@
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::Site;
+use crate::clients::postgres::Postgres;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::job::{Applied, Job, JobName, Planned};
-use crate::migrate::{self, Journal, MigratePlan, RecipeSet, Targets};
+use crate::migrate::{
+    self, Backups, Journal, MigratePlan, Migration, MigrationOutcome, Options, Place, RecipeSet, World,
+};
 use crate::plan::Plan;
 
 /// Run-once migrations: those the configuration names, or one that somebody asked for.
@@ -15,11 +19,13 @@ pub struct MigrateJob {
     site: Site,
     names: Vec<String>,
     parameters: BTreeMap<String, BTreeMap<String, String>>,
+    options: Options,
 }
 
 struct PlannedMigrations {
     journal: Journal,
-    targets: Targets,
+    world: World,
+    options: Options,
     plan: MigratePlan,
 }
 
@@ -28,7 +34,7 @@ impl MigrateJob {
     pub(super) fn configured(site: Site) -> Self {
         let names = site.config.apply.clone();
         let parameters = site.config.parameters.clone();
-        Self { site, names, parameters }
+        Self { site, names, parameters, options: Options::default() }
     }
 
     /// One migration, with parameters over those of the configuration.
@@ -36,7 +42,49 @@ impl MigrateJob {
     pub fn named(site: Site, name: &str, parameters: BTreeMap<String, String>) -> Self {
         let mut all = site.config.parameters.clone();
         all.entry(name.to_owned()).or_default().extend(parameters);
-        Self { site, names: vec![name.to_owned()], parameters: all }
+        Self { site, names: vec![name.to_owned()], parameters: all, options: Options::default() }
+    }
+
+    /// The same, run in another way.
+    #[must_use]
+    pub fn with_options(self, options: Options) -> Self {
+        Self { options, ..self }
+    }
+
+    /// The migrations, with their parameters filled in.
+    ///
+    /// # Errors
+    /// A recipe that cannot be used, and parameters that do not fit.
+    pub fn migrations(&self) -> Result<Vec<Migration>, Failure> {
+        let recipes = RecipeSet::load(self.site.config.recipes.as_deref())?;
+        Ok(recipes.select(&self.names, &self.parameters)?)
+    }
+}
+
+impl Site {
+    /// What migrations act on.
+    #[must_use]
+    pub fn world(&self) -> World {
+        let config = &self.config;
+        let place = |postgres, databases: &crate::config::Databases| {
+            Place::new(postgres, databases.main.clone(), databases.visibility.clone())
+        };
+        let store = config.store.clone().zip(self.policies.backup.clone());
+        World {
+            source: place(self.postgres(), &config.databases),
+            target: config.target.as_ref().map(|it| place(Postgres::new(it.postgres.clone()), &it.databases)),
+            backups: store.map(|(store, policy)| Backups { store, policy, identities: Arc::clone(&config.identities) }),
+            temporal: config.temporal.clone(),
+            sql_tool: config.sql_tool.clone(),
+        }
+    }
+
+    /// The journal of migrations, in the ledger.
+    ///
+    /// # Errors
+    /// When the ledger cannot be reached or is not ready.
+    pub async fn journal(&self) -> Result<Journal, crate::daemon::ledger::LedgerError> {
+        Ok(Journal::new(self.ledger().await?.pool().clone()))
     }
 }
 
@@ -47,14 +95,10 @@ impl Job for MigrateJob {
     }
 
     async fn plan(&self, ctx: &Context) -> Result<Box<dyn Planned>, Failure> {
-        let config = &self.site.config;
-        let recipes = RecipeSet::load(config.recipes.as_deref())?;
-        let migrations = recipes.select(&self.names, &self.parameters)?;
-        let targets =
-            Targets::new(self.site.postgres(), config.databases.main.clone(), config.databases.visibility.clone());
-        let journal = Journal::new(self.site.ledger().await?.pool().clone());
-        let plan = migrate::plan(&migrations, &journal, &targets, ctx).await?;
-        Ok(Box::new(PlannedMigrations { journal, targets, plan }))
+        let migrations = self.migrations()?;
+        let (world, journal) = (self.site.world(), self.site.journal().await?);
+        let plan = migrate::plan(&migrations, &journal, &world, ctx).await?;
+        Ok(Box::new(PlannedMigrations { journal, world, options: self.options.clone(), plan }))
     }
 }
 
@@ -69,9 +113,24 @@ impl Planned for PlannedMigrations {
     }
 
     async fn apply(&self, ctx: &Context) -> Result<Applied, Failure> {
-        let report = migrate::apply(&self.plan, &self.journal, &self.targets, ctx).await?;
-        let names: Vec<&str> = report.migrations.iter().filter(|m| m.changed).map(|m| m.name.as_str()).collect();
-        let summary = format!("applied {}", if names.is_empty() { "nothing".into() } else { names.join(", ") });
-        Ok(Applied::done(report.changed > 0, summary, &report))
+        let report = migrate::apply(&self.plan, &self.journal, &self.world, &self.options, ctx).await;
+        let said = |outcome, word: &str| {
+            let names: Vec<&str> =
+                report.migrations.iter().filter(|one| one.outcome == outcome).map(|one| one.name.as_str()).collect();
+            (!names.is_empty()).then(|| format!("{word} {}", names.join(", ")))
+        };
+        let summary = [
+            said(MigrationOutcome::Applied, "applied"),
+            said(MigrationOutcome::Stopped, "stopped"),
+            said(MigrationOutcome::Undone, "undid"),
+            said(MigrationOutcome::Failed, "failed in"),
+        ];
+        let summary: Vec<String> = summary.into_iter().flatten().collect();
+        let summary = if summary.is_empty() { "applied nothing".to_owned() } else { summary.join("; ") };
+        let applied = Applied::done(report.changed > 0, summary, &report);
+        Ok(match report.error {
+            Some(error) => applied.failed(error.into()),
+            None => applied,
+        })
     }
 }

@@ -71,7 +71,7 @@ impl Outcome {
     #[must_use]
     pub const fn of(kind: Kind) -> Self {
         match kind {
-            Kind::Refused | Kind::Stale | Kind::Config | Kind::Usage => Self::Refused,
+            Kind::Refused | Kind::Awaited | Kind::Stale | Kind::Config | Kind::Usage => Self::Refused,
             Kind::Cancelled => Self::Cancelled,
             Kind::Failed | Kind::VerificationFailed | Kind::CouldNotVerify | Kind::Compensated => Self::Failed,
         }

@@ -1,21 +1,132 @@
-//! The closed set of typed operations a step can be.
+//! The closed set of typed operations a step can be, one file each.
 
+mod approve;
+mod backup;
+mod child;
+mod compare;
+mod error;
+mod exec;
+mod fence;
+mod health;
+mod made;
+mod restore;
 mod sql;
+mod temporal_schema;
+mod wait;
+mod way_back;
 
+use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use super::parameters::{ParameterError, Values};
-use super::recipe::Sql;
-pub use sql::SqlStep;
-pub(crate) use sql::{SqlFailure, holds, texts};
+pub use self::approve::ApproveStep;
+pub use self::backup::BackupStep;
+pub use self::compare::CompareStep;
+pub use self::error::StepError;
+pub use self::exec::ExecStep;
+pub use self::fence::FenceStep;
+pub use self::health::HealthStep;
+pub use self::restore::RestoreStep;
+pub use self::sql::SqlStep;
+pub(crate) use self::sql::{SqlFailure, holds};
+pub use self::temporal_schema::TemporalSchemaStep;
+pub use self::wait::WaitStep;
+pub use self::way_back::WayBackStep;
+use super::hands::Hands;
+use super::names::Database;
+use super::parameters::{ParameterError, Placed, Values};
+use super::world::Server;
 
-/// What a step does. Every operation has the same four parts:
-/// check (does it hold already?), run, undo, and verify (does it hold now?).
+/// What a step does.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Operation {
-    /// SQL statements on the migration's database.
+    /// SQL statements on a database.
     Sql(SqlStep),
+    /// Temporal's own schema, brought to a version by `temporal-sql-tool`.
+    TemporalSchema(TemporalSchemaStep),
+    /// A program of the operator's.
+    Exec(ExecStep),
+    /// Databases that nobody but sexton may connect to any more.
+    Fence(FenceStep),
+    /// A backup.
+    Backup(BackupStep),
+    /// That backup, restored on the target.
+    Restore(RestoreStep),
+    /// Source and target, compared row by row.
+    Compare(CompareStep),
+    /// Where the way back ends.
+    WayBack(WayBackStep),
+    /// Temporal answering that it serves.
+    Health(HealthStep),
+    /// A pause.
+    Wait(WaitStep),
+    /// A person's agreement before what comes next.
+    Approve(ApproveStep),
+}
+
+/// Whether and how a step can be undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reversal {
+    /// By doing something.
+    Undo,
+    /// It changes nothing that would have to be undone.
+    Nothing,
+    /// Not at all: behind it there is only forward.
+    Never,
+}
+
+/// What came of a step that ran.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Ran {
+    /// How often it was tried.
+    pub(crate) attempts: u32,
+    /// What was found; later steps may read it.
+    pub(crate) found: Value,
+}
+
+impl Ran {
+    /// At the first attempt, with this found.
+    pub(crate) fn once(found: Value) -> Self {
+        Self { attempts: 1, found }
+    }
+}
+
+/// The parts of every operation. `check` and `verify` ask the world and change nothing; `undo` must be right
+/// whether the step happened wholly, in part or not at all.
+#[async_trait]
+pub(crate) trait Act: Send + Sync {
+    /// Whether and how it can be undone.
+    fn reversal(&self) -> Reversal;
+
+    /// True when it may simply be run again after a run of it was killed, although nothing can tell how far it came.
+    fn is_repeatable(&self) -> bool {
+        false
+    }
+
+    /// Whether it holds already; `None` when nothing can tell.
+    async fn check(&self, _: &mut Hands<'_>) -> Result<Option<bool>, StepError> {
+        Ok(None)
+    }
+
+    /// What undoing it will need, read before it acts and kept in the journal.
+    async fn prepare(&self, _: &mut Hands<'_>) -> Result<Value, StepError> {
+        Ok(json!([]))
+    }
+
+    /// Does it.
+    async fn run(&self, hands: &mut Hands<'_>, kept: &Value) -> Result<Ran, StepError>;
+
+    /// Whether it holds now; `None` when nothing can tell.
+    async fn verify(&self, hands: &mut Hands<'_>) -> Result<Option<bool>, StepError> {
+        self.check(hands).await
+    }
+
+    /// Undoes it, with what was kept.
+    async fn undo(&self, _: &mut Hands<'_>, _: &Value) -> Result<(), StepError> {
+        Ok(())
+    }
 }
 
 impl Operation {
@@ -24,32 +135,87 @@ impl Operation {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Sql(_) => "sql",
+            Self::TemporalSchema(_) => "temporal_schema",
+            Self::Exec(_) => "exec",
+            Self::Fence(_) => "fence",
+            Self::Backup(_) => "backup",
+            Self::Restore(_) => "restore",
+            Self::Compare(_) => "compare",
+            Self::WayBack(_) => "way_back",
+            Self::Health(_) => "health",
+            Self::Wait(_) => "wait",
+            Self::Approve(_) => "approve",
         }
     }
 
-    /// True when its undo is known; a step without one is a point of no return.
+    /// Whether and how it can be undone.
     #[must_use]
-    pub fn can_be_undone(&self) -> bool {
+    pub fn reversal(&self) -> Reversal {
+        self.act().reversal()
+    }
+
+    pub(crate) fn act(&self) -> &dyn Act {
         match self {
-            Self::Sql(sql) => !sql.undo.is_empty() || sql.undo_query.is_some(),
+            Self::Sql(step) => step,
+            Self::TemporalSchema(step) => step,
+            Self::Exec(step) => step,
+            Self::Fence(step) => step,
+            Self::Backup(step) => step,
+            Self::Restore(step) => step,
+            Self::Compare(step) => step,
+            Self::WayBack(step) => step,
+            Self::Health(step) => step,
+            Self::Wait(step) => step,
+            Self::Approve(step) => step,
+        }
+    }
+
+    /// True when a failure of it leaves nothing behind: the server takes it back.
+    pub(crate) fn rolls_back(&self) -> bool {
+        matches!(self, Self::Sql(step) if step.transaction)
+    }
+
+    /// The databases it acts on; `own` is the recipe's.
+    pub(crate) fn databases(&self, own: &Database) -> Vec<(Server, Database)> {
+        let both = |server| [(server, Database::Main), (server, Database::Visibility)];
+        match self {
+            Self::Sql(step) => vec![(step.server, step.database.clone().unwrap_or_else(|| own.clone()))],
+            Self::TemporalSchema(step) => vec![(Server::Source, step.schema.database())],
+            Self::Fence(step) => step.databases.iter().map(|one| (Server::Source, one.clone())).collect(),
+            Self::Restore(_) | Self::Compare(_) | Self::WayBack(_) => {
+                [both(Server::Source), both(Server::Target)].concat()
+            }
+            Self::Backup(_) | Self::Exec(_) | Self::Health(_) | Self::Wait(_) | Self::Approve(_) => Vec::new(),
         }
     }
 
     pub(crate) fn validate(&self) -> Result<(), String> {
         match self {
-            Self::Sql(sql) => sql.validate(),
+            Self::Sql(step) => step.validate(),
+            Self::Exec(step) => step.validate(),
+            Self::Health(step) => step.validate(),
+            _ => Ok(()),
         }
     }
 
-    pub(crate) fn statements(&self) -> impl Iterator<Item = &Sql> {
+    /// Every text of it that may hold parameters.
+    pub(crate) fn templates(&self) -> Vec<Placed<'_>> {
         match self {
-            Self::Sql(sql) => sql.statements(),
+            Self::Sql(step) => step.statements().map(|sql| Placed::Sql(sql.as_str())).collect(),
+            Self::TemporalSchema(step) => vec![Placed::Plain(step.to.as_str())],
+            Self::Exec(step) => step.words().map(|word| Placed::Word(word.as_str())).collect(),
+            Self::Approve(step) => vec![Placed::Plain(step.question.as_str())],
+            _ => Vec::new(),
         }
     }
 
     pub(crate) fn render(&self, values: &Values) -> Result<Self, ParameterError> {
-        match self {
-            Self::Sql(sql) => sql.render(values).map(Self::Sql),
-        }
+        Ok(match self {
+            Self::Sql(step) => Self::Sql(step.render(values)?),
+            Self::TemporalSchema(step) => Self::TemporalSchema(step.render(values)?),
+            Self::Exec(step) => Self::Exec(step.render(values)?),
+            Self::Approve(step) => Self::Approve(ApproveStep { question: step.question.render(values)? }),
+            other => other.clone(),
+        })
     }
 }

@@ -2,19 +2,30 @@
 
 use std::time::Duration;
 
+use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio_util::sync::CancellationToken;
 
-use super::super::parameters::{ParameterError, Values};
-use super::super::recipe::Sql;
+use super::{Act, Ran, Reversal, StepError};
+use crate::migrate::hands::Hands;
+use crate::migrate::names::{Database, Sql};
+use crate::migrate::parameters::{ParameterError, Values};
+use crate::migrate::world::Server;
 use crate::units::Span;
 
 /// SQL statements. Each item is one statement; parameters are put in by type.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct SqlStep {
+    /// The database, when it is another than the recipe's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<Database>,
+    /// The server.
+    #[serde(default, skip_serializing_if = "is_source")]
+    pub server: Server,
     /// A query that returns one boolean: does it hold already? Asked before the step, and after a kill. Without it, a
     /// step that was interrupted cannot be taken up again unless it has a `verify`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,6 +57,10 @@ pub struct SqlStep {
     pub transaction: bool,
 }
 
+fn is_source(server: &Server) -> bool {
+    *server == Server::Source
+}
+
 const fn default_lock_timeout() -> Span {
     // Short enough that the queue of writers behind the waiting lock stays below what their callers notice.
     Span::milliseconds(500)
@@ -71,10 +86,15 @@ const NETWORK_MARGIN: Duration = Duration::from_secs(10);
 
 /// Why statements did not succeed.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum SqlFailure {
+pub enum SqlFailure {
     /// Somebody else held the lock each time.
     #[error("the lock was not to be had in {attempts} attempts: {source}")]
-    Locked { attempts: u32, source: sqlx::Error },
+    Locked {
+        /// How often it was tried.
+        attempts: u32,
+        /// What the server said last.
+        source: sqlx::Error,
+    },
     /// The server refused or the connection broke.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
@@ -172,13 +192,14 @@ impl SqlStep {
         })
     }
 
-    /// Runs the statements, again and again while a lock is not to be had; returns the number of attempts.
-    pub(crate) async fn run(
+    /// Runs statements, again and again while a lock is not to be had; returns the number of attempts.
+    async fn execute(
         &self,
         connection: &mut PgConnection,
+        statements: &[Sql],
         cancel: &CancellationToken,
     ) -> Result<u32, SqlFailure> {
-        let statements: Vec<&str> = self.run.iter().map(Sql::as_str).collect();
+        let statements: Vec<&str> = statements.iter().map(Sql::as_str).collect();
         let attempts = self.attempts.max(1);
         let mut pauses = ExponentialBuilder::default()
             .with_min_delay(FIRST_PAUSE)
@@ -218,6 +239,60 @@ impl SqlStep {
             }
             Ok(())
         }
+    }
+}
+
+impl SqlStep {
+    async fn session<'h>(&self, hands: &'h mut Hands<'_>) -> Result<&'h mut PgConnection, StepError> {
+        let database = self.database.as_ref().unwrap_or_else(|| hands.migration.database());
+        Ok(hands.session(self.server, database).await?)
+    }
+
+    async fn asks(&self, hands: &mut Hands<'_>, query: Option<&Sql>) -> Result<Option<bool>, StepError> {
+        let Some(query) = query else { return Ok(None) };
+        match holds(self.session(hands).await?, query, self.limits()).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+#[async_trait]
+impl Act for SqlStep {
+    fn reversal(&self) -> Reversal {
+        if self.undo.is_empty() && self.undo_query.is_none() { Reversal::Never } else { Reversal::Undo }
+    }
+
+    async fn check(&self, hands: &mut Hands<'_>) -> Result<Option<bool>, StepError> {
+        self.asks(hands, self.check.as_ref()).await
+    }
+
+    /// The statements that undo it.
+    async fn prepare(&self, hands: &mut Hands<'_>) -> Result<Value, StepError> {
+        Ok(match &self.undo_query {
+            Some(query) => json!(texts(self.session(hands).await?, query, self.limits()).await?),
+            None => json!(self.undo),
+        })
+    }
+
+    async fn run(&self, hands: &mut Hands<'_>, _: &Value) -> Result<Ran, StepError> {
+        let cancel = hands.ctx.cancel.clone();
+        let attempts = self.execute(self.session(hands).await?, &self.run, &cancel).await?;
+        Ok(Ran { attempts, found: json!({}) })
+    }
+
+    async fn verify(&self, hands: &mut Hands<'_>) -> Result<Option<bool>, StepError> {
+        self.asks(hands, self.verify.as_ref()).await
+    }
+
+    async fn undo(&self, hands: &mut Hands<'_>, kept: &Value) -> Result<(), StepError> {
+        let kept: Vec<Sql> = serde_json::from_value(kept.clone()).unwrap_or_default();
+        if kept.is_empty() {
+            return Ok(());
+        }
+        let cancel = hands.ctx.cancel.clone();
+        self.execute(self.session(hands).await?, &kept, &cancel).await?;
+        Ok(())
     }
 }
 

@@ -37,6 +37,7 @@ impl Server {
             tls: TlsFiles::default(),
             connect_timeout: Duration::from_secs(15),
             statement_timeout: Duration::from_secs(60),
+            role: None,
             bin_dir: Some(self.get("BIN").into()),
         }
     }

@@ -1,0 +1,153 @@
+//! `sexton migrate`: list, plan, approve, run and undo staged migrations.
+
+mod approve;
+mod list;
+mod plan;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::failures::Shown;
+use super::{Global, once, output, progress, signals};
+use crate::context::Context;
+use crate::daemon::jobs::{MigrateJob, Site};
+use crate::daemon::ledger::Trigger;
+use crate::daemon::runner::{Request, Runner};
+use crate::exit::Exit;
+use crate::failure::{Failure, Kind};
+use crate::job::JobName;
+use crate::migrate::{self, Migration, Name, Options, RecipeSet};
+
+/// `sexton migrate`.
+#[derive(Debug, Subcommand)]
+pub(super) enum MigrateVerb {
+    /// List the recipes and how far each was applied
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show what a migration would still do, step by step; exits 2 when there is something
+    Plan(NamedArgs),
+    /// Agree, by name, to a migration exactly as `plan` shows it now
+    Approve(approve::ApproveArgs),
+    /// Apply a migration once; a second time there is nothing to do
+    Run(RunArgs),
+    /// Undo what a migration has done, in reverse; asks a run that is at it to do so
+    Undo(NamedArgs),
+}
+
+/// A migration and its parameters.
+#[derive(Debug, Args)]
+pub(super) struct NamedArgs {
+    /// The recipe's name
+    name: String,
+    /// A parameter of the recipe; may be repeated
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
+    set: Vec<(String, String)>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// `sexton migrate run`.
+#[derive(Debug, Args)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    named: NamedArgs,
+    /// Stop when this stage is done; the next run goes on
+    #[arg(long, value_name = "STAGE", value_parser = stage)]
+    until: Option<Name>,
+}
+
+fn stage(text: &str) -> Result<Name, String> {
+    Name::try_from(text.to_owned())
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').filter(|(name, _)| !name.is_empty()).ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+pub(super) async fn migrate(site: Site, verb: &MigrateVerb, global: &Global) -> Result<Exit, Shown> {
+    match verb {
+        MigrateVerb::List { json } => list::list(&site, *json).await,
+        MigrateVerb::Plan(args) => plan::plan(&site, args).await,
+        MigrateVerb::Approve(args) => approve::approve(&site, args).await,
+        MigrateVerb::Run(args) => run(site, args, global).await,
+        MigrateVerb::Undo(args) => undo(&site, args, global).await,
+    }
+}
+
+/// What was typed is checked before anything is connected, and is a mistake of the command line, not of a file.
+fn check(site: &Site, args: &NamedArgs) -> Result<Migration, Shown> {
+    let recipes = RecipeSet::load(site.config.recipes.as_deref()).map_err(Shown::of)?;
+    let mut parameters = site.config.parameters.clone();
+    parameters.entry(args.name.clone()).or_default().extend(args.set.iter().cloned());
+    let error = match recipes.select(std::slice::from_ref(&args.name), &parameters) {
+        Ok(mut migrations) => match migrations.pop() {
+            Some(migration) => return Ok(migration),
+            None => return Err(Failure::new(Kind::Usage, "no migration is named").into()),
+        },
+        Err(error) => error,
+    };
+    let known = recipes.get(&args.name).map(|recipe| {
+        let names: Vec<&str> = recipe.parameters.keys().map(|name| name.as_str()).collect();
+        format!(
+            "the parameters of `{}` are: {}",
+            args.name,
+            if names.is_empty() { "none".into() } else { names.join(", ") }
+        )
+    });
+    // What the configuration alone gets wrong stays a mistake of the configuration.
+    let typed = known.is_none() || recipes.select(std::slice::from_ref(&args.name), &site.config.parameters).is_ok();
+    let mut failure = Failure::from(error);
+    failure.kind = if typed { Kind::Usage } else { Kind::Config };
+    failure.hint = Some(known.unwrap_or_else(|| "`sexton migrate list` shows what each of them does".into()));
+    Err(failure.into())
+}
+
+fn job(site: Site, args: &NamedArgs) -> MigrateJob {
+    MigrateJob::named(site, &args.name, args.set.iter().cloned().collect::<BTreeMap<_, _>>())
+}
+
+async fn run(site: Site, args: &RunArgs, global: &Global) -> Result<Exit, Shown> {
+    let named = &args.named;
+    let migration = check(&site, named)?;
+    let has = |until: &Name| migration.recipe.stages.iter().any(|stage| stage.name == *until);
+    if let Some(until) = args.until.as_ref().filter(|until| !has(until)) {
+        let known: Vec<&str> = migration.recipe.stages.iter().map(|stage| stage.name.as_str()).collect();
+        let failure = Failure::new(Kind::Usage, format!("`{}` has no stage `{until}`", named.name));
+        return Err(failure.with_hint(format!("its stages are: {}", known.join(", "))).into());
+    }
+    let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
+    let request = Request {
+        trigger: Trigger::Cli,
+        deadline: site.policies.schedule.deadline(JobName::Migrate).into(),
+        patience: Duration::ZERO,
+        cancel: signals::stop_token(),
+        progress: progress::sink(global.quiet),
+    };
+    let options = Options::until(args.until.clone());
+    let job = job(site, named).with_options(options);
+    let finished = runner.run(&job, &request).await.map_err(Shown::of)?;
+    Ok(once::conclude(&finished, named.json))
+}
+
+async fn undo(site: &Site, args: &NamedArgs, global: &Global) -> Result<Exit, Shown> {
+    let migration = check(site, args)?;
+    let journal = site.journal().await.map_err(Shown::of)?;
+    let ctx = Context { cancel: signals::stop_token(), progress: progress::sink(global.quiet), ..Context::plain() };
+    let report = migrate::undo(&migration, &journal, &site.world(), &ctx).await.map_err(Shown::of)?;
+    if args.json {
+        output::json(&report);
+    } else if report.steps.is_empty() {
+        output::text(format_args!("{}: nothing to undo", report.name));
+    } else {
+        let rows = report.steps.iter().map(|step| vec![step.stage.clone(), step.step.clone(), "undone".to_owned()]);
+        output::text(output::table(&["stage", "step", "outcome"], rows.collect()));
+    }
+    Ok(Exit::Done)
+}

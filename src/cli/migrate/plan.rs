@@ -1,0 +1,115 @@
+use serde_json::json;
+
+use super::{NamedArgs, check, job, output, signals};
+use crate::cli::failures::Shown;
+use crate::cli::plan::{JobPlan, exit_of};
+use crate::context::Context;
+use crate::daemon::jobs::Site;
+use crate::exit::Exit;
+use crate::failure::{Failure, Kind};
+use crate::job::{Job, JobName};
+use crate::migrate::{self, Approval, Fingerprint, Journal, MigrationPlan, Reversal, Work};
+
+/// What is shown of one migration.
+struct Seen {
+    planned: MigrationPlan,
+    source: Fingerprint,
+    approvals: Vec<Approval>,
+}
+
+pub(super) async fn plan(site: &Site, args: &NamedArgs) -> Result<Exit, Shown> {
+    check(site, args)?;
+    let ctx = Context { cancel: signals::stop_token(), ..Context::plain() };
+    // Planning writes nothing, so it may be dropped anywhere.
+    let seen = ctx.cancel.run_until_cancelled(look(site, args, &ctx)).await;
+    let seen = seen.unwrap_or_else(|| Err(Failure::new(Kind::Cancelled, "it was asked to stop")));
+    let plan = seen.as_ref().map(|seen| migrate::MigratePlan { migrations: vec![seen.planned.clone()] }.plan());
+    let plans = [JobPlan::of(JobName::Migrate, plan.map_err(Clone::clone))];
+    let seen = match seen {
+        Ok(seen) => seen,
+        Err(_) => return Ok(crate::cli::plan::show(&plans, args.json)),
+    };
+    if args.json {
+        let (exit, changes) = exit_of(&plans);
+        output::json(&json!({ "dry_run": true, "plans": plans, "changes": changes, "migration": form(&seen) }));
+        return Ok(exit);
+    }
+    print(&seen);
+    Ok(crate::cli::plan::show(&plans, false))
+}
+
+async fn look(site: &Site, args: &NamedArgs, ctx: &Context) -> Result<Seen, Failure> {
+    let job = job(site.clone(), args);
+    let migrations = job.migrations()?;
+    let (world, journal): (_, Journal) = (site.world(), site.journal().await?);
+    let plan = migrate::plan(&migrations, &journal, &world, ctx).await?;
+    let planned = plan.migrations.into_iter().next();
+    let planned = planned.ok_or_else(|| Failure::new(Kind::Failed, format!("the job `{}` has no plan", job.name())))?;
+    let source = migrate::fingerprint(&world, ctx).await?;
+    let approvals = migrate::approvals(planned.migration.name(), &journal).await?;
+    Ok(Seen { planned, source, approvals })
+}
+
+/// What is said about the approval of its beginning.
+fn approval(seen: &Seen) -> String {
+    let newest = seen.approvals.iter().find(|approval| approval.step.is_none());
+    match newest {
+        _ if !migrate::is_needed(&seen.planned) => "not needed".to_owned(),
+        None => "needed".to_owned(),
+        Some(approval) => format!("{}, by {} until {}", approval.state, approval.by, approval.expires),
+    }
+}
+
+fn reversal(step: &migrate::MigrationStep) -> &'static str {
+    match step.operation.reversal() {
+        Reversal::Undo => "yes",
+        Reversal::Nothing => "nothing to undo",
+        Reversal::Never => "NO",
+    }
+}
+
+const fn word(work: Work) -> &'static str {
+    match work {
+        Work::Finished => "finished",
+        Work::Note => "holds already",
+        Work::Run => "run",
+        Work::Undo => "undo",
+        Work::Drifted => "drifted",
+    }
+}
+
+fn form(seen: &Seen) -> serde_json::Value {
+    let migration = &seen.planned.migration;
+    let steps: Vec<_> = (migration.steps.iter().zip(&seen.planned.steps))
+        .map(|(step, planned)| {
+            json!({
+                "stage": step.stage, "step": step.key, "operation": step.operation, "work": planned.work,
+                "undo": step.operation.reversal(), "description": step.description,
+            })
+        })
+        .collect();
+    json!({
+        "name": migration.name(), "description": migration.recipe.description, "parameters": migration.values,
+        "digest": seen.planned.digest(), "source": seen.source, "source_digest": seen.source.digest(),
+        "standing": seen.planned.standing, "steps": steps, "approval": approval(seen), "approvals": seen.approvals,
+        "approval_needed": migrate::is_needed(&seen.planned),
+        "point_of_no_return": migration.point_of_no_return().map(|step| &step.key),
+    })
+}
+
+fn print(seen: &Seen) {
+    let migration = &seen.planned.migration;
+    let short = |digest: &migrate::Digest| digest.as_str().get(..12).unwrap_or_default().to_owned();
+    output::text(format_args!("{}: {}", migration.name(), migration.recipe.description));
+    output::text(format_args!(
+        "plan {}, source {}, approval: {}\n",
+        short(&seen.planned.digest()),
+        short(&seen.source.digest()),
+        approval(seen)
+    ));
+    let rows = migration.steps.iter().zip(&seen.planned.steps).map(|(step, planned)| {
+        let (stage, kind) = (step.stage.to_string(), step.operation.kind().to_owned());
+        vec![stage, step.key.clone(), kind, word(planned.work).to_owned(), reversal(step).to_owned()]
+    });
+    output::text(output::table(&["stage", "step", "operation", "now", "can be undone"], rows.collect()));
+}

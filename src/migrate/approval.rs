@@ -1,0 +1,299 @@
+//! Approvals: a named person agrees to exactly one plan, on exactly one source, after exactly one rehearsal. An approval
+//! is good for one beginning, and not for ever.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use sqlx::Row;
+use sqlx::types::Json;
+use uuid::Uuid;
+
+use super::error::MigrateError;
+use super::fingerprint::{Fingerprint, fingerprint};
+use super::journal::{Journal, bounded};
+use super::migration::Migration;
+use super::names::Digest;
+use super::plan::MigrationPlan;
+use super::recipe::{ApprovalRule, RehearsalRule};
+use super::world::World;
+use crate::context::Context;
+
+/// How much the source may have grown since it was approved, in percent: the window that was agreed to grows with it.
+const GROWTH: i64 = 30;
+
+/// An approval, as the ledger has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Approval {
+    /// Its id.
+    pub id: Uuid,
+    /// The step; `None` for the beginning.
+    pub step: Option<String>,
+    /// The digest of the plan.
+    pub plan: Digest,
+    /// The digest of the source's fingerprint.
+    pub source: String,
+    /// Who.
+    pub by: String,
+    /// When, RFC 3339.
+    pub at: String,
+    /// Until when, RFC 3339.
+    pub expires: String,
+    /// `open`, `used`, `expired` or `revoked`.
+    pub state: String,
+}
+
+/// What is to be approved.
+#[derive(Debug, Clone)]
+pub struct Granted<'a> {
+    /// The name of the person.
+    pub by: &'a str,
+    /// For how long it is good.
+    pub expires: Duration,
+    /// The step; `None` for the beginning.
+    pub step: Option<&'a str>,
+    /// The digest the person has seen; another one now is stale.
+    pub seen: Option<&'a str>,
+}
+
+/// Approves a migration as it would be run here and now.
+///
+/// # Errors
+/// [`MigrateError::StaleApproval`] when the plan is not the one that was seen, [`MigrateError::NotRehearsed`], or an
+/// unknown step.
+pub async fn approve(
+    migration: &Migration,
+    journal: &Journal,
+    world: &World,
+    granted: &Granted<'_>,
+    ctx: &Context,
+) -> Result<Approval, MigrateError> {
+    let name = migration.name();
+    let plan = migration.plan_digest();
+    if let Some(seen) = granted.seen.filter(|seen| !plan.as_str().starts_with(seen) || seen.len() < 8) {
+        let why = format!("the plan now has digest {plan}, not {seen}");
+        return Err(MigrateError::StaleApproval { name: name.to_owned(), why });
+    }
+    let asks = |step: &&super::migration::MigrationStep| step.operation.kind() == "approve";
+    if let Some(step) = granted.step.filter(|step| !migration.steps.iter().filter(asks).any(|one| one.key == **step)) {
+        let known: Vec<&str> = migration.steps.iter().filter(asks).map(|step| step.key.as_str()).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        return Err(MigrateError::NoApproveStep { name: name.to_owned(), step: step.to_owned(), known });
+    }
+    let source = fingerprint(world, ctx).await?;
+    let rehearsal = rehearsal(migration, journal, &source).await?;
+    if rehearsal.is_none() && migration.recipe.rehearsal == RehearsalRule::Required && granted.step.is_none() {
+        return Err(MigrateError::NotRehearsed { name: name.to_owned() });
+    }
+    let id = Uuid::now_v7();
+    let query = sqlx::query(
+        "INSERT INTO migration_approvals \
+         (id, migration, step, plan, source, source_bytes, rehearsal, approved_by, expires_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, now() + $9 * interval '1 second')",
+    )
+    .bind(id)
+    .bind(name)
+    .bind(granted.step)
+    .bind(plan.as_str())
+    .bind(serde_json::to_string(&source).unwrap_or_default())
+    .bind(source.bytes())
+    .bind(rehearsal)
+    .bind(granted.by)
+    .bind(i64::try_from(granted.expires.as_secs()).unwrap_or(i64::MAX / 2));
+    bounded(query.execute(journal.ledger())).await?;
+    let all = approvals(name, journal).await?;
+    all.into_iter().find(|approval| approval.id == id).ok_or_else(|| MigrateError::JournalValue(id.to_string()))
+}
+
+/// The newest rehearsal of this plan for this source that has passed.
+async fn rehearsal(
+    migration: &Migration,
+    journal: &Journal,
+    source: &Fingerprint,
+) -> Result<Option<Uuid>, MigrateError> {
+    let query = sqlx::query_scalar(
+        "SELECT id FROM migration_rehearsals WHERE migration = $1 AND plan = $2 AND source = $3 AND passed \
+         ORDER BY ended_at DESC LIMIT 1",
+    )
+    .bind(migration.name())
+    .bind(migration.plan_digest().as_str().to_owned())
+    .bind(source.digest().as_str().to_owned());
+    bounded(query.fetch_optional(journal.ledger())).await
+}
+
+const APPROVALS: &str = "SELECT id, step, plan, source, source_bytes, approved_by, \
+    to_char(approved_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS at, \
+    to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS expires, \
+    CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN used_at IS NOT NULL THEN 'used' \
+         WHEN expires_at <= now() THEN 'expired' ELSE 'open' END AS state \
+    FROM migration_approvals WHERE migration = $1 ORDER BY approved_at DESC, id DESC";
+
+/// An approval and the source it was given for.
+struct Kept {
+    approval: Approval,
+    source: Option<Fingerprint>,
+    bytes: i64,
+}
+
+async fn kept(name: &str, journal: &Journal) -> Result<Vec<Kept>, MigrateError> {
+    let rows = bounded(sqlx::query(APPROVALS).bind(name).fetch_all(journal.ledger())).await?;
+    let one = |row: &sqlx::postgres::PgRow| -> Result<Kept, sqlx::Error> {
+        let source: Option<Fingerprint> = serde_json::from_str(row.try_get("source")?).ok();
+        Ok(Kept {
+            approval: Approval {
+                id: row.try_get("id")?,
+                step: row.try_get("step")?,
+                plan: Digest::stored(row.try_get("plan")?),
+                source: source.as_ref().map(|source| source.digest().to_string()).unwrap_or_default(),
+                by: row.try_get("approved_by")?,
+                at: row.try_get("at")?,
+                expires: row.try_get("expires")?,
+                state: row.try_get("state")?,
+            },
+            bytes: row.try_get("source_bytes")?,
+            source,
+        })
+    };
+    Ok(rows.iter().map(one).collect::<Result<_, _>>()?)
+}
+
+/// The approvals of a migration, the newest first.
+///
+/// # Errors
+/// When the ledger cannot be read.
+pub async fn approvals(name: &str, journal: &Journal) -> Result<Vec<Approval>, MigrateError> {
+    Ok(kept(name, journal).await?.into_iter().map(|kept| kept.approval).collect())
+}
+
+/// Revokes every open approval of a migration; how many there were.
+///
+/// # Errors
+/// When the ledger cannot be written.
+pub async fn revoke(name: &str, journal: &Journal) -> Result<u64, MigrateError> {
+    let query = sqlx::query(
+        "UPDATE migration_approvals SET revoked_at = now() WHERE migration = $1 AND used_at IS NULL AND revoked_at IS NULL",
+    );
+    Ok(bounded(query.bind(name).execute(journal.ledger())).await?.rows_affected())
+}
+
+/// Whether a plan needs an approval before it is begun.
+#[must_use]
+pub fn is_needed(planned: &MigrationPlan) -> bool {
+    match planned.migration.recipe.approval {
+        ApprovalRule::Required => true,
+        ApprovalRule::Destructive => planned.is_destructive(),
+        ApprovalRule::None => false,
+    }
+}
+
+/// Uses up the approval of a migration that is about to begin, when it needs one.
+///
+/// # Errors
+/// [`MigrateError::AwaitsApproval`], [`MigrateError::StaleApproval`], [`MigrateError::NotRehearsed`].
+pub(super) async fn take(
+    planned: &MigrationPlan,
+    journal: &Journal,
+    world: &World,
+    ctx: &Context,
+) -> Result<(), MigrateError> {
+    let migration = &planned.migration;
+    let name = migration.name().to_owned();
+    if !is_needed(planned) {
+        if migration.recipe.rehearsal == RehearsalRule::Required {
+            let source = fingerprint(world, ctx).await?;
+            return match rehearsal(migration, journal, &source).await? {
+                Some(_) => Ok(()),
+                None => Err(MigrateError::NotRehearsed { name }),
+            };
+        }
+        return Ok(());
+    }
+    let newest = kept(&name, journal).await?.into_iter().find(|kept| kept.approval.step.is_none());
+    let Some(kept) = newest else {
+        return Err(MigrateError::AwaitsApproval { name, why: "nobody has approved it".to_owned() });
+    };
+    let approval = &kept.approval;
+    let stale = |why: String| Err(MigrateError::StaleApproval { name: name.clone(), why });
+    match approval.state.as_str() {
+        "open" => {}
+        "expired" => return stale(format!("the approval of {} expired at {}", approval.by, approval.expires)),
+        "revoked" => return stale(format!("the approval of {} was revoked", approval.by)),
+        _ => {
+            let why = format!("the approval of {} was used already", approval.by);
+            return Err(MigrateError::AwaitsApproval { name, why });
+        }
+    }
+    if approval.plan != migration.plan_digest() {
+        return stale(format!("{} approved another plan (digest {})", approval.by, approval.plan));
+    }
+    let now = fingerprint(world, ctx).await?;
+    let differences = match &kept.source {
+        Some(before) => now.differences(before),
+        None => vec!["the fingerprint of the approval cannot be read".to_owned()],
+    };
+    if !differences.is_empty() {
+        return stale(format!("{} approved it for another source: {}", approval.by, differences.join("; ")));
+    }
+    if now.bytes() > kept.bytes.saturating_add(kept.bytes / 100 * GROWTH) {
+        return stale(format!(
+            "the source has grown from {} to {} bytes since {} approved it",
+            kept.bytes,
+            now.bytes(),
+            approval.by
+        ));
+    }
+    match use_up(approval.id, journal).await? {
+        true => Ok(()),
+        false => Err(MigrateError::AwaitsApproval { name, why: "the approval was used meanwhile".to_owned() }),
+    }
+}
+
+async fn use_up(id: Uuid, journal: &Journal) -> Result<bool, MigrateError> {
+    let query = sqlx::query(
+        "UPDATE migration_approvals SET used_at = now() WHERE id = $1 AND used_at IS NULL AND revoked_at IS NULL \
+         AND expires_at > now()",
+    );
+    Ok(bounded(query.bind(id).execute(journal.ledger())).await?.rows_affected() == 1)
+}
+
+impl Journal {
+    /// Uses up the approval of a step; who gave it, or `None` when there is no open one for this plan.
+    pub(crate) async fn take_step_approval(
+        &self,
+        migration: &Migration,
+        step: &str,
+    ) -> Result<Option<String>, MigrateError> {
+        let plan = migration.plan_digest();
+        for kept in kept(migration.name(), self).await? {
+            let approval = kept.approval;
+            let fits = approval.step.as_deref() == Some(step) && approval.state == "open" && approval.plan == plan;
+            if fits && use_up(approval.id, self).await? {
+                return Ok(Some(approval.by));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Keeps the report of a rehearsal.
+    pub(crate) async fn keep_rehearsal(
+        &self,
+        id: Uuid,
+        migration: &Migration,
+        source: &Fingerprint,
+        backup: &str,
+        passed: bool,
+        report: &serde_json::Value,
+    ) -> Result<(), MigrateError> {
+        let query = sqlx::query(
+            "INSERT INTO migration_rehearsals (id, migration, plan, source, backup, passed, report) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        )
+        .bind(id)
+        .bind(migration.name())
+        .bind(migration.plan_digest().as_str().to_owned())
+        .bind(source.digest().as_str().to_owned())
+        .bind(backup)
+        .bind(passed)
+        .bind(Json(report));
+        bounded(query.execute(self.ledger())).await.map(drop)
+    }
+}

@@ -1,0 +1,214 @@
+//! The fingerprint of a source: what must be the same when a migration is run as it was when it was rehearsed and
+//! approved.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sqlx::{Connection, Row};
+
+use super::error::MigrateError;
+use super::names::Digest;
+use super::world::World;
+use crate::context::Context;
+
+/// What a source is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Fingerprint {
+    /// The server's `system_identifier`, which each cluster of PostgreSQL gets when it is made; empty where the role may
+    /// not know it.
+    pub server: String,
+    /// `server_version_num`.
+    pub version: i32,
+    /// Settings that change what a migration comes to.
+    pub settings: BTreeMap<String, String>,
+    /// Its databases of Temporal's.
+    pub databases: Vec<DatabasePrint>,
+}
+
+/// What a database is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct DatabasePrint {
+    /// Its name.
+    pub name: String,
+    /// Its OID: a database that was made anew under the same name has another.
+    pub oid: i64,
+    /// Temporal's schema version; empty when it has none.
+    pub schema_version: String,
+    /// A hash of its tables, columns, indexes and constraints.
+    pub shape: String,
+    /// Its size, in bytes. It grows all the time and is not part of the digest.
+    pub bytes: i64,
+}
+
+const SETTINGS: [&str; 8] = [
+    "autovacuum",
+    "default_transaction_read_only",
+    "maintenance_work_mem",
+    "max_connections",
+    "max_wal_size",
+    "shared_buffers",
+    "synchronous_commit",
+    "wal_level",
+];
+
+const SERVER: &str = "SELECT current_setting('server_version_num')::int4 AS version, \
+    (SELECT system_identifier::text FROM pg_control_system()) AS identifier";
+const DATABASE: &str = "SELECT d.oid::int8 AS oid, pg_database_size(d.oid) AS bytes, md5(coalesce((\
+      SELECT string_agg(line, E'\\n' ORDER BY line) FROM (\
+        SELECT format('%s.%s %s %s %s', n.nspname, c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull) AS line \
+          FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+          WHERE c.relkind IN ('r', 'p', 'm', 'v') AND a.attnum > 0 AND NOT a.attisdropped \
+            AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+        UNION ALL SELECT format('%s %s', i.indisvalid, pg_get_indexdef(i.indexrelid)) FROM pg_index i \
+          JOIN pg_class c ON c.oid = i.indrelid JOIN pg_namespace n ON n.oid = c.relnamespace \
+          WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' \
+        UNION ALL SELECT format('%s %s', k.conrelid::regclass, pg_get_constraintdef(k.oid)) FROM pg_constraint k \
+          JOIN pg_namespace n ON n.oid = k.connamespace WHERE k.conrelid <> 0 AND n.nspname !~ '^pg_' \
+      ) lines), '')) AS shape \
+    FROM pg_database d WHERE d.datname = current_database()";
+const VERSION: &str = "SELECT curr_version FROM schema_version WHERE version_partition = 0 ORDER BY db_name = current_database() DESC LIMIT 1";
+
+impl Fingerprint {
+    /// Of everything but the sizes.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let mut sized = self.clone();
+        sized.databases.iter_mut().for_each(|database| database.bytes = 0);
+        Digest::of(&sized)
+    }
+
+    /// The size of all its databases, in bytes.
+    #[must_use]
+    pub fn bytes(&self) -> i64 {
+        self.databases.iter().map(|database| database.bytes).sum()
+    }
+
+    /// How this one differs from an earlier one, in words; sizes aside.
+    #[must_use]
+    pub fn differences(&self, before: &Self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut compare = |what: String, was: &str, is: &str| {
+            if was != is {
+                found.push(format!("{what} was {was} and is {is}"));
+            }
+        };
+        compare("the server".into(), &before.server, &self.server);
+        compare("its version".into(), &before.version.to_string(), &self.version.to_string());
+        for (name, is) in &self.settings {
+            compare(format!("setting {name}"), before.settings.get(name).map_or("", String::as_str), is);
+        }
+        for is in &self.databases {
+            let Some(was) = before.databases.iter().find(|was| was.name == is.name) else {
+                found.push(format!("database {} was not part of it", is.name));
+                continue;
+            };
+            let mut compare = |what: &str, was: &str, now: &str| {
+                if was != now {
+                    found.push(format!("{what} of database {} was {was} and is {now}", is.name));
+                }
+            };
+            compare("the OID", &was.oid.to_string(), &is.oid.to_string());
+            compare("the schema version", &was.schema_version, &is.schema_version);
+            if was.shape != is.shape {
+                found.push(format!("tables, columns, indexes or constraints of database {} are others", is.name));
+            }
+        }
+        found
+    }
+}
+
+/// Takes the fingerprint of the source.
+///
+/// # Errors
+/// When the source cannot be asked.
+pub async fn fingerprint(world: &World, ctx: &Context) -> Result<Fingerprint, MigrateError> {
+    let postgres = &world.source.postgres;
+    let mut print = Fingerprint { server: String::new(), version: 0, settings: BTreeMap::new(), databases: Vec::new() };
+    for name in world.source.all() {
+        if ctx.is_cancelled() {
+            return Err(MigrateError::Cancelled { name: name.clone(), step: "the fingerprint".to_owned() });
+        }
+        let failed = |error| postgres.error(&name, "taking the fingerprint", error);
+        let mut session = postgres.connect(&name).await?;
+        if print.databases.is_empty() {
+            match sqlx::query(SERVER).fetch_one(&mut session).await {
+                Ok(row) => {
+                    print.version = row.try_get("version").map_err(failed)?;
+                    print.server = row.try_get::<Option<String>, _>("identifier").map_err(failed)?.unwrap_or_default();
+                }
+                // Where the server's control data is kept from the role, its version still counts.
+                Err(_) => {
+                    print.version = i32::try_from(postgres.server_version(&name, &mut session).await?.0).unwrap_or(0)
+                }
+            }
+            let settings: Vec<(String, String)> =
+                sqlx::query_as("SELECT name::text, setting::text FROM pg_settings WHERE name = ANY ($1)")
+                    .bind(SETTINGS.map(str::to_owned).to_vec())
+                    .fetch_all(&mut session)
+                    .await
+                    .map_err(failed)?;
+            print.settings = settings.into_iter().collect();
+        }
+        let row = sqlx::query(DATABASE).fetch_one(&mut session).await.map_err(failed)?;
+        let schema_version = sqlx::query_scalar(VERSION).fetch_optional(&mut session).await;
+        print.databases.push(DatabasePrint {
+            oid: row.try_get("oid").map_err(failed)?,
+            shape: row.try_get("shape").map_err(failed)?,
+            bytes: row.try_get("bytes").map_err(failed)?,
+            // A database that is not Temporal's has none.
+            schema_version: schema_version.ok().flatten().unwrap_or_default(),
+            name: name.clone(),
+        });
+        let _ = session.close().await;
+    }
+    Ok(print)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn print() -> Fingerprint {
+        Fingerprint {
+            server: "7".into(),
+            version: 150_018,
+            settings: BTreeMap::from([("wal_level".into(), "replica".into())]),
+            databases: vec![DatabasePrint {
+                name: "temporal".into(),
+                oid: 5,
+                schema_version: "1.19".into(),
+                shape: "a".into(),
+                bytes: 10,
+            }],
+        }
+    }
+
+    #[test]
+    fn a_source_may_grow_but_not_change() {
+        let (before, mut now) = (print(), print());
+        now.databases[0].bytes = 20;
+        assert_eq!(now.digest(), before.digest());
+        let mut differs = |change: &dyn Fn(&mut Fingerprint), expect: &str| {
+            let mut now = print();
+            change(&mut now);
+            assert_ne!(now.digest(), before.digest(), "{expect}");
+            assert_eq!(now.differences(&before), [expect]);
+        };
+        differs(&|p| p.server = "8".into(), "the server was 7 and is 8");
+        differs(&|p| p.databases[0].oid = 6, "the OID of database temporal was 5 and is 6");
+        differs(
+            &|p| p.databases[0].schema_version = "1.20".into(),
+            "the schema version of database temporal was 1.19 and is 1.20",
+        );
+        differs(
+            &|p| p.databases[0].shape = "b".into(),
+            "tables, columns, indexes or constraints of database temporal are others",
+        );
+        differs(
+            &|p| drop(p.settings.insert("wal_level".into(), "logical".into())),
+            "setting wal_level was replica and is logical",
+        );
+        now.databases[0].name = "other".into();
+        assert_eq!(now.differences(&before), ["database other was not part of it"]);
+    }
+}

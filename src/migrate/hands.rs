@@ -1,0 +1,116 @@
+//! What a step acts with: the systems, the sessions of this run, and what earlier steps have left.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use sqlx::{Connection, PgConnection};
+
+use super::error::MigrateError;
+use super::journal::Journal;
+use super::migration::Migration;
+use super::names::Database;
+use super::steps::StepError;
+use super::world::{Place, Server, World};
+use crate::context::Context;
+
+/// A session and its process on the server.
+struct Session {
+    connection: PgConnection,
+    pid: i32,
+}
+
+/// The hands of one run, or of a plan that only looks.
+pub(crate) struct Hands<'a> {
+    /// The systems.
+    pub(crate) world: &'a World,
+    /// The migration.
+    pub(crate) migration: &'a Migration,
+    /// Its journal.
+    pub(crate) journal: &'a Journal,
+    /// The surroundings of the step; its token ends with the deadline of the stage too.
+    pub(crate) ctx: Context,
+    /// The step that is at work.
+    pub(crate) step: String,
+    /// What finished steps have found, by their keys.
+    pub(crate) evidence: BTreeMap<String, Value>,
+    /// True for a run: every session takes the migration's lock, so that a statement that outlives its session keeps
+    /// the next run away.
+    claims: bool,
+    sessions: BTreeMap<(Server, String), Session>,
+}
+
+impl<'a> Hands<'a> {
+    /// Hands that only look.
+    pub(crate) fn looking(world: &'a World, migration: &'a Migration, journal: &'a Journal, ctx: &Context) -> Self {
+        let (evidence, sessions) = (BTreeMap::new(), BTreeMap::new());
+        Self { world, migration, journal, ctx: ctx.clone(), step: String::new(), evidence, claims: false, sessions }
+    }
+
+    /// Hands that act.
+    pub(crate) fn acting(world: &'a World, migration: &'a Migration, journal: &'a Journal, ctx: &Context) -> Self {
+        Self { claims: true, ..Self::looking(world, migration, journal, ctx) }
+    }
+
+    /// The session of this run on a database. A migration never shares one, so that what it sets cannot leak.
+    pub(crate) async fn session(
+        &mut self,
+        server: Server,
+        database: &Database,
+    ) -> Result<&mut PgConnection, MigrateError> {
+        let place = self.world.place(server)?;
+        let key = (server, place.name(database)?.to_owned());
+        // A session that broke is of no use to the next step.
+        if let Some(session) = self.sessions.get_mut(&key)
+            && session.connection.ping().await.is_err()
+        {
+            self.sessions.remove(&key);
+        }
+        if !self.sessions.contains_key(&key) {
+            let mut session = place.postgres.connect(&key.1).await?;
+            // When this end is gone the server ends what it does for it, such as an index of hours.
+            let _ = sqlx::query("SET client_connection_check_interval = '2s'").execute(&mut session).await;
+            if self.claims {
+                self.journal.claim(&mut session, self.migration.name(), &self.ctx.cancel).await?;
+            }
+            let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut session).await;
+            let pid = pid.map_err(|error| place.postgres.error(&key.1, "asking for the session's process", error))?;
+            self.sessions.insert(key.clone(), Session { connection: session, pid });
+        }
+        self.sessions.get_mut(&key).map(|session| &mut session.connection).ok_or(MigrateError::NoTarget)
+    }
+
+    /// A place, for steps that make connections of their own.
+    pub(crate) fn place(&self, server: Server) -> Result<&'a Place, StepError> {
+        Ok(self.world.place(server)?)
+    }
+
+    /// What a finished step has found.
+    pub(crate) fn found(&self, step: &str, field: &str) -> Option<&str> {
+        self.evidence.get(step).and_then(|evidence| evidence.get(field)).and_then(Value::as_str)
+    }
+
+    /// Ends sessions that may be in the middle of a statement nobody waits for any more, and the statement with them.
+    pub(crate) async fn abandon(&mut self) {
+        for ((server, database), session) in std::mem::take(&mut self.sessions) {
+            drop(session.connection);
+            let Ok(place) = self.world.place(server) else { continue };
+            let ended = async {
+                let mut other = place.postgres.connect(&database).await?;
+                let end = sqlx::query("SELECT pg_terminate_backend($1, 5000)").bind(session.pid);
+                let ended = end.execute(&mut other).await;
+                let _ = other.close().await;
+                ended.map_err(|error| place.postgres.error(&database, "ending an abandoned statement", error))
+            };
+            if let Err(error) = ended.await {
+                tracing::warn!(%error, "an abandoned statement may go on for some seconds");
+            }
+        }
+    }
+
+    /// Ends the sessions.
+    pub(crate) async fn close(self) {
+        for session in self.sessions.into_values() {
+            let _ = session.connection.close().await;
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Forward: every step that is not done, in order.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::watch::{Reason, watched};
+use super::{Run, StepOutcome, StepReport};
+use crate::failure::chain;
+use crate::migrate::error::MigrateError;
+use crate::migrate::journal::{self, StepState};
+use crate::migrate::migration::MigrationStep;
+use crate::migrate::steps::StepError;
+use crate::progress::Unit;
+
+/// Why a run did not reach its end.
+pub(super) enum Halt {
+    /// A step failed.
+    Failed(MigrateError),
+    /// It stopped where it may go on later: it was asked to, its journal or its lock is gone, or it waits for a person.
+    Stopped(MigrateError),
+    /// Somebody wants it undone.
+    UndoRequested,
+}
+
+impl From<MigrateError> for Halt {
+    fn from(error: MigrateError) -> Self {
+        let is_failure = matches!(error, MigrateError::Step { .. } | MigrateError::NotVerified { .. });
+        if is_failure { Self::Failed(error) } else { Self::Stopped(error) }
+    }
+}
+
+impl Run<'_> {
+    /// Runs what is not done; true when it was to go no further than it came.
+    pub(super) async fn forward(&mut self, reports: &mut Vec<StepReport>) -> Result<bool, Halt> {
+        let total = u64::try_from(self.migration.steps.len()).ok();
+        let name = self.migration.name().to_owned();
+        self.ctx.progress.stage(&name, total, Unit::Items);
+        let mut stage = None;
+        for (position, step) in self.migration.steps.iter().enumerate() {
+            let entered = stage.as_ref().is_none_or(|(of, _)| *of != step.stage);
+            if entered && stage.as_ref().is_some_and(|(of, _)| self.options.until.as_ref() == Some(of)) {
+                return Ok(true);
+            }
+            let (_, deadline) = match stage.take().filter(|_| !entered) {
+                Some(same) => stage.insert(same),
+                None => {
+                    let limit = self.migration.deadline(&step.stage);
+                    stage.insert((
+                        step.stage.clone(),
+                        limit.map(|limit| (limit, Instant::now() + Duration::from(limit))),
+                    ))
+                }
+            };
+            let deadline = *deadline;
+            let key = step.key.clone();
+            if self.ctx.is_cancelled() {
+                return Err(MigrateError::Cancelled { name, step: key }.into());
+            }
+            let finished = self.known.get(&key).map(|s| s.state);
+            if matches!(finished, Some(StepState::Done | StepState::Present)) {
+                if let Some(found) = self.known.get(&key).map(|s| s.found.clone()) {
+                    self.hands.evidence.insert(key, found);
+                }
+            } else {
+                if !self.lock.is_held().await {
+                    return Err(MigrateError::LockLost { name, step: key }.into());
+                }
+                if self.journal.undo_requested(&name).await? {
+                    return Err(Halt::UndoRequested);
+                }
+                reports.push(self.one(position, step, deadline).await?);
+            }
+            self.ctx.progress.advance(1);
+        }
+        Ok(false)
+    }
+
+    /// One step, under watch: its stage's deadline, the lock, and whoever wants it undone end it early.
+    async fn one(
+        &mut self,
+        position: usize,
+        step: &MigrationStep,
+        deadline: Option<(crate::units::Span, Instant)>,
+    ) -> Result<StepReport, Halt> {
+        let (journal, name) = (self.journal, self.migration.name().to_owned());
+        let token = self.ctx.cancel.child_token();
+        self.hands.ctx.cancel = token.clone();
+        self.hands.step.clone_from(&step.key);
+        let (lock, known) = (&mut *self.lock, &self.known);
+        let mut acting = Acting { name: &name, position, step, known, hands: &mut self.hands };
+        let (done, reason) = watched(acting.act(), &token, deadline, lock, || journal.undo_requested(&name)).await;
+        if done.is_none() {
+            self.hands.abandon().await;
+        }
+        let outcome = match (done, reason) {
+            (Some(Ok(report)), _) => return Ok(report),
+            (Some(Err(error)), None) => return Err(error.into()),
+            // Cut off at a safe point, or in the middle when it had none.
+            (outcome, Some(Reason::UndoRequested)) => {
+                drop(outcome);
+                return Err(Halt::UndoRequested);
+            }
+            (_, Some(Reason::LockLost)) => {
+                return Err(MigrateError::LockLost { name, step: step.key.clone() }.into());
+            }
+            (Some(Err(error)), Some(Reason::Deadline(_))) if !matches!(error, MigrateError::Cancelled { .. }) => error,
+            (_, Some(Reason::Deadline(limit))) => MigrateError::step(&name, &step.key, StepError::Deadline(limit)),
+            (None, None) => MigrateError::Cancelled { name, step: step.key.clone() },
+        };
+        Err(outcome.into())
+    }
+}
+
+/// One step at work.
+struct Acting<'r, 'h, 'w> {
+    name: &'r str,
+    position: usize,
+    step: &'r MigrationStep,
+    known: &'r std::collections::BTreeMap<String, journal::StepEntry>,
+    hands: &'h mut super::Hands<'w>,
+}
+
+impl Acting<'_, '_, '_> {
+    async fn act(&mut self) -> Result<StepReport, MigrateError> {
+        let (name, step, act) = (self.name, self.step, self.step.operation.act());
+        let (journal, migration) = (self.hands.journal, self.hands.migration);
+        let started = Instant::now();
+        let report = |outcome, attempts, found: Value| StepReport {
+            step: step.key.clone(),
+            stage: step.stage.to_string(),
+            outcome,
+            attempts,
+            milliseconds: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            found,
+        };
+        let failed = |source: StepError| MigrateError::step(name, &step.key, source);
+
+        let interrupted = self.known.get(&step.key).is_some_and(|s| s.state == StepState::Intended);
+        // After a kill the world is asked, not the memory; `verify` can tell as well as `check`.
+        let mut present = act.check(self.hands).await.map_err(failed)?;
+        if present.is_none() && interrupted {
+            present = act.verify(self.hands).await.map_err(failed)?;
+        }
+        if present.is_none() && interrupted && !act.is_repeatable() {
+            return Err(MigrateError::Unknown { name: name.to_owned(), step: step.key.clone() });
+        }
+        if present == Some(true) && interrupted {
+            let evidence = json!({ "recovered": true });
+            journal.evidence(migration, step, StepState::Done, &evidence, None).await?;
+            return Ok(report(StepOutcome::Recovered, 0, Value::Null));
+        }
+        if present == Some(true) {
+            journal.intend(migration, self.position, step, &json!([])).await?;
+            journal.evidence(migration, step, StepState::Present, &json!({}), None).await?;
+            return Ok(report(StepOutcome::Present, 0, Value::Null));
+        }
+
+        let undo = act.prepare(self.hands).await.map_err(failed)?;
+        journal.intend(migration, self.position, step, &undo).await?;
+        let ran = match act.run(self.hands, &undo).await {
+            Ok(ran) => ran,
+            Err(source) => {
+                // Without an answer it is not known whether the step happened: it stays intended.
+                let unclear = source.is_lost() || matches!(source, StepError::Cancelled | StepError::Awaits(_));
+                let error = failed(source);
+                if !unclear {
+                    self.fail(&json!({ "rolled_back": step.operation.rolls_back() }), &error).await;
+                }
+                return Err(error);
+            }
+        };
+        let verified = act.verify(self.hands).await.map_err(failed);
+        let evidence = |verified| journal::ran(ran.attempts, started.elapsed(), verified, &ran.found);
+        match verified {
+            Ok(Some(false)) => {
+                let error = MigrateError::NotVerified { name: name.to_owned(), step: step.key.clone() };
+                self.fail(&evidence(Some(false)), &error).await;
+                Err(error)
+            }
+            // It ran, and whether it holds is not known: it stays intended, so that the next run asks before it acts.
+            Err(error) => Err(error),
+            Ok(verified) => {
+                journal.evidence(migration, step, StepState::Done, &evidence(verified), None).await?;
+                self.hands.evidence.insert(step.key.clone(), ran.found.clone());
+                let found = if ran.found == json!({}) { Value::Null } else { ran.found };
+                Ok(report(StepOutcome::Done, ran.attempts, found))
+            }
+        }
+    }
+
+    async fn fail(&self, evidence: &Value, error: &MigrateError) {
+        let text = chain(error);
+        let journaled =
+            self.hands.journal.evidence(self.hands.migration, self.step, StepState::Failed, evidence, Some(&text));
+        if let Err(second) = journaled.await {
+            tracing::warn!(error = %chain(&second), "the failure of the step could not be journaled");
+        }
+    }
+}

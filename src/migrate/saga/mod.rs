@@ -1,0 +1,296 @@
+//! Applying a plan: intent, act, verify, evidence, step by step, under the migration's lock; and back again, step by
+//! step in reverse, when one fails.
+
+mod back;
+mod forward;
+mod watch;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use self::forward::Halt;
+use super::approval;
+use super::error::MigrateError;
+use super::hands::Hands;
+use super::journal::{Journal, Lock, MigrationState, StepEntry};
+use super::migration::Migration;
+use super::names::Name;
+use super::plan::{MigratePlan, MigrationPlan, require, same};
+use super::recipe::OnFailure;
+use super::world::{Server, World};
+use crate::context::Context;
+use crate::failure::chain;
+
+/// What a run did.
+#[derive(Debug, Default, Serialize)]
+pub struct MigrateReport {
+    /// Each migration of the plan that it came to, in order.
+    pub migrations: Vec<MigrationReport>,
+    /// How many migrations were applied, went on or went back.
+    pub changed: usize,
+    /// Why it did not come to its end.
+    #[serde(skip)]
+    pub error: Option<MigrateError>,
+}
+
+impl MigrateReport {
+    /// The report, or why the run did not come to its end.
+    ///
+    /// # Errors
+    /// The error of the migration at which it ended.
+    pub fn verdict(self) -> Result<Self, MigrateError> {
+        match self.error {
+            Some(error) => Err(error),
+            None => Ok(self),
+        }
+    }
+}
+
+/// What a run did about one migration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct MigrationReport {
+    /// Its name.
+    pub name: String,
+    /// Of its recipe.
+    pub digest: String,
+    /// How it ended.
+    pub outcome: MigrationOutcome,
+    /// The steps that this run came to, in the order of time; none when it had been applied before.
+    pub steps: Vec<StepReport>,
+}
+
+/// How a run of a migration ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MigrationOutcome {
+    /// It had been applied (or undone) before.
+    Unchanged,
+    /// Every step is done.
+    Applied,
+    /// It was to go no further, or waits; the next run goes on.
+    Stopped,
+    /// A step failed, and what is done stays.
+    Failed,
+    /// What was done was undone.
+    Undone,
+}
+
+/// What a run did about one step.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StepReport {
+    /// Its key.
+    pub step: String,
+    /// The stage it belongs to.
+    pub stage: String,
+    /// What came of it.
+    pub outcome: StepOutcome,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// How long it took, waiting for locks included.
+    pub milliseconds: u64,
+    /// What it found.
+    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
+    pub found: serde_json::Value,
+}
+
+/// What came of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepOutcome {
+    /// It ran.
+    Done,
+    /// It held already.
+    Present,
+    /// An earlier run had begun it and was killed; it had happened.
+    Recovered,
+    /// It was undone.
+    Undone,
+}
+
+/// How a run is made.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// The last stage that is run.
+    pub(crate) until: Option<Name>,
+    /// Runs without asking whether somebody approved: for rehearsals, where nothing is at stake.
+    pub(crate) unasked: bool,
+}
+
+impl Options {
+    /// Goes no further than to the end of this stage.
+    #[must_use]
+    pub fn until(stage: Option<Name>) -> Self {
+        Self { until: stage, unasked: false }
+    }
+}
+
+/// Applies what the plan says remains. The journal is read again under the lock: what another session finished in the
+/// meantime is not done again, and a recipe begun from another text in the meantime is refused.
+///
+/// It ends with the first migration that fails, which the report's `error` tells; what was done is journaled and, unless
+/// the recipe says otherwise, undone. After [`MigrateError::Undone`] the world is as before, after anything else a later
+/// run goes on.
+pub async fn apply(
+    plan: &MigratePlan,
+    journal: &Journal,
+    world: &World,
+    options: &Options,
+    ctx: &Context,
+) -> MigrateReport {
+    let mut report = MigrateReport::default();
+    for planned in &plan.migrations {
+        let migration = &planned.migration;
+        let mut done = unchanged(migration);
+        let result =
+            if planned.is_applied() { Ok(()) } else { one(planned, journal, world, options, ctx, &mut done).await };
+        if let Err(error) = result {
+            done.outcome = match &error {
+                MigrateError::Undone { .. } => MigrationOutcome::Undone,
+                error if error.leaves() == MigrationState::Stopped => MigrationOutcome::Stopped,
+                _ => MigrationOutcome::Failed,
+            };
+            report.error = Some(error);
+        }
+        let goes_on = matches!(done.outcome, MigrationOutcome::Applied | MigrationOutcome::Unchanged);
+        report.changed += usize::from(done.outcome != MigrationOutcome::Unchanged);
+        report.migrations.push(done);
+        if !goes_on {
+            break;
+        }
+    }
+    report
+}
+
+fn unchanged(migration: &Migration) -> MigrationReport {
+    let (name, digest) = (migration.name().to_owned(), migration.digest.to_string());
+    MigrationReport { name, digest, outcome: MigrationOutcome::Unchanged, steps: Vec::new() }
+}
+
+async fn one(
+    planned: &MigrationPlan,
+    journal: &Journal,
+    world: &World,
+    options: &Options,
+    ctx: &Context,
+    report: &mut MigrationReport,
+) -> Result<(), MigrateError> {
+    let migration = &planned.migration;
+    let mut lock = journal.lock(migration.name(), &world.locked(migration)?, &ctx.cancel).await?;
+    let hands = Hands::acting(world, migration, journal, ctx);
+    let known = BTreeMap::new();
+    let mut run = Run { migration, journal, ctx, lock: &mut lock, hands, known, options };
+    let done = run.all(planned, report).await;
+    run.hands.close().await;
+    lock.release().await;
+    done
+}
+
+/// Undoes a migration: its finished steps in reverse. Whoever is at it is asked to do that.
+///
+/// # Errors
+/// When it was never begun, or behind a step that cannot be undone; [`MigrateError::UndoAsked`] when another process is
+/// at it and was asked.
+pub async fn undo(
+    migration: &Migration,
+    journal: &Journal,
+    world: &World,
+    ctx: &Context,
+) -> Result<MigrationReport, MigrateError> {
+    let name = migration.name();
+    let Some(entry) = journal.read(name).await? else {
+        return Err(MigrateError::NeverBegun { name: name.to_owned() });
+    };
+    same(migration, &entry, world.source.name(migration.database())?)?;
+    if entry.state == MigrationState::Undone {
+        return Ok(unchanged(migration));
+    }
+    journal.request_undo(name).await?;
+    let mut lock = match journal.lock(name, &world.locked(migration)?, &ctx.cancel).await {
+        Err(MigrateError::Busy { .. }) => return Err(MigrateError::UndoAsked { name: name.to_owned() }),
+        lock => lock?,
+    };
+    let hands = Hands::acting(world, migration, journal, ctx);
+    let options = Options::default();
+    let mut run = Run { migration, journal, ctx, lock: &mut lock, hands, known: BTreeMap::new(), options: &options };
+    let mut report = unchanged(migration);
+    let undone = run.reverse(&mut report.steps).await;
+    let result = match undone {
+        Ok(()) => {
+            report.outcome = MigrationOutcome::Undone;
+            journal.end(name, MigrationState::Undone, None).await.map(|()| report)
+        }
+        Err(error) => Err(run.end(MigrationState::Failed, error).await),
+    };
+    run.hands.close().await;
+    lock.release().await;
+    result
+}
+
+/// One run of one migration.
+struct Run<'a> {
+    migration: &'a Migration,
+    journal: &'a Journal,
+    ctx: &'a Context,
+    lock: &'a mut Lock,
+    hands: Hands<'a>,
+    known: BTreeMap<String, StepEntry>,
+    options: &'a Options,
+}
+
+impl Run<'_> {
+    /// The whole run, under the lock.
+    async fn all(&mut self, planned: &MigrationPlan, report: &mut MigrationReport) -> Result<(), MigrateError> {
+        let (migration, journal, world) = (self.migration, self.journal, self.hands.world);
+        let name = migration.name();
+        let entry = journal.read(name).await?;
+        if let Some(entry) = &entry {
+            same(migration, entry, world.source.name(migration.database())?)?;
+        }
+        match entry.as_ref().map(|entry| entry.state) {
+            Some(MigrationState::Applied) => return Ok(()),
+            // What was begun backwards is not run forwards from the middle.
+            Some(MigrationState::Undoing) => return Err(self.back(None, &mut report.steps).await),
+            _ => {}
+        }
+        let begun = entry.filter(|entry| entry.state != MigrationState::Undone);
+        // Nobody begins while a statement of a run that is gone is still at work.
+        self.hands.session(Server::Source, migration.database()).await?;
+        require(migration, &mut self.hands).await?;
+        if begun.is_none() && !self.options.unasked {
+            approval::take(planned, journal, world, self.ctx).await?;
+        }
+        journal.begin(migration, world.source.name(migration.database())?).await?;
+        self.known = begun.map(|entry| entry.steps).unwrap_or_default();
+        Err(match self.forward(&mut report.steps).await {
+            Ok(stopped) => {
+                let (state, outcome) = match stopped {
+                    true => (MigrationState::Stopped, MigrationOutcome::Stopped),
+                    false => (MigrationState::Applied, MigrationOutcome::Applied),
+                };
+                report.outcome = outcome;
+                return journal.end(name, state, None).await;
+            }
+            Err(Halt::Failed(error)) if migration.recipe.on_failure == OnFailure::Undo => {
+                self.back(Some(error), &mut report.steps).await
+            }
+            Err(Halt::UndoRequested) => self.back(None, &mut report.steps).await,
+            Err(Halt::Failed(error)) => self.end(MigrationState::Failed, error).await,
+            Err(Halt::Stopped(error)) => self.end(error.leaves(), error).await,
+        })
+    }
+
+    /// Journals how it ended. The first error is the one to tell; that the journal could not take it may be its very
+    /// reason.
+    async fn end(&self, state: MigrationState, error: MigrateError) -> MigrateError {
+        let state = match error {
+            // Whatever undid it half stays half undone.
+            MigrateError::UndoFailed { .. } => MigrationState::Undoing,
+            _ => state,
+        };
+        if let Err(second) = self.journal.end(self.migration.name(), state, Some(&chain(&error))).await {
+            tracing::warn!(error = %chain(&second), "the end of the migration could not be journaled");
+        }
+        error
+    }
+}

@@ -1,0 +1,91 @@
+//! The databases that a migration makes on the target. One is its own when its comment says so; nothing else is
+//! ever dropped.
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+
+use super::StepError;
+use crate::clients::postgres::{quote_identifier, quote_literal};
+use crate::failure::Kind;
+use crate::migrate::hands::Hands;
+use crate::migrate::world::Server;
+
+/// The database that a session is in which makes or drops others.
+const MAINTENANCE: &str = "postgres";
+
+fn mark(hands: &Hands<'_>) -> String {
+    format!("sexton: made by migration {}", hands.migration.name())
+}
+
+async fn session(hands: &Hands<'_>) -> Result<PgConnection, StepError> {
+    Ok(hands.place(Server::Target)?.postgres.connect_held(MAINTENANCE).await?)
+}
+
+/// The comment of a database; `None` when there is no such database, an empty text when it has no comment.
+async fn comment(hands: &Hands<'_>, session: &mut PgConnection, name: &str) -> Result<Option<String>, StepError> {
+    const SAID: &str = "SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = $1";
+    let said = sqlx::query_scalar(SAID).bind(name).fetch_optional(session).await;
+    said.map_err(|error| failed(hands, &format!("looking for database `{name}`"), error))
+}
+
+fn failed(hands: &Hands<'_>, doing: &str, error: sqlx::Error) -> StepError {
+    match hands.place(Server::Target) {
+        Ok(target) => target.postgres.error(MAINTENANCE, doing, error).into(),
+        Err(none) => none,
+    }
+}
+
+/// Refuses when one of the target's databases is there and was not made by this migration.
+///
+/// # Errors
+/// The refusal, or when the target cannot be asked.
+pub(super) async fn refuse_foreign(hands: &Hands<'_>) -> Result<(), StepError> {
+    let target = hands.place(Server::Target)?;
+    let mut session = session(hands).await?;
+    for name in target.all() {
+        if comment(hands, &mut session, &name).await?.is_some_and(|said| said != mark(hands)) {
+            let message = format!("the target at {} has a database `{name}` already", target.postgres.address());
+            let hint = "look what is in it; drop or rename it when it is not needed: the migration makes its own";
+            return Err(StepError::new(Kind::Refused, message, hint));
+        }
+    }
+    let _ = session.close().await;
+    Ok(())
+}
+
+/// Makes an empty database and marks it.
+///
+/// # Errors
+/// When the role may not, or one of the name is there.
+pub(super) async fn create(hands: &Hands<'_>, name: &str) -> Result<(), StepError> {
+    let mut session = session(hands).await?;
+    let quoted = quote_identifier(name);
+    let said = quote_literal(&mark(hands));
+    let owner = hands.place(Server::Target)?.postgres.settings().role.as_deref();
+    let owner = owner.map(|role| format!(" OWNER {}", quote_identifier(role))).unwrap_or_default();
+    for statement in [
+        format!("CREATE DATABASE {quoted} TEMPLATE template0 ENCODING 'UTF8'{owner}"),
+        format!("COMMENT ON DATABASE {quoted} IS {said}"),
+    ] {
+        let done = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut session).await;
+        done.map_err(|error| failed(hands, &format!("making the database `{name}`"), error))?;
+    }
+    let _ = session.close().await;
+    Ok(())
+}
+
+/// Drops those of the target's databases that this migration made, looked at right before.
+///
+/// # Errors
+/// When one cannot be dropped.
+pub(super) async fn drop_own(hands: &Hands<'_>) -> Result<(), StepError> {
+    let mut session = session(hands).await?;
+    for name in hands.place(Server::Target)?.all() {
+        if comment(hands, &mut session, &name).await?.is_some_and(|said| said == mark(hands)) {
+            let statement = format!("DROP DATABASE {} WITH (FORCE)", quote_identifier(&name));
+            let done = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut session).await;
+            done.map_err(|error| failed(hands, &format!("dropping the database `{name}`"), error))?;
+        }
+    }
+    let _ = session.close().await;
+    Ok(())
+}

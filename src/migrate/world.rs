@@ -1,0 +1,125 @@
+//! The systems that the steps of a migration act on.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::MigrateError;
+use super::migration::Migration;
+use super::names::Database;
+use crate::backup::seal::Identities;
+use crate::backup::store;
+use crate::clients::postgres::Postgres;
+use crate::clients::temporal;
+use crate::policy::backup::BackupPolicy;
+
+/// One PostgreSQL server and the names its databases have for Temporal.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The server.
+    pub postgres: Postgres,
+    /// Temporal's default store.
+    pub main: String,
+    /// Temporal's SQL visibility store; `None` where a search engine does that.
+    pub visibility: Option<String>,
+}
+
+impl Place {
+    /// A server and the names of its databases.
+    #[must_use]
+    pub fn new(postgres: Postgres, main: impl Into<String>, visibility: Option<String>) -> Self {
+        Self { postgres, main: main.into(), visibility }
+    }
+
+    /// The name of a database.
+    ///
+    /// # Errors
+    /// When the role is not configured.
+    pub fn name<'a>(&'a self, database: &'a Database) -> Result<&'a str, MigrateError> {
+        match database {
+            Database::Main => Ok(&self.main),
+            Database::Visibility => self.visibility.as_deref().ok_or(MigrateError::NoVisibility),
+            Database::Named(name) => Ok(name),
+        }
+    }
+
+    /// All of Temporal's databases, the main one first.
+    #[must_use]
+    pub fn all(&self) -> Vec<String> {
+        std::iter::once(&self.main).chain(&self.visibility).cloned().collect()
+    }
+}
+
+/// Which server a step acts on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Server {
+    /// Where Temporal's databases are: `postgres:` of the configuration.
+    #[default]
+    Source,
+    /// Where they are moved to: `target:` of the configuration.
+    Target,
+}
+
+/// Where backups go and how they are made.
+#[derive(Debug, Clone)]
+pub struct Backups {
+    /// The store.
+    pub store: store::Settings,
+    /// What opens encrypted ones.
+    pub identities: Arc<Identities>,
+    /// How they are made.
+    pub policy: BackupPolicy,
+}
+
+/// Everything a step may act on. What is not configured is `None`, and the steps that need it are refused.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// Where Temporal's databases are.
+    pub source: Place,
+    /// Where they are moved to.
+    pub target: Option<Place>,
+    /// Backups.
+    pub backups: Option<Backups>,
+    /// Temporal's frontend.
+    pub temporal: Option<temporal::Settings>,
+    /// `temporal-sql-tool`; `None` looks on `PATH`.
+    pub sql_tool: Option<PathBuf>,
+}
+
+impl World {
+    /// Only the databases; nothing else is configured.
+    #[must_use]
+    pub const fn of(source: Place) -> Self {
+        Self { source, target: None, backups: None, temporal: None, sql_tool: None }
+    }
+
+    /// What a migration changes, by names that are the same wherever it is run: two migrations that have one in
+    /// common are never run at once.
+    pub(crate) fn locked(&self, migration: &Migration) -> Result<BTreeSet<String>, MigrateError> {
+        let mut things = BTreeSet::new();
+        for (server, database) in migration.databases() {
+            let place = self.place(server)?;
+            match place.name(&database) {
+                Ok(name) => drop(things.insert(format!("database {} {name}", place.postgres.address()))),
+                // A step that is for both databases passes over one that is not there.
+                Err(MigrateError::NoVisibility) if database != *migration.database() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(things)
+    }
+
+    /// The place of a server.
+    ///
+    /// # Errors
+    /// When there is no target.
+    pub fn place(&self, server: Server) -> Result<&Place, MigrateError> {
+        match server {
+            Server::Source => Ok(&self.source),
+            Server::Target => self.target.as_ref().ok_or(MigrateError::NoTarget),
+        }
+    }
+}
