@@ -237,6 +237,9 @@ pub enum MigrateError {
         /// The step that comes next.
         step: String,
     },
+    /// It cannot be rehearsed.
+    #[error("the rehearsal: {0}")]
+    Rehearsal(#[source] StepError),
     /// The journal's tables are not there.
     #[error("the ledger has no journal of migrations")]
     NoJournal,
@@ -304,7 +307,7 @@ impl Explain for MigrateError {
             Self::StaleApproval { .. } => Kind::Stale,
             Self::Undone { .. } => Kind::Compensated,
             Self::OnlyForward { cause, .. } => cause.kind(),
-            Self::Step { source, .. } => source.kind(),
+            Self::Step { source, .. } | Self::Rehearsal(source) => source.kind(),
             Self::Edited { .. }
             | Self::OtherDatabase { .. }
             | Self::OtherParameters { .. }
@@ -350,6 +353,7 @@ impl Explain for MigrateError {
             Self::Unknown { .. } => "look whether it took effect, then give the recipe a `check` query and a new \
                                      name"
                 .to_owned(),
+            Self::Rehearsal(source) => return source.hint(),
             Self::NoTarget => "add the section `target:`; sexton.example.yaml shows it".to_owned(),
             Self::BusyThing { .. } => "wait for the other migration; `sexton migrate list` shows them".to_owned(),
             Self::Awaits { name, step, .. } => {

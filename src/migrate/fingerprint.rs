@@ -188,7 +188,7 @@ mod tests {
         let (before, mut now) = (print(), print());
         now.databases[0].bytes = 20;
         assert_eq!(now.digest(), before.digest());
-        let mut differs = |change: &dyn Fn(&mut Fingerprint), expect: &str| {
+        let differs = |change: &dyn Fn(&mut Fingerprint), expect: &str| {
             let mut now = print();
             change(&mut now);
             assert_ne!(now.digest(), before.digest(), "{expect}");

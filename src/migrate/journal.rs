@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::MigrateError;
 use super::migration::{Migration, MigrationStep};
 use super::names::Digest;
+use crate::clients::postgres::Postgres;
 
 /// No call to the ledger takes longer.
 const LEDGER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -139,6 +140,17 @@ impl Journal {
         Self { ledger, lock_wait: Duration::from_secs(10) }
     }
 
+    /// A journal for a rehearsal, in an empty database of its own.
+    ///
+    /// # Errors
+    /// When its tables cannot be made.
+    pub(crate) async fn practice(postgres: &Postgres, database: &str) -> Result<Self, MigrateError> {
+        static TABLES: sqlx::migrate::Migrator = sqlx::migrate!("migrations/ledger");
+        let pool = postgres.pool(database, 4);
+        TABLES.run(&pool).await.map_err(|error| MigrateError::Journal(sqlx::Error::Migrate(Box::new(error))))?;
+        Ok(Self::new(pool))
+    }
+
     /// The same journal, waiting so long for a migration that another session applies.
     #[must_use]
     pub fn with_lock_wait(mut self, wait: Duration) -> Self {
@@ -254,12 +266,19 @@ impl Journal {
         }
     }
 
+    /// Begins it, or goes on with it. What was undone is begun anew: its steps are forgotten.
     pub(crate) async fn begin(&self, migration: &Migration, target: &str) -> Result<(), MigrateError> {
+        let forget = sqlx::query(
+            "DELETE FROM migration_steps s USING migrations m
+             WHERE s.migration = $1 AND m.name = $1 AND m.state = 'undone'",
+        );
+        bounded(forget.bind(migration.name()).execute(&self.ledger)).await?;
         let query = sqlx::query(
             "INSERT INTO migrations (name, digest, recipe, parameters, target, state)
              VALUES ($1, $2, $3, $4, $5, 'running')
              ON CONFLICT (name) DO UPDATE SET state = 'running', error = NULL, ended_at = NULL, resumed_at = now(),
-               undo_requested_at = NULL,
+               undo_requested_at = NULL, digest = excluded.digest, recipe = excluded.recipe,
+               parameters = excluded.parameters, target = excluded.target,
                begun_at = CASE WHEN migrations.state = 'undone' THEN now() ELSE migrations.begun_at END",
         )
         .bind(migration.name())

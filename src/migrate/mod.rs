@@ -21,6 +21,7 @@ mod names;
 mod parameters;
 mod plan;
 mod recipe;
+pub mod rehearse;
 mod saga;
 mod set;
 mod steps;

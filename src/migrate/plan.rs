@@ -152,11 +152,13 @@ pub fn decide(
     database: &str,
     world: &BTreeMap<String, bool>,
 ) -> Result<MigrationPlan, MigrateError> {
+    // What was undone is begun anew, as it is now.
+    let entry = entry.filter(|entry| entry.state != MigrationState::Undone);
     if let Some(entry) = entry {
         same(migration, entry, database)?;
     }
     let standing = match entry.map(|e| e.state) {
-        None | Some(MigrationState::Undone) => Standing::New,
+        None => Standing::New,
         Some(MigrationState::Undoing) => Standing::GoingBack,
         Some(MigrationState::Applied) => Standing::Applied,
         Some(_) => Standing::Unfinished,

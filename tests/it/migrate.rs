@@ -1,6 +1,9 @@
 //! Migrations on a real PostgreSQL: applied once, refused when edited, and taken up again after a kill.
 
 mod approvals;
+mod ground;
+mod moves;
+mod rehearsals;
 mod saga;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,6 +3,7 @@
 mod approve;
 mod list;
 mod plan;
+mod rehearse;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub(super) enum MigrateVerb {
     },
     /// Show what a migration would still do, step by step; exits 2 when there is something
     Plan(NamedArgs),
+    /// Run a migration on a restored backup, under load, and tell what production has to expect
+    Rehearse(rehearse::RehearseArgs),
     /// Agree, by name, to a migration exactly as `plan` shows it now
     Approve(approve::ApproveArgs),
     /// Apply a migration once; a second time there is nothing to do
@@ -75,6 +78,7 @@ pub(super) async fn migrate(site: Site, verb: &MigrateVerb, global: &Global) -> 
     match verb {
         MigrateVerb::List { json } => list::list(&site, *json).await,
         MigrateVerb::Plan(args) => plan::plan(&site, args).await,
+        MigrateVerb::Rehearse(args) => rehearse::rehearse(&site, args, global).await,
         MigrateVerb::Approve(args) => approve::approve(&site, args).await,
         MigrateVerb::Run(args) => run(site, args, global).await,
         MigrateVerb::Undo(args) => undo(&site, args, global).await,

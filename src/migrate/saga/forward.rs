@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::watch::{Reason, watched};
-use super::{Run, StepOutcome, StepReport};
+use super::{Observer, Run, StepOutcome, StepReport};
 use crate::failure::chain;
 use crate::migrate::error::MigrateError;
 use crate::migrate::journal::{self, StepState};
@@ -87,8 +87,8 @@ impl Run<'_> {
         let token = self.ctx.cancel.child_token();
         self.hands.ctx.cancel = token.clone();
         self.hands.step.clone_from(&step.key);
-        let (lock, known) = (&mut *self.lock, &self.known);
-        let mut acting = Acting { name: &name, position, step, known, hands: &mut self.hands };
+        let (lock, known, observer) = (&mut *self.lock, &self.known, self.options.observer.as_deref());
+        let mut acting = Acting { name: &name, position, step, known, observer, hands: &mut self.hands };
         let (done, reason) = watched(acting.act(), &token, deadline, lock, || journal.undo_requested(&name)).await;
         if done.is_none() {
             self.hands.abandon().await;
@@ -118,6 +118,7 @@ struct Acting<'r, 'h, 'w> {
     position: usize,
     step: &'r MigrationStep,
     known: &'r std::collections::BTreeMap<String, journal::StepEntry>,
+    observer: Option<&'r dyn Observer>,
     hands: &'h mut super::Hands<'w>,
 }
 
@@ -158,7 +159,14 @@ impl Acting<'_, '_, '_> {
 
         let undo = act.prepare(self.hands).await.map_err(failed)?;
         journal.intend(migration, self.position, step, &undo).await?;
-        let ran = match act.run(self.hands, &undo).await {
+        if let Some(observer) = self.observer {
+            observer.before(step).await;
+        }
+        let ran = act.run(self.hands, &undo).await;
+        if let Some(observer) = self.observer {
+            observer.after(step).await;
+        }
+        let ran = match ran {
             Ok(ran) => ran,
             Err(source) => {
                 // Without an answer it is not known whether the step happened: it stays intended.

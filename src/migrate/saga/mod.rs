@@ -6,7 +6,9 @@ mod forward;
 mod watch;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use async_trait::async_trait;
 use serde::Serialize;
 
 use self::forward::Halt;
@@ -14,7 +16,7 @@ use super::approval;
 use super::error::MigrateError;
 use super::hands::Hands;
 use super::journal::{Journal, Lock, MigrationState, StepEntry};
-use super::migration::Migration;
+use super::migration::{Migration, MigrationStep};
 use super::names::Name;
 use super::plan::{MigratePlan, MigrationPlan, require, same};
 use super::recipe::OnFailure;
@@ -113,15 +115,29 @@ pub enum StepOutcome {
 pub struct Options {
     /// The last stage that is run.
     pub(crate) until: Option<Name>,
-    /// Runs without asking whether somebody approved: for rehearsals, where nothing is at stake.
-    pub(crate) unasked: bool,
+    /// Who looks on. Such a run is a rehearsal: nothing is at stake, and nobody is asked for an approval.
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+}
+
+/// Looks on while a step runs.
+#[async_trait]
+pub(crate) trait Observer: std::fmt::Debug + Send + Sync {
+    /// Right before it acts.
+    async fn before(&self, step: &MigrationStep);
+    /// Right after it has, or has failed.
+    async fn after(&self, step: &MigrationStep);
 }
 
 impl Options {
     /// Goes no further than to the end of this stage.
     #[must_use]
     pub fn until(stage: Option<Name>) -> Self {
-        Self { until: stage, unasked: false }
+        Self { until: stage, observer: None }
+    }
+
+    /// A run that somebody looks on at.
+    pub(crate) fn observed(observer: Arc<dyn Observer>) -> Self {
+        Self { until: None, observer: Some(observer) }
     }
 }
 
@@ -244,7 +260,8 @@ impl Run<'_> {
         let (migration, journal, world) = (self.migration, self.journal, self.hands.world);
         let name = migration.name();
         let entry = journal.read(name).await?;
-        if let Some(entry) = &entry {
+        let undone = entry.as_ref().is_some_and(|entry| entry.state == MigrationState::Undone);
+        if let Some(entry) = entry.as_ref().filter(|_| !undone) {
             same(migration, entry, world.source.name(migration.database())?)?;
         }
         match entry.as_ref().map(|entry| entry.state) {
@@ -253,11 +270,11 @@ impl Run<'_> {
             Some(MigrationState::Undoing) => return Err(self.back(None, &mut report.steps).await),
             _ => {}
         }
-        let begun = entry.filter(|entry| entry.state != MigrationState::Undone);
+        let begun = entry.filter(|_| !undone);
         // Nobody begins while a statement of a run that is gone is still at work.
         self.hands.session(Server::Source, migration.database()).await?;
         require(migration, &mut self.hands).await?;
-        if begun.is_none() && !self.options.unasked {
+        if begun.is_none() && self.options.observer.is_none() {
             approval::take(planned, journal, world, self.ctx).await?;
         }
         journal.begin(migration, world.source.name(migration.database())?).await?;

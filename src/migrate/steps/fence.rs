@@ -38,10 +38,12 @@ const MAY_CONNECT: &str = "SELECT coalesce(r.rolname, '')::text AS role, a.grant
     FROM pg_database d CROSS JOIN LATERAL aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a \
     LEFT JOIN pg_roles r ON r.oid = a.grantee, pg_roles me \
     WHERE d.datname = current_database() AND me.rolname = current_user AND a.privilege_type = 'CONNECT' ORDER BY 1";
-/// Sessions of others. sexton's own are told by their name, which they all have.
-const OTHERS: &str = "SELECT pid, coalesce(usename, '')::text AS role, application_name::text AS program FROM pg_stat_activity \
-    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend' \
-      AND NOT (usename = current_user AND application_name = 'sexton')";
+/// Sessions of others. sexton's own are told by their name, which they all have. Of roles it is no member of, a role
+/// that is not in pg_read_all_stats sees no kind of session; those that are no client's have no role.
+const OTHERS: &str = "SELECT pid, usename::text AS role, coalesce(application_name, '')::text AS program FROM pg_stat_activity \
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename IS NOT NULL \
+      AND coalesce(backend_type, 'client backend') = 'client backend' \
+      AND NOT (usename = current_user AND coalesce(application_name, '') = 'sexton')";
 const MYSELF: &str = "SELECT r.rolsuper AS is_super, d.datdba = r.oid AS is_owner, current_user::text AS role, \
     current_database()::text AS database FROM pg_roles r, pg_database d \
     WHERE r.rolname = current_user AND d.datname = current_database()";

@@ -10,6 +10,8 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 use tokio_util::sync::CancellationToken;
 
 use super::{Act, Ran, Reversal, StepError};
+use crate::clients::postgres::PostgresError;
+use crate::migrate::error::MigrateError;
 use crate::migrate::hands::Hands;
 use crate::migrate::names::{Database, Sql};
 use crate::migrate::parameters::{ParameterError, Values};
@@ -250,7 +252,17 @@ impl SqlStep {
 
     async fn asks(&self, hands: &mut Hands<'_>, query: Option<&Sql>) -> Result<Option<bool>, StepError> {
         let Some(query) = query else { return Ok(None) };
-        match holds(self.session(hands).await?, query, self.limits()).await {
+        let database = self.database.as_ref().unwrap_or_else(|| hands.migration.database());
+        let session = match hands.session(self.server, database).await {
+            // Of a database that an earlier step makes there is nothing to ask yet.
+            Err(MigrateError::Connect(error))
+                if self.server == Server::Target && matches!(*error, PostgresError::NoDatabase { .. }) =>
+            {
+                return Ok(None);
+            }
+            session => session?,
+        };
+        match holds(session, query, self.limits()).await {
             Ok(answer) => Ok(Some(answer)),
             Err(error) => Err(error.into()),
         }

@@ -63,6 +63,17 @@ async fn a_failed_migration_is_as_if_it_had_never_been() {
 }
 
 #[tokio::test]
+async fn what_was_undone_may_be_begun_from_an_edited_recipe() {
+    let ground = Ground::new().await;
+    ground.run(&from_text(&three_tables("edited", FAILS, ""))).await.unwrap_err();
+    let edited = from_text(&three_tables("edited", "", "").replace("name: two\n", "name: second\n"));
+    assert_eq!(ground.run(&edited).await.unwrap().changed, 1);
+    assert_eq!(ground.steps(), "one|done\nsecond|done\nthree|done");
+    let other = ground.run(&from_text(&three_tables("edited", "", ""))).await.unwrap_err();
+    assert!(matches!(other, MigrateError::Edited { .. }), "{other}");
+}
+
+#[tokio::test]
 async fn what_was_there_before_is_not_undone() {
     let ground = Ground::new().await;
     ground.main.psql("CREATE TABLE two (old text)");

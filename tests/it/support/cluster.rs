@@ -69,8 +69,27 @@ impl Cluster {
 
     /// The same with lines of dynamic configuration, `key: [{value: 1}]`.
     pub async fn start_with(what: &str, index: Index, dynamic: &[&str]) -> Self {
-        let visibility = Visibility::create(what, index);
         let database = Scratch::copy_of(Postgres::Pg15, what, schema());
+        Self::start_on(what, index, dynamic, database).await
+    }
+
+    /// The same with a server that logs in as the role `temporal`, which owns the database.
+    pub async fn start_as_temporal(what: &str) -> Self {
+        let database = Scratch::copy_of(Postgres::Pg15, what, schema());
+        database.psql(&format!(
+            "ALTER DATABASE {} OWNER TO temporal; ALTER SCHEMA public OWNER TO temporal;
+             DO $$ DECLARE t regclass; BEGIN
+               FOR t IN SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' LOOP
+                 EXECUTE format('ALTER TABLE %s OWNER TO temporal', t);
+               END LOOP;
+             END $$",
+            database.name
+        ));
+        Self::start_on(what, Index::Alias, &["--temporal-role"], database).await
+    }
+
+    async fn start_on(what: &str, index: Index, dynamic: &[&str], database: Scratch) -> Self {
+        let visibility = Visibility::create(what, index);
         let process = Process::new(&database.name, &visibility.name, dynamic);
         let server = temporal::plain().at(process.start());
         let namespace = format!("it-{what}");
@@ -84,6 +103,12 @@ impl Cluster {
     /// A connection to the frontend; it comes back by itself after a restart.
     pub async fn channel(&self) -> Channel {
         channel(&self.server.address).await
+    }
+
+    /// What the stack's script takes to start and to end its server: the script, its name for the server, and the
+    /// arguments behind `--pg` and `--database`.
+    pub fn script(&self) -> (PathBuf, String, Vec<String>) {
+        (script(), self.process.name.clone(), self.process.args[4..].to_vec())
     }
 
     /// Ends the server at once, as a crash does.
@@ -173,7 +198,10 @@ impl Process {
         // Attributes are added while the server runs; it would go on with what it has cached for a minute.
         let fresh = "system.forceSearchAttributesCacheRefreshOnRead: [{value: true}]";
         for line in dynamic.iter().chain([&fresh]) {
-            args.extend(["--dynamic".into(), (*line).into()]);
+            match line.strip_prefix("--") {
+                Some(_) => args.push((*line).into()),
+                None => args.extend(["--dynamic".into(), (*line).into()]),
+            }
         }
         Self { name: format!("it{}", suffix()), args }
     }

@@ -1,0 +1,130 @@
+use std::fs::File;
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{NamedArgs, check, output, progress, signals};
+use crate::backup::BackupId;
+use crate::cli::failures::{self, Shown};
+use crate::cli::Global;
+use crate::clients::postgres::Postgres;
+use crate::context::Context;
+use crate::daemon::jobs::Site;
+use crate::exit::Exit;
+use crate::failure::{Failure, Kind, without_errno};
+use crate::migrate::rehearse::{self, Rehearsal, Rehearse};
+use crate::units::{Span, human_bytes};
+
+/// Rows of each table that is shown; `--json` has all.
+const SHOWN: usize = 12;
+
+/// `sexton migrate rehearse`.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct RehearseArgs {
+    #[command(flatten)]
+    named: NamedArgs,
+    /// The backup to rehearse on [default: the newest that a drill has proven]
+    #[arg(long, value_name = "ID")]
+    backup: Option<BackupId>,
+    /// Write a page with a time line to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Tables that are restored at once
+    #[arg(long, value_name = "N", default_value = "2")]
+    jobs: NonZeroUsize,
+    /// Leave the databases on the scratch server for a look
+    #[arg(long)]
+    keep: bool,
+}
+
+pub(super) async fn rehearse(site: &Site, args: &RehearseArgs, global: &Global) -> Result<Exit, Shown> {
+    let migration = check(site, &args.named)?;
+    let scratch = site.config.scratch.clone().ok_or_else(|| {
+        Failure::new(Kind::Config, "a rehearsal needs the section `scratch:` in the configuration")
+            .with_hint("sexton.example.yaml shows every section")
+    })?;
+    // Before anything is done: a file that cannot be written is not found out afterwards.
+    let page = args.html.as_ref().map(|file| File::create(file).map_err(|error| no_file(file, &error))).transpose()?;
+    let journal = site.journal().await.map_err(Shown::of)?;
+    let how = Rehearse {
+        scratch: Postgres::new(scratch),
+        backup: args.backup.clone(),
+        jobs: args.jobs.get(),
+        keep: args.keep,
+    };
+    let ctx = Context { cancel: signals::stop_token(), progress: progress::sink(global.quiet), ..Context::plain() };
+    let rehearsal = rehearse::rehearse(&migration, &journal, &site.world(), &how, &ctx).await.map_err(Shown::of)?;
+    if let (Some(mut page), Some(file)) = (page, &args.html) {
+        page.write_all(rehearse::html(&rehearsal).as_bytes()).map_err(|error| no_file(file, &error))?;
+    }
+    if args.named.json {
+        output::json(&rehearsal);
+    } else {
+        show(&rehearsal);
+    }
+    if let Err(failure) = rehearsal.verdict() {
+        failures::tell(&failure);
+        return Ok(Exit::of(failure.kind));
+    }
+    Ok(Exit::Done)
+}
+
+fn no_file(file: &std::path::Path, error: &std::io::Error) -> Failure {
+    let message = format!("{} cannot be written: {}", file.display(), without_errno(&error.to_string()));
+    Failure::new(Kind::Failed, message).with_hint("name a file in a folder that exists and may be written to")
+}
+
+fn show(rehearsal: &Rehearsal) {
+    let span = |milliseconds| Span::milliseconds(milliseconds).to_string();
+    let bytes = |bytes: i64| human_bytes(bytes.unsigned_abs());
+    output::text(format_args!(
+        "{} on backup {} ({}, restored in {}): {}",
+        rehearsal.migration,
+        rehearsal.backup,
+        bytes(rehearsal.copy_bytes),
+        span(rehearsal.restored_milliseconds),
+        if rehearsal.passed { "passed" } else { "failed" }
+    ));
+    output::text(format_args!("window to expect in production: {}\n", span(rehearsal.window_milliseconds)));
+    let steps = rehearsal.steps.iter().map(|step| {
+        let rewritten = step.cost.rewrites.iter().filter(|one| one.kind == "table").map(|one| one.relation.clone());
+        vec![
+            step.stage.clone(),
+            step.step.clone(),
+            span(step.milliseconds),
+            span(step.expected_milliseconds),
+            bytes(step.cost.wal_bytes),
+            rewritten.collect::<Vec<_>>().join(", "),
+        ]
+    });
+    output::text(output::table(&["stage", "step", "took", "expected", "WAL", "tables written anew"], steps.collect()));
+    let mut locks: Vec<_> = rehearsal.locks.iter().collect();
+    locks.sort_by_key(|held| std::cmp::Reverse((held.keeps_writers_waiting(), held.milliseconds)));
+    if !locks.is_empty() {
+        let rows = locks.iter().take(SHOWN).map(|held| {
+            let writers = if held.keeps_writers_waiting() { "wait" } else { "go on" };
+            vec![held.relation.clone(), held.mode.clone(), span(held.milliseconds), writers.to_owned()]
+        });
+        output::text("");
+        output::text(output::table(&["locked", "mode", "held", "writers"], rows.collect()));
+        if locks.len() > SHOWN {
+            output::text(format_args!("and {} more; --json has all", locks.len() - SHOWN));
+        }
+    }
+    let felt = rehearsal.felt.iter().filter(|felt| felt.slow > 0 || felt.errors > 0);
+    let rows: Vec<Vec<String>> = felt
+        .map(|felt| {
+            vec![felt.table.clone(), span(felt.longest_milliseconds), felt.slow.to_string(), felt.errors.to_string()]
+        })
+        .collect();
+    if !rows.is_empty() {
+        output::text("");
+        output::text(output::table(&["the load waited on", "longest", "over 100 ms", "refused"], rows));
+    }
+    if !rehearsal.skipped.is_empty() {
+        let names: Vec<&str> = rehearsal.skipped.iter().map(|skipped| skipped.step.as_str()).collect();
+        output::text(format_args!("\nnot rehearsed: {}", names.join(", ")));
+    }
+}

@@ -1,0 +1,106 @@
+//! The migration, run on the copy.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
+
+use super::ground::Ground;
+use super::load::{self, Felt};
+use super::locks::{self, Held};
+use super::measure::{self, Cost};
+use crate::context::Context;
+use crate::migrate::error::MigrateError;
+use crate::migrate::journal::Journal;
+use crate::migrate::migration::{Migration, MigrationStep};
+use crate::migrate::plan::plan;
+use crate::migrate::saga::{MigrateReport, Observer, Options, apply};
+use crate::migrate::steps::Operation;
+use crate::migrate::world::{Place, Server};
+
+/// What running it came to.
+pub(super) struct Practised {
+    /// The saga's own report.
+    pub(super) report: MigrateReport,
+    /// What each step cost, by its key.
+    pub(super) costs: Vec<(String, Cost)>,
+    /// The locks it held, with milliseconds since the run began.
+    pub(super) held: Vec<Held>,
+    /// What the load felt.
+    pub(super) felt: Vec<Felt>,
+    /// Indexes that are not valid afterwards.
+    pub(super) invalid: Vec<String>,
+    /// Size of the copy before, in bytes.
+    pub(super) bytes: i64,
+    /// How long the run took, in milliseconds.
+    pub(super) milliseconds: u64,
+}
+
+/// Whether a step is part of a rehearsal: what acts on the source's databases and on nothing else.
+pub(super) fn is_rehearsed(step: &MigrationStep) -> bool {
+    match &step.operation {
+        Operation::Sql(sql) => sql.server == Server::Source,
+        Operation::TemporalSchema(_) => true,
+        Operation::Exec(exec) => exec.rehearsed,
+        _ => false,
+    }
+}
+
+/// The part of a migration that is rehearsed.
+pub(super) fn rehearsed(migration: &Migration) -> Migration {
+    let steps = migration.steps.iter().filter(|step| is_rehearsed(step)).cloned().collect();
+    Migration { steps, ..migration.clone() }
+}
+
+/// Measures around each step.
+#[derive(Debug)]
+struct Measuring {
+    place: Place,
+    before: Mutex<Option<measure::State>>,
+    costs: Mutex<Vec<(String, Cost)>>,
+}
+
+#[async_trait]
+impl Observer for Measuring {
+    async fn before(&self, _: &MigrationStep) {
+        let state = measure::look(&self.place).await.ok();
+        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    }
+
+    async fn after(&self, step: &MigrationStep) {
+        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let (Some(before), Ok(after)) = (before, measure::look(&self.place).await) else { return };
+        let cost = measure::cost(&before, &after);
+        self.costs.lock().unwrap_or_else(PoisonError::into_inner).push((step.key.clone(), cost));
+    }
+}
+
+/// Runs it on the copy under observation.
+pub(super) async fn run(migration: &Migration, ground: &Ground, ctx: &Context) -> Result<Practised, MigrateError> {
+    let (world, place) = (ground.world(), ground.world().source.clone());
+    let journal = Journal::practice(&place.postgres, ground.ledger()).await?;
+    let before = measure::look(&place).await?;
+    let stop = CancellationToken::new();
+    let origin = Instant::now();
+    let watching = tokio::spawn(locks::watch(place.clone(), origin, stop.clone()));
+    let loading = tokio::spawn(load::load(place.clone(), stop.clone()));
+    // So that both are there before the first step is.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let measuring = Arc::new(Measuring { place: place.clone(), before: Mutex::default(), costs: Mutex::default() });
+    let options = Options::observed(Arc::clone(&measuring) as Arc<dyn Observer>);
+    let planned = plan(std::slice::from_ref(migration), &journal, world, ctx).await;
+    let clock = Instant::now();
+    let report = match &planned {
+        Ok(planned) => apply(planned, &journal, world, &options, ctx).await,
+        Err(_) => MigrateReport::default(),
+    };
+    let milliseconds = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+    stop.cancel();
+    let (held, felt) = (watching.await.unwrap_or_default(), loading.await.unwrap_or_default());
+    let invalid = measure::invalid_indexes(&place).await?;
+    journal.ledger().close().await;
+    planned?;
+    let costs = std::mem::take(&mut *measuring.costs.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok(Practised { report, costs, held, felt, invalid, bytes: before.bytes(), milliseconds })
+}
