@@ -2,7 +2,7 @@
 
 STACK := tests/stack
 # What runs longer under SEXTON_SOAK, beside the kills.
-SOAKS := visibility::soak visibility::rebuild visibility::adopt::load orphans::forest orphans::binary overdue incremental faults
+SOAKS := migrate::rehearsals visibility::soak visibility::rebuild visibility::adopt::load orphans::forest orphans::binary overdue incremental faults
 CARGO ?= cargo
 # The tests wait for the engines more than they work.
 THREADS ?= 4

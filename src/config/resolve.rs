@@ -88,17 +88,13 @@ fn check_databases(doc: &Document, databases: &Databases, ledger: &str) -> Resul
     Ok(())
 }
 
-/// Where databases are moved to: as many databases as there are now.
+/// Where databases are moved to.
 fn target(doc: &Document, written: &written::Postgres, source: &Databases) -> Result<Target, ConfigError> {
     let Some(named) = written.databases.as_ref() else {
         let hint = format!("add `databases: {{main: {}}}` under `target:`", source.main);
         return Err(doc.error_at_key("target", "what the databases will be called there is not said", Some(hint)));
     };
     let databases = Databases { main: named.value.main.clone(), visibility: named.value.visibility.clone() };
-    if databases.visibility.is_some() != source.visibility.is_some() {
-        let message = "the target must name the same databases as `postgres:`: `visibility` in both or in neither";
-        return Err(doc.error_at(named.referenced, message, "name it in both, or leave it out of both"));
-    }
     Ok(Target { postgres: postgres_settings(doc, written)?, databases })
 }
 

@@ -32,6 +32,9 @@ pub enum MigrateError {
     /// The recipe acts on a target, and none is configured.
     #[error("the recipe moves databases to another server, and none is configured")]
     NoTarget,
+    /// The target does not have the databases that the source has.
+    #[error("`target.databases` must name the same as `postgres.databases`: `visibility` in both or in neither")]
+    OtherTarget,
     /// The journal holds another recipe under this name.
     #[error(
         "migration `{name}` was begun from another recipe: the journal has digest {journaled}, the recipe is {given}"
@@ -301,7 +304,11 @@ impl From<sqlx::Error> for MigrateError {
 impl Explain for MigrateError {
     fn kind(&self) -> Kind {
         match self {
-            Self::UnknownRecipe { .. } | Self::Parameter { .. } | Self::NoVisibility | Self::NoTarget => Kind::Config,
+            Self::UnknownRecipe { .. }
+            | Self::Parameter { .. }
+            | Self::NoVisibility
+            | Self::NoTarget
+            | Self::OtherTarget => Kind::Config,
             Self::NoApproveStep { .. } => Kind::Usage,
             Self::Awaits { .. } | Self::AwaitsApproval { .. } | Self::NotRehearsed { .. } => Kind::Awaited,
             Self::StaleApproval { .. } => Kind::Stale,
@@ -354,6 +361,7 @@ impl Explain for MigrateError {
                                      name"
                 .to_owned(),
             Self::Rehearsal(source) => return source.hint(),
+            Self::OtherTarget => "name it in both, or leave it out of both".to_owned(),
             Self::NoTarget => "add the section `target:`; sexton.example.yaml shows it".to_owned(),
             Self::BusyThing { .. } => "wait for the other migration; `sexton migrate list` shows them".to_owned(),
             Self::Awaits { name, step, .. } => {

@@ -119,7 +119,11 @@ impl World {
     pub fn place(&self, server: Server) -> Result<&Place, MigrateError> {
         match server {
             Server::Source => Ok(&self.source),
-            Server::Target => self.target.as_ref().ok_or(MigrateError::NoTarget),
+            Server::Target => match &self.target {
+                Some(target) if target.visibility.is_some() == self.source.visibility.is_some() => Ok(target),
+                Some(_) => Err(MigrateError::OtherTarget),
+                None => Err(MigrateError::NoTarget),
+            },
         }
     }
 }

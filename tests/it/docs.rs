@@ -166,10 +166,16 @@ fn the_example_configuration_is_accepted_with_and_without_its_optional_parts() {
     // Files and folders that are there.
     let full: String = full
         .split_inclusive('\n')
-        .map(|line| match line.split_once("/etc/sexton/tls/").or_else(|| line.split_once("/usr/lib/postgresql/")) {
-            Some((key, _)) if key.contains("bin_dir") => format!("{key}recipes\n"),
-            Some((key, _)) => format!("{key}x.pem\n"),
-            None => line.to_owned(),
+        .map(|line| {
+            match line
+                .split_once("/etc/sexton/tls/")
+                .or_else(|| line.split_once("/usr/lib/postgresql/"))
+                .or_else(|| line.split_once("/usr/local/bin/"))
+            {
+                Some((key, _)) if key.contains("bin_dir") => format!("{key}recipes\n"),
+                Some((key, _)) => format!("{key}x.pem\n"),
+                None => line.to_owned(),
+            }
         })
         .collect();
     assert_loads("sexton.example.yaml, uncommented", &full);

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod ground;
+mod kills;
 mod moves;
 mod rehearsals;
 mod saga;

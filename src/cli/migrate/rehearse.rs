@@ -7,8 +7,8 @@ use clap::Args;
 
 use super::{NamedArgs, check, output, progress, signals};
 use crate::backup::BackupId;
-use crate::cli::failures::{self, Shown};
 use crate::cli::Global;
+use crate::cli::failures::{self, Shown};
 use crate::clients::postgres::Postgres;
 use crate::context::Context;
 use crate::daemon::jobs::Site;

@@ -136,7 +136,7 @@ async fn a_cluster_is_moved_to_a_newer_server_under_load() {
 
 /// A move of Temporal's schema with some rows; the commands only log, and the health that is asked for is the stack's
 /// own server's.
-fn quiet(what: &str) -> Move {
+pub(super) fn quiet(what: &str) -> Move {
     let source = Scratch::copy_of(Server::Pg15, what, schema());
     source.psql(&format!(
         "ALTER DATABASE {} OWNER TO temporal; ALTER SCHEMA public OWNER TO temporal;
@@ -162,7 +162,7 @@ fn quiet(what: &str) -> Move {
 
 /// What a failed move leaves: the source as before, open as before, Temporal started on it, nothing on the target.
 #[track_caller]
-fn as_before(ground: &Move, dump: &[String], access: &str) {
+pub(super) fn as_before(ground: &Move, dump: &[String], access: &str) {
     assert_eq!(ground.source.dump(), dump);
     assert_eq!(ground.access(), access);
     assert!(ground.lets_temporal_in());
