@@ -8,7 +8,7 @@ use sqlx::Connection;
 use super::error::BackupError;
 use super::live::Chunks;
 use super::manifest::{BackupId, Manifest, Table};
-use super::restore::{Run, Target};
+use super::restore::{Run, Target, refuse_sealed};
 use super::single::Part;
 use crate::context::Context;
 
@@ -61,10 +61,11 @@ pub async fn preview(
         Some(table) => Part::single(manifest, database, table)?,
         None => Part::whole(manifest, database)?,
     };
-    let run = Run { from: from.clone(), target: target.clone(), schema, ctx: ctx.clone() };
+    let run = Run { target: target.clone(), schema, ctx: ctx.clone() };
     let examined = ctx.cancel.run_until_cancelled(run.examine(&source)).await;
     let (session, _) = examined.ok_or(BackupError::Cancelled)??;
     let _ = session.close().await;
+    refuse_sealed(from, &source).await?;
     let chunks: HashMap<_, _> =
         source.tables.iter().flat_map(Table::objects).map(|(_, chunk)| (chunk.name(), chunk.stored)).collect();
     let table = |table: &Table| PreviewTable { table: table.name.to_string(), rows: table.rows, bytes: table.bytes };

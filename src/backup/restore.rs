@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::TryStreamExt;
+use futures::{Stream, TryStreamExt};
 use serde::Serialize;
 use sqlx::{Connection, PgConnection};
 use tokio::task::JoinSet;
@@ -121,8 +121,8 @@ async fn part(
     ctx: &Context,
 ) -> Result<RestoreReport, BackupError> {
     let clock = std::time::Instant::now();
-    let run = Run { from: from.clone(), target: target.clone(), schema: schema.clone(), ctx: ctx.clone() };
-    let done = ctx.cancel.run_until_cancelled(run.all(source)).await;
+    let run = Run { target: target.clone(), schema: schema.clone(), ctx: ctx.clone() };
+    let done = ctx.cancel.run_until_cancelled(run.all(from, source)).await;
     let tables = done.ok_or(BackupError::Cancelled)??;
     Ok(RestoreReport {
         id: id.clone(),
@@ -138,7 +138,6 @@ async fn part(
 
 #[derive(Clone)]
 pub(super) struct Run {
-    pub(super) from: Chunks,
     pub(super) target: Target,
     /// The one schema that must be empty; `None` for the whole database.
     pub(super) schema: Option<String>,
@@ -158,18 +157,29 @@ impl Run {
             return Err(BackupError::TargetOlder { source_major: source.server_version / 10_000, target_major: major });
         }
         self.refuse_filled(&mut session).await?;
-        self.refuse_sealed(source).await?;
         Ok((session, major))
     }
 
-    async fn all(&self, source: &Database) -> Result<Vec<TableVerdict>, BackupError> {
+    async fn all(&self, from: &Chunks, source: &Database) -> Result<Vec<TableVerdict>, BackupError> {
         let (postgres, name) = (&self.target.postgres, self.target.database.as_str());
         let (mut session, major) = self.examine(source).await?;
+        refuse_sealed(from, source).await?;
         self.ctx.progress.stage("making tables", None, Unit::Items);
         schema::run(&mut session, postgres, name, major, "pre-data", &source.pre_data).await?;
         let bytes = source.tables.iter().map(|table| table.bytes).sum();
         self.ctx.progress.stage("restoring rows", Some(bytes), Unit::Bytes);
-        self.rows(&source.tables).await?;
+        self.rows(from, &source.tables).await?;
+        self.after_rows(session, source, major).await
+    }
+
+    /// Everything that comes after the rows: indexes and the comparison, constraints, sequences, views, statistics.
+    pub(super) async fn after_rows(
+        &self,
+        mut session: PgConnection,
+        source: &Database,
+        major: u32,
+    ) -> Result<Vec<TableVerdict>, BackupError> {
+        let (postgres, name) = (&self.target.postgres, self.target.database.as_str());
         let split = indexes::split(&source.post_data, &source.tables);
         let tables = self.indexes_and_comparison(source, &split, major).await?;
         self.ctx.progress.stage("making constraints", None, Unit::Items);
@@ -246,35 +256,19 @@ impl Run {
         Err(BackupError::NotEmpty { host: postgres.address(), database: name.to_owned(), objects })
     }
 
-    /// Before anything is made it is known that there is an identity for every set of recipients.
-    async fn refuse_sealed(&self, source: &Database) -> Result<(), BackupError> {
-        let mut sets = BTreeMap::new();
-        for table in &source.tables {
-            for chunk in table.chunks.iter().map(|slice| &slice.chunk).filter(|chunk| chunk.sealed.is_some()) {
-                let (smallest, _) = sets.entry(chunk.sealed).or_insert((*chunk, table));
-                if chunk.stored < smallest.stored {
-                    sets.insert(chunk.sealed, (*chunk, table));
-                }
-            }
-        }
-        for (chunk, table) in sets.into_values() {
-            opened(self.from.clone(), chunk, table.keys(), table.name.to_string()).await?;
-        }
-        Ok(())
-    }
-
-    async fn rows(&self, tables: &[Table]) -> Result<(), BackupError> {
+    async fn rows(&self, from: &Chunks, tables: &[Table]) -> Result<(), BackupError> {
         let mut order: Vec<Table> = tables.iter().filter(|table| !table.chunks.is_empty()).cloned().collect();
         order.sort_by_key(|table| std::cmp::Reverse(table.bytes));
         let queue = Arc::new(Mutex::new(VecDeque::from(order)));
         let mut workers = JoinSet::new();
         for _ in 0..self.target.jobs.max(1) {
-            let (run, queue) = (self.clone(), Arc::clone(&queue));
+            let (run, from, queue) = (self.clone(), from.clone(), Arc::clone(&queue));
             workers.spawn(async move {
                 loop {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     let Some(table) = next else { return Ok(()) };
-                    run.table(&table).await?;
+                    let chunks = table_rows(&from, &table, AHEAD);
+                    run.fill(&table, chunks, || table.rows).await?;
                 }
             });
         }
@@ -286,8 +280,13 @@ impl Run {
     }
 
     /// Fills one table in one transaction. It is truncated there first, so that its rows can be written frozen and
-    /// no vacuum has to visit them again.
-    async fn table(&self, table: &Table) -> Result<(), BackupError> {
+    /// no vacuum has to visit them again. `expected` is asked at the end for how many rows it must be.
+    pub(super) async fn fill(
+        &self,
+        table: &Table,
+        chunks: impl Stream<Item = Result<Vec<u8>, BackupError>>,
+        expected: impl FnOnce() -> u64,
+    ) -> Result<(), BackupError> {
         let (postgres, name) = (&self.target.postgres, self.target.database.as_str());
         let doing = format!("restoring the rows of {}", table.name);
         let fail = |error| BackupError::from(postgres.error(name, &doing, error));
@@ -306,7 +305,6 @@ impl Run {
         if binary {
             sink.send(&BINARY_HEADER[..]).await.map_err(fail)?;
         }
-        let chunks = table_rows(&self.from, table, AHEAD);
         futures::pin_mut!(chunks);
         while let Some(bytes) = chunks.try_next().await? {
             for message in bytes.chunks(MESSAGE_BYTES) {
@@ -318,8 +316,9 @@ impl Run {
             sink.send(&BINARY_TRAILER[..]).await.map_err(fail)?;
         }
         let copied = tokio::time::timeout(STALL, sink.finish()).await.map_err(stalled)?.map_err(fail)?;
-        if copied != table.rows {
-            let findings = vec![format!("{}: the server took {copied} rows of {}", table.name, table.rows)];
+        let rows = expected();
+        if copied != rows {
+            let findings = vec![format!("{}: the server took {copied} rows of {rows}", table.name)];
             return Err(BackupError::Differs { subject: format!("database `{name}`"), findings });
         }
         sqlx::raw_sql("COMMIT").execute(&mut connection).await.map_err(fail)?;
@@ -355,4 +354,21 @@ impl Run {
         let _ = session.close().await;
         Ok(())
     }
+}
+
+/// Before anything is made it is known that there is an identity for every set of recipients.
+pub(super) async fn refuse_sealed(from: &Chunks, source: &Database) -> Result<(), BackupError> {
+    let mut sets = BTreeMap::new();
+    for table in &source.tables {
+        for chunk in table.chunks.iter().map(|slice| &slice.chunk).filter(|chunk| chunk.sealed.is_some()) {
+            let (smallest, _) = sets.entry(chunk.sealed).or_insert((*chunk, table));
+            if chunk.stored < smallest.stored {
+                sets.insert(chunk.sealed, (*chunk, table));
+            }
+        }
+    }
+    for (chunk, table) in sets.into_values() {
+        opened(from.clone(), chunk, table.keys(), table.name.to_string()).await?;
+    }
+    Ok(())
 }

@@ -39,7 +39,7 @@ pub use recipe::{Each, Recipe, Requirement, Stage, Step};
 pub use saga::{MigrateReport, MigrationOutcome, MigrationReport, Options, StepOutcome, StepReport, apply, undo};
 pub use set::{RecipeError, RecipeSet};
 pub use steps::{
-    ApproveStep, BackupStep, CompareStep, ExecStep, FenceStep, HealthStep, Operation, RestoreStep, Reversal, SqlStep,
-    StepError, TemporalSchemaStep, WaitStep, WayBackStep,
+    ApproveStep, BackupStep, CompareStep, CopyStep, ExecStep, FenceStep, HealthStep, Operation, RestoreStep, Reversal,
+    SqlStep, StepError, TemporalSchemaStep, WaitStep, WayBackStep,
 };
 pub use world::{Backups, Place, Server, World};

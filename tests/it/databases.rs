@@ -3,7 +3,8 @@
 
 use std::process::Stdio;
 
-use sexton::backup::{BackupError, Manifest, show};
+use sexton::backup::{BackupError, Manifest, Target, show, transfer};
+use sexton::context::Context;
 use sexton::failure::{Explain, Kind};
 
 use crate::backup::{Setting, assert_same, directory};
@@ -35,6 +36,13 @@ async fn restores_equal(setting: &Setting, manifest: &Manifest) {
     assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
     reference.psql(&String::from_utf8(dump.stdout).unwrap());
     assert_same(&reference, &newer);
+    // Streamed from server to server it comes to the same.
+    let streamed = Scratch::on(Server::Pg17, "streamed");
+    let to = Target { postgres: Server::Pg17.client(), database: streamed.name.clone(), jobs: 2 };
+    let source = &setting.source;
+    let report = transfer(&source.server.client(), &source.name, &to, &Context::plain()).await.unwrap();
+    report.verdict().unwrap();
+    assert_same(&reference, &streamed);
 }
 
 #[tokio::test(flavor = "multi_thread")]

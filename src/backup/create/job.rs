@@ -17,8 +17,7 @@ use crate::backup::copy::{self, Pages, Reader, Source};
 use crate::backup::error::BackupError;
 use crate::backup::known::{Known, Sealing};
 use crate::backup::manifest::{self, Database};
-use crate::backup::plan::not_covered;
-use crate::backup::schema;
+use crate::backup::outline::outline;
 use crate::backup::seal::Identities;
 use crate::backup::snapshot::Snapshot;
 use crate::backup::store::Store;
@@ -67,37 +66,11 @@ struct Tables {
 impl Job {
     pub(super) async fn database(self, snapshot: &mut Snapshot) -> Result<Database, BackupError> {
         let (postgres, name) = (&self.postgres, self.database.as_str());
-        let fail = |doing: &'static str| move |error| postgres.error(name, doing, error);
-        let sequences = snapshot.catalog.sequences.clone();
-        let sequences =
-            catalog::sequences(snapshot.leader(), &sequences).await.map_err(fail("reading the sequences"))?;
-        let tables = snapshot.catalog.tables.clone();
-        let schema_versions = catalog::schema_versions(snapshot.leader(), &tables)
-            .await
-            .map_err(fail("reading Temporal's schema versions"))?;
-        let tool = postgres.pg_dump(snapshot.version.major()).await?;
-        let pre_data = schema::dump(postgres, &tool, name, &snapshot.exported, "pre-data").await?;
-        let post_data = schema::dump(postgres, &tool, name, &snapshot.exported, "post-data").await?;
-        let tables = self.tables(tables, &snapshot.exported).await?;
+        let outline = outline(snapshot, postgres, name).await?;
+        let tables = self.tables(snapshot.catalog.tables.clone(), &snapshot.exported).await?;
         snapshot.held(postgres, name).await?;
         let origin = snapshot.lasting_origin(postgres, name).await?;
-        let catalog = snapshot.catalog.clone();
-        let lacks = not_covered(name, &catalog);
-        Ok(Database {
-            name: name.to_owned(),
-            server_version: snapshot.version.0,
-            encoding: catalog.encoding,
-            snapshot_at: snapshot.at,
-            snapshot_lsn: snapshot.lsn.clone(),
-            origin,
-            schema_versions,
-            pre_data,
-            post_data,
-            sequences,
-            materialized_views: catalog.materialized_views,
-            tables,
-            not_covered: lacks,
-        })
+        Ok(Database { origin, tables, ..outline })
     }
 
     /// The rows of every table.

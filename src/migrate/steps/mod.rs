@@ -4,6 +4,7 @@ mod approve;
 mod backup;
 mod child;
 mod compare;
+mod copy;
 mod error;
 mod exec;
 mod fence;
@@ -22,6 +23,7 @@ use serde_json::{Value, json};
 pub use self::approve::ApproveStep;
 pub use self::backup::BackupStep;
 pub use self::compare::CompareStep;
+pub use self::copy::CopyStep;
 pub use self::error::StepError;
 pub use self::exec::ExecStep;
 pub use self::fence::FenceStep;
@@ -53,6 +55,8 @@ pub enum Operation {
     Backup(BackupStep),
     /// That backup, restored on the target.
     Restore(RestoreStep),
+    /// The databases, streamed to the target.
+    Copy(CopyStep),
     /// Source and target, compared row by row.
     Compare(CompareStep),
     /// Where the way back ends.
@@ -140,6 +144,7 @@ impl Operation {
             Self::Fence(_) => "fence",
             Self::Backup(_) => "backup",
             Self::Restore(_) => "restore",
+            Self::Copy(_) => "copy",
             Self::Compare(_) => "compare",
             Self::WayBack(_) => "way_back",
             Self::Health(_) => "health",
@@ -162,6 +167,7 @@ impl Operation {
             Self::Fence(step) => step,
             Self::Backup(step) => step,
             Self::Restore(step) => step,
+            Self::Copy(step) => step,
             Self::Compare(step) => step,
             Self::WayBack(step) => step,
             Self::Health(step) => step,
@@ -182,7 +188,7 @@ impl Operation {
             Self::Sql(step) => vec![(step.server, step.database.clone().unwrap_or_else(|| own.clone()))],
             Self::TemporalSchema(step) => vec![(Server::Source, step.schema.database())],
             Self::Fence(step) => step.databases.iter().map(|one| (Server::Source, one.clone())).collect(),
-            Self::Restore(_) | Self::Compare(_) | Self::WayBack(_) => {
+            Self::Restore(_) | Self::Copy(_) | Self::Compare(_) | Self::WayBack(_) => {
                 [both(Server::Source), both(Server::Target)].concat()
             }
             Self::Backup(_) | Self::Exec(_) | Self::Health(_) | Self::Wait(_) | Self::Approve(_) => Vec::new(),

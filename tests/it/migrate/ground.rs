@@ -37,7 +37,7 @@ impl Move {
             "postgres: {{host: {}, port: {}, user: {}, password: {{env: HERE}}, databases: {{main: {}}}}}\n\
              target: {{host: {}, port: {}, user: {}, password: {{env: THERE}}, role: temporal, databases: {{main: {target}}}}}\n\
              temporal: {{address: '{address}'}}\nledger: {{database: {}}}\nstore: {{directory: store}}\n\
-             migrations: {{recipes: recipes, parameters: {{move-database: {{stop: ./stop, start: ./start, switch: ./switch there, switch_back: ./switch here}}}}}}\n",
+             migrations: {{recipes: recipes, parameters: {{move-database: &commands {{stop: ./stop, start: ./start, switch: ./switch there, switch_back: ./switch here}}, move-database-live: *commands}}}}\n",
             get("PG15_HOST"),
             get("PG15_PORT"),
             here.name,

@@ -195,6 +195,23 @@ fn a_quiet_database_is_moved_whole() {
 }
 
 #[test]
+fn the_rows_may_stream_with_no_store_between() {
+    let ground = quiet("streamed");
+    let name = "move-database-live";
+    ground.site.run(&["migrate", "approve", name, "--by", "Ada"]).expect(0);
+    let run = ground.site.run(&["migrate", "run", name, "--json", "-q"]).expect(0).json();
+    println!("downtime {} ms", downtime(&run));
+    let there = crate::support::postgres::dumped(Server::Pg17.tool("pg_dump", &ground.target));
+    let here = ground.source.dump();
+    let but_version =
+        |lines: Vec<String>| lines.into_iter().filter(|line| !line.contains("\"schema_version\"")).collect::<Vec<_>>();
+    assert_eq!(but_version(there), but_version(here));
+    assert!(!ground.site.path().join("store").exists(), "nothing is kept");
+    ground.site.run(&["migrate", "undo", name]).expect(0);
+    assert!(ground.lets_temporal_in() && !ground.has_target());
+}
+
+#[test]
 fn each_step_that_fails_leads_back() {
     let ground = quiet("fails");
     let (dump, access) = (ground.source.dump(), ground.access());
