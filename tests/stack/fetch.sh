@@ -40,6 +40,15 @@ go_program() {
   rmdir "$3/bin"
 }
 
+# go_main MODULE NAME LDFLAGS DIR: a program that `go install` refuses, by a module of ours in MODULE that imports it.
+# The modules below it are noted in a copy; each is checked against the checksum database, as above.
+go_main() {
+  command -v go >/dev/null || missing Go "Version 1.26.2 or newer: https://go.dev/dl/"
+  cp -r "$1" "$4/src"
+  with_lock "$CACHE/lock/go" env GOWORK=off go build -C "$4/src" -mod=mod -trimpath -ldflags="-s -w $3" -o "$4/$2" .
+  rm -r "$4/src"
+}
+
 # wheel PACKAGE==VERSION DIR. pip checks the file against the index's hash.
 wheel() {
   python3 -m pip --version >/dev/null 2>&1 || missing "pip for python3" "On Debian: apt-get install python3-pip"
