@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::backup::seal::Identities;
 use crate::backup::store;
-use crate::clients::{postgres, search, temporal};
+use crate::clients::{kubernetes, postgres, search, temporal};
 use crate::document::{ConfigError, Document};
 
 /// The resolved configuration: secrets read, paths absolute or relative to the working directory.
@@ -31,6 +31,8 @@ pub struct Config {
     pub scratch: Option<postgres::Settings>,
     /// The server that databases are moved to.
     pub target: Option<Target>,
+    /// Where Temporal's servers are scaled and pointed at a database; `None` when migrations do not do that.
+    pub kubernetes: Option<kubernetes::Settings>,
     /// The visibility store; `None` when the cluster uses SQL visibility.
     pub search: Option<search::Settings>,
     /// Where backups go; `None` when none are made.

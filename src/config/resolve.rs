@@ -9,7 +9,7 @@ use url::Url;
 use super::{Config, Databases, Target, secret, written};
 use crate::backup::seal::Identities;
 use crate::backup::store;
-use crate::clients::{TlsFiles, postgres, search, temporal};
+use crate::clients::{TlsFiles, kubernetes, postgres, search, temporal};
 use crate::document::{ConfigError, Document};
 use crate::failure::without_errno;
 
@@ -47,6 +47,7 @@ pub(super) fn resolve(doc: &Document) -> Result<Config, ConfigError> {
         replica: written.replica.as_ref().map(|r| postgres_settings(doc, r)).transpose()?,
         scratch: written.scratch.as_ref().map(|s| postgres_settings(doc, s)).transpose()?,
         target,
+        kubernetes: written.kubernetes.as_ref().map(|k| kubernetes_settings(doc, k)).transpose()?,
         databases,
         search: written.search.as_ref().map(|s| search_settings(doc, s)).transpose()?,
         store: written.store.as_ref().map(|s| store_settings(doc, s)).transpose()?,
@@ -119,6 +120,7 @@ fn check_limits(doc: &Document, written: &written::Written) -> Result<(), Config
         limits.push((format!("{section}.statement_timeout"), server.statement_timeout));
     }
     limits.extend(written.temporal.as_ref().map(|t| ("temporal.timeout".to_owned(), t.timeout)));
+    limits.extend(written.kubernetes.as_ref().map(|k| ("kubernetes.timeout".to_owned(), k.timeout)));
     limits.extend(written.search.as_ref().map(|s| ("search.timeout".to_owned(), s.timeout)));
     match limits.iter().find(|(_, limit)| limit.as_millis() == 0) {
         Some((key, _)) => Err(doc.error_at_key(
@@ -184,6 +186,19 @@ fn postgres_settings(doc: &Document, written: &written::Postgres) -> Result<post
         connect_timeout: written.connect_timeout.into(),
         statement_timeout: written.statement_timeout.into(),
         bin_dir,
+    })
+}
+
+fn kubernetes_settings(doc: &Document, written: &written::Kubernetes) -> Result<kubernetes::Settings, ConfigError> {
+    if written.namespace.trim().is_empty() {
+        let hint = "write the namespace of Temporal's Deployments".to_owned();
+        return Err(doc.error_at_key("kubernetes.namespace", "is empty", Some(hint)));
+    }
+    Ok(kubernetes::Settings {
+        namespace: written.namespace.clone(),
+        kubeconfig: written.kubeconfig.as_ref().map(|file| readable(doc, file)).transpose()?,
+        context: written.context.clone(),
+        timeout: written.timeout.into(),
     })
 }
 

@@ -20,6 +20,7 @@ pub(super) struct Written {
     pub replica: Option<Postgres>,
     pub scratch: Option<Postgres>,
     pub target: Option<Postgres>,
+    pub kubernetes: Option<Kubernetes>,
     pub search: Option<Search>,
     pub store: Option<Spanned<Store>>,
     pub ledger: Ledger,
@@ -86,6 +87,16 @@ pub(super) struct PostgresTls {
 pub(super) struct Databases {
     pub main: String,
     pub visibility: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Kubernetes {
+    pub namespace: String,
+    pub kubeconfig: Option<Spanned<PathBuf>>,
+    pub context: Option<String>,
+    #[serde(default = "thirty_seconds")]
+    pub timeout: Span,
 }
 
 #[derive(Debug, Deserialize)]

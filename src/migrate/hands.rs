@@ -11,7 +11,9 @@ use super::migration::Migration;
 use super::names::Database;
 use super::steps::StepError;
 use super::world::{Place, Server, World};
+use crate::clients::kubernetes::Kubernetes;
 use crate::context::Context;
+use crate::failure::Kind;
 
 /// A session and its process on the server.
 struct Session {
@@ -36,6 +38,7 @@ pub(crate) struct Hands<'a> {
     /// True for a run: every session takes the migration's lock, so that a statement that outlives its session keeps
     /// the next run away.
     claims: bool,
+    kubernetes: Option<Kubernetes>,
     sessions: BTreeMap<(Server, String), Session>,
 }
 
@@ -43,7 +46,17 @@ impl<'a> Hands<'a> {
     /// Hands that only look.
     pub(crate) fn looking(world: &'a World, migration: &'a Migration, journal: &'a Journal, ctx: &Context) -> Self {
         let (evidence, sessions) = (BTreeMap::new(), BTreeMap::new());
-        Self { world, migration, journal, ctx: ctx.clone(), step: String::new(), evidence, claims: false, sessions }
+        Self {
+            world,
+            migration,
+            journal,
+            ctx: ctx.clone(),
+            step: String::new(),
+            evidence,
+            claims: false,
+            kubernetes: None,
+            sessions,
+        }
     }
 
     /// Hands that act.
@@ -82,6 +95,18 @@ impl<'a> Hands<'a> {
     /// A place, for steps that make connections of their own.
     pub(crate) fn place(&self, server: Server) -> Result<&'a Place, StepError> {
         Ok(self.world.place(server)?)
+    }
+
+    /// Kubernetes, logged in to when it is first needed.
+    pub(crate) async fn kubernetes(&mut self) -> Result<&Kubernetes, StepError> {
+        if self.kubernetes.is_none() {
+            let settings = self.world.kubernetes.as_ref().ok_or_else(|| {
+                let message = "the recipe acts on Kubernetes, and the configuration has no `kubernetes:`";
+                StepError::new(Kind::Config, message, "add `kubernetes: {namespace: temporal}`")
+            })?;
+            self.kubernetes = Some(Kubernetes::connect(settings).await?);
+        }
+        self.kubernetes.as_ref().ok_or(StepError::Cancelled)
     }
 
     /// What a finished step has found.

@@ -23,6 +23,7 @@ mod plan;
 mod recipe;
 pub mod rehearse;
 mod saga;
+mod sealed;
 mod set;
 mod steps;
 mod world;
@@ -39,7 +40,8 @@ pub use recipe::{Each, Recipe, Requirement, Stage, Step};
 pub use saga::{MigrateReport, MigrationOutcome, MigrationReport, Options, StepOutcome, StepReport, apply, undo};
 pub use set::{RecipeError, RecipeSet};
 pub use steps::{
-    ApproveStep, BackupStep, CompareStep, CopyStep, ExecStep, FenceStep, HealthStep, Operation, RestoreStep, Reversal,
-    SqlStep, StepError, TemporalSchemaStep, WaitStep, WayBackStep,
+    ApproveStep, BackupStep, CompareStep, CopyStep, ExecStep, FenceStep, HealthStep, Operation, RestartStep,
+    RestoreStep, Reversal, ScaleStep, ScaleTo, SecretKey, SecretOf, SetSecretStep, SqlStep, StepError,
+    TemporalSchemaStep, WaitPodsGoneStep, WaitStep, WayBackStep,
 };
 pub use world::{Backups, Place, Server, World};

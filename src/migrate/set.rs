@@ -10,9 +10,10 @@ use crate::document::{ConfigError, Document};
 use crate::failure::{Explain, Kind};
 
 /// The recipes that come with sexton: file name and text.
-const BUILT_IN: [(&str, &str); 6] = [
+const BUILT_IN: [(&str, &str); 7] = [
     ("add-index.yaml", include_str!("../../migrations/recipes/add-index.yaml")),
     ("move-database.yaml", include_str!("../../migrations/recipes/move-database.yaml")),
+    ("move-database-kubernetes.yaml", include_str!("../../migrations/recipes/move-database-kubernetes.yaml")),
     ("move-database-live.yaml", include_str!("../../migrations/recipes/move-database-live.yaml")),
     ("tune-autovacuum.yaml", include_str!("../../migrations/recipes/tune-autovacuum.yaml")),
     ("upgrade-schema.yaml", include_str!("../../migrations/recipes/upgrade-schema.yaml")),
@@ -214,8 +215,8 @@ mod tests {
         let error = set.select(&["tune".to_owned()], &BTreeMap::new()).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "there is no recipe `tune`; there are: add-index, move-database, move-database-live, tune-autovacuum, \
-             upgrade-schema, upgrade-visibility-schema"
+            "there is no recipe `tune`; there are: add-index, move-database, move-database-kubernetes, \
+             move-database-live, tune-autovacuum, upgrade-schema, upgrade-visibility-schema"
         );
         let wrong = BTreeMap::from([("history_share".to_owned(), "0.1); DROP TABLE x".to_owned())]);
         let parameters = BTreeMap::from([("tune-autovacuum".to_owned(), wrong)]);

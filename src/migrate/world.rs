@@ -12,7 +12,7 @@ use super::names::Database;
 use crate::backup::seal::Identities;
 use crate::backup::store;
 use crate::clients::postgres::Postgres;
-use crate::clients::temporal;
+use crate::clients::{kubernetes, temporal};
 use crate::policy::backup::BackupPolicy;
 
 /// One PostgreSQL server and the names its databases have for Temporal.
@@ -85,6 +85,8 @@ pub struct World {
     pub backups: Option<Backups>,
     /// Temporal's frontend.
     pub temporal: Option<temporal::Settings>,
+    /// Kubernetes.
+    pub kubernetes: Option<kubernetes::Settings>,
     /// `temporal-sql-tool`; `None` looks on `PATH`.
     pub sql_tool: Option<PathBuf>,
 }
@@ -93,7 +95,7 @@ impl World {
     /// Only the databases; nothing else is configured.
     #[must_use]
     pub const fn of(source: Place) -> Self {
-        Self { source, target: None, backups: None, temporal: None, sql_tool: None }
+        Self { source, target: None, backups: None, temporal: None, kubernetes: None, sql_tool: None }
     }
 
     /// What a migration changes, by names that are the same wherever it is run: two migrations that have one in

@@ -3,6 +3,7 @@
 mod approvals;
 mod ground;
 mod kills;
+mod kubernetes;
 mod moves;
 mod rehearsals;
 mod saga;

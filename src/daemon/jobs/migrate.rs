@@ -75,6 +75,7 @@ impl Site {
             target: config.target.as_ref().map(|it| place(Postgres::new(it.postgres.clone()), &it.databases)),
             backups: store.map(|(store, policy)| Backups { store, policy, identities: Arc::clone(&config.identities) }),
             temporal: config.temporal.clone(),
+            kubernetes: config.kubernetes.clone(),
             sql_tool: config.sql_tool.clone(),
         }
     }

@@ -111,6 +111,7 @@ macro_rules! failures_of {
 failures_of!(
     crate::backup::BackupError,
     crate::backup::store::StoreError,
+    crate::clients::kubernetes::KubernetesError,
     crate::clients::postgres::PostgresError,
     crate::clients::temporal::TemporalError
 );

@@ -11,6 +11,8 @@ mod fence;
 mod health;
 mod made;
 mod restore;
+mod scale;
+mod set_secret;
 mod sql;
 mod temporal_schema;
 mod wait;
@@ -29,6 +31,8 @@ pub use self::exec::ExecStep;
 pub use self::fence::FenceStep;
 pub use self::health::HealthStep;
 pub use self::restore::RestoreStep;
+pub use self::scale::{RestartStep, ScaleStep, ScaleTo, WaitPodsGoneStep};
+pub use self::set_secret::{SecretKey, SecretOf, SetSecretStep};
 pub use self::sql::SqlStep;
 pub(crate) use self::sql::{SqlFailure, holds};
 pub use self::temporal_schema::TemporalSchemaStep;
@@ -47,6 +51,14 @@ pub enum Operation {
     Sql(SqlStep),
     /// Temporal's own schema, brought to a version by `temporal-sql-tool`.
     TemporalSchema(TemporalSchemaStep),
+    /// Deployments brought to a number of replicas.
+    Scale(ScaleStep),
+    /// No pod of Deployments left.
+    WaitPodsGone(WaitPodsGoneStep),
+    /// Every pod of Deployments made anew.
+    Restart(RestartStep),
+    /// Keys of a Secret set to what the target is.
+    SetSecret(SetSecretStep),
     /// A program of the operator's.
     Exec(ExecStep),
     /// Databases that nobody but sexton may connect to any more.
@@ -140,6 +152,10 @@ impl Operation {
         match self {
             Self::Sql(_) => "sql",
             Self::TemporalSchema(_) => "temporal_schema",
+            Self::Scale(_) => "scale",
+            Self::WaitPodsGone(_) => "wait_pods_gone",
+            Self::Restart(_) => "restart",
+            Self::SetSecret(_) => "set_secret",
             Self::Exec(_) => "exec",
             Self::Fence(_) => "fence",
             Self::Backup(_) => "backup",
@@ -163,6 +179,10 @@ impl Operation {
         match self {
             Self::Sql(step) => step,
             Self::TemporalSchema(step) => step,
+            Self::Scale(step) => step,
+            Self::WaitPodsGone(step) => step,
+            Self::Restart(step) => step,
+            Self::SetSecret(step) => step,
             Self::Exec(step) => step,
             Self::Fence(step) => step,
             Self::Backup(step) => step,
@@ -191,7 +211,7 @@ impl Operation {
             Self::Restore(_) | Self::Copy(_) | Self::Compare(_) | Self::WayBack(_) => {
                 [both(Server::Source), both(Server::Target)].concat()
             }
-            Self::Backup(_) | Self::Exec(_) | Self::Health(_) | Self::Wait(_) | Self::Approve(_) => Vec::new(),
+            _ => Vec::new(),
         }
     }
 
@@ -211,6 +231,10 @@ impl Operation {
             Self::TemporalSchema(step) => vec![Placed::Plain(step.to.as_str())],
             Self::Exec(step) => step.words().map(|word| Placed::Word(word.as_str())).collect(),
             Self::Approve(step) => vec![Placed::Plain(step.question.as_str())],
+            Self::Scale(step) => vec![Placed::Plain(step.deployments.as_str())],
+            Self::WaitPodsGone(step) => vec![Placed::Plain(step.deployments.as_str())],
+            Self::Restart(step) => vec![Placed::Plain(step.deployments.as_str())],
+            Self::SetSecret(step) => step.templates().map(|text| Placed::Plain(text.as_str())).collect(),
             _ => Vec::new(),
         }
     }
@@ -221,6 +245,10 @@ impl Operation {
             Self::TemporalSchema(step) => Self::TemporalSchema(step.render(values)?),
             Self::Exec(step) => Self::Exec(step.render(values)?),
             Self::Approve(step) => Self::Approve(ApproveStep { question: step.question.render(values)? }),
+            Self::Scale(step) => Self::Scale(step.render(values)?),
+            Self::WaitPodsGone(step) => Self::WaitPodsGone(step.render(values)?),
+            Self::Restart(step) => Self::Restart(step.render(values)?),
+            Self::SetSecret(step) => Self::SetSecret(step.render(values)?),
             other => other.clone(),
         })
     }
