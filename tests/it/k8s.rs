@@ -5,6 +5,7 @@ mod access;
 mod api;
 mod certificates;
 mod commands;
+mod image;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
