@@ -181,6 +181,19 @@ fn the_example_configuration_is_accepted_with_and_without_its_optional_parts() {
     assert_loads("sexton.example.yaml, uncommented", &full);
 }
 
+#[test]
+fn the_configurations_of_the_manifests_are_accepted() {
+    for file in ["base", "components/mtls", "recipes/move-database"] {
+        let config = text(&root().join("k8s").join(file).join("sexton.yaml"));
+        // Files that are there.
+        let here = config.split_inclusive('\n').map(|line| match line.split_once(": /etc/sexton/tls/") {
+            Some((key, _)) => format!("{key}: x.pem\n"),
+            None => line.replace("/etc/sexton/policies", "policies"),
+        });
+        assert_loads(file, &here.collect::<String>());
+    }
+}
+
 /// GitHub's anchor of a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().to_lowercase();

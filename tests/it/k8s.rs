@@ -1,6 +1,14 @@
-//! The manifests as kubectl renders them.
+//! The manifests as kubectl renders them, what a real Kubernetes API says of them, and what their accounts may do there.
+
+mod accepted;
+mod access;
+mod api;
+mod certificates;
+mod commands;
+mod image;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -17,10 +25,23 @@ const CRON_JOBS: [&str; 8] = [
     "sexton-visibility",
 ];
 
-/// Every document of a rendered folder; `STACK_KUBECTL` or the kubectl on `PATH` renders it.
-fn render(folder: &str) -> Vec<Value> {
-    let kubectl = std::env::var("STACK_KUBECTL").unwrap_or_else(|_| "kubectl".to_owned());
-    let output = Command::new(kubectl).args(["kustomize", folder]).output().expect("kubectl is needed to render k8s/");
+/// What one may apply.
+const FOLDERS: [&str; 5] = [
+    "k8s/overlays/cronjobs",
+    "k8s/overlays/daemon",
+    "k8s/overlays/staging",
+    "k8s/recipes/move-database",
+    "k8s/recipes/tune-autovacuum",
+];
+
+/// `STACK_KUBECTL` or the kubectl on `PATH`.
+fn kubectl() -> Command {
+    Command::new(std::env::var("STACK_KUBECTL").unwrap_or_else(|_| "kubectl".to_owned()))
+}
+
+/// Every document of a rendered folder.
+fn render(folder: impl AsRef<Path>) -> Vec<Value> {
+    let output = kubectl().arg("kustomize").arg(folder.as_ref()).output().expect("kubectl is needed to render k8s/");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_saphyr::from_multiple(std::str::from_utf8(&output.stdout).unwrap()).unwrap()
 }
@@ -34,15 +55,27 @@ fn of_kind<'a>(documents: &'a [Value], kind: &str) -> BTreeMap<&'a str, &'a Valu
     named.map(|d| (at(d, "/metadata/name").as_str().unwrap(), d)).collect()
 }
 
-/// What is true of every pod, and that whatever it names is there.
+/// The template of every pod that something of these makes, by the kind and name of what makes it.
+fn templates(documents: &[Value]) -> BTreeMap<String, &Value> {
+    let template = |of: &Value| match of["kind"].as_str().unwrap() {
+        "CronJob" => Some("/spec/jobTemplate/spec/template"),
+        "Job" | "Deployment" => Some("/spec/template"),
+        _ => None,
+    };
+    let named = documents.iter().filter_map(|of| Some((of, at(of, template(of)?))));
+    named.map(|(of, template)| (format!("{} {}", of["kind"], at(of, "/metadata/name")), template)).collect()
+}
+
+/// What is true of every pod, and that whatever it names is there. Only one that speaks to the Kubernetes API has an account
+/// of its own, and a token.
 fn check_pod(documents: &[Value], pod: &Value, arguments: &[&str]) {
     let account = at(pod, "/serviceAccountName").as_str().unwrap();
     let accounts = of_kind(documents, "ServiceAccount");
     assert_eq!(accounts[account]["automountServiceAccountToken"], false);
-    assert_eq!(at(pod, "/automountServiceAccountToken"), false);
+    assert_eq!(at(pod, "/automountServiceAccountToken"), account != "sexton");
     assert_eq!(at(pod, "/securityContext/runAsNonRoot"), true);
     assert_eq!(at(pod, "/securityContext/seccompProfile/type"), "RuntimeDefault");
-    assert_eq!(at(pod, "/restartPolicy"), "Never");
+    assert_eq!(at(pod, "/terminationGracePeriodSeconds"), 60);
 
     let containers = at(pod, "/containers").as_array().unwrap();
     assert_eq!(containers.len(), 1);
@@ -77,6 +110,12 @@ fn check_pod(documents: &[Value], pod: &Value, arguments: &[&str]) {
     check_environment(container, at(config_maps[folders["/etc/sexton/config"]], "/data/sexton.yaml"));
 }
 
+/// The arguments of a template's container.
+fn arguments(template: &Value) -> Vec<&str> {
+    let arguments = at(template, "/spec/containers/0/args").as_array().unwrap();
+    arguments.iter().map(|word| word.as_str().unwrap()).collect()
+}
+
 /// Every secret of the configuration comes from a documented key of the one Secret, and nothing else does.
 fn check_environment(container: &Value, config: &Value) {
     let readme = std::fs::read_to_string("k8s/README.md").unwrap();
@@ -84,7 +123,11 @@ fn check_environment(container: &Value, config: &Value) {
     for variable in at(container, "/env").as_array().unwrap() {
         let name = variable["name"].as_str().unwrap();
         let Some(reference) = variable.pointer("/valueFrom/secretKeyRef") else {
-            assert_eq!((name, &variable["value"]), ("SEXTON_CONFIG", &"/etc/sexton/config/sexton.yaml".into()));
+            match name {
+                "SEXTON_CONFIG" => assert_eq!(variable["value"], "/etc/sexton/config/sexton.yaml"),
+                "HOME" => assert_eq!(variable["value"], "/tmp"),
+                other => panic!("{other} is not a secret's"),
+            }
             continue;
         };
         assert_eq!(reference["name"], "sexton");
@@ -116,47 +159,113 @@ fn check_config_maps(documents: &[Value]) {
 }
 
 #[test]
-fn the_base_is_one_cron_job_per_job_within_bounds() {
-    let documents = render("k8s/base");
-    check_config_maps(&documents);
-    let namespaces = of_kind(&documents, "Namespace");
-    let level = "/metadata/labels/pod-security.kubernetes.io~1enforce";
-    assert_eq!(at(namespaces["sexton"], level), "restricted");
+fn every_folder_is_known_here_and_none_of_its_pods_differs_where_it_must_not() {
+    let mut there = Vec::new();
+    for folder in ["k8s/overlays", "k8s/recipes"] {
+        let entries = std::fs::read_dir(folder).unwrap();
+        there.extend(entries.map(|entry| entry.unwrap().path().to_string_lossy().into_owned()));
+    }
+    there.sort();
+    assert_eq!(there, FOLDERS);
+    for folder in FOLDERS {
+        let documents = render(folder);
+        check_config_maps(&documents);
+        let level = "/metadata/labels/pod-security.kubernetes.io~1enforce";
+        assert_eq!(at(of_kind(&documents, "Namespace")["sexton"], level), "restricted");
+        let templates = templates(&documents);
+        assert!(!templates.is_empty(), "{folder}");
+        for (name, template) in templates {
+            check_pod(&documents, at(template, "/spec"), &arguments(template));
+            let labels = at(template, "/metadata/labels");
+            assert_eq!(labels["app.kubernetes.io/name"], "sexton", "{name}: the NetworkPolicy would not find it");
+        }
+    }
+}
 
+#[test]
+fn the_base_runs_nothing() {
+    assert!(templates(&render("k8s/base")).is_empty());
+}
+
+#[test]
+fn there_is_one_cron_job_per_job_within_bounds() {
+    let documents = render("k8s/overlays/cronjobs");
     let schedule: Value = serde_saphyr::from_str(&std::fs::read_to_string("policies/schedule.yaml").unwrap()).unwrap();
     let cron_jobs = of_kind(&documents, "CronJob");
     assert_eq!(cron_jobs.keys().copied().collect::<Vec<_>>(), CRON_JOBS);
     for (name, cron_job) in cron_jobs {
         let job = name.strip_prefix("sexton-").unwrap();
-        let spec = &cron_job["spec"];
-        assert_eq!(at(cron_job, "/metadata/namespace"), "sexton");
-        assert_eq!(spec["concurrencyPolicy"], "Forbid");
-        assert_eq!(spec["timeZone"], "Etc/UTC");
-        // Below 10 s the controller may never start it: it looks at CronJobs every 10 s.
-        assert!(spec["startingDeadlineSeconds"].as_u64().unwrap() >= 10);
-        assert_eq!((&spec["successfulJobsHistoryLimit"], &spec["failedJobsHistoryLimit"]), (&3.into(), &5.into()));
-        let template = &spec["jobTemplate"]["spec"];
-        assert_eq!(template["backoffLimit"], 1);
         let deadline: Span = at(&schedule, &format!("/jobs/{job}/deadline")).as_str().unwrap().parse().unwrap();
-        let active = template["activeDeadlineSeconds"].as_u64().unwrap();
+        check_cron_job(name, cron_job, Some(deadline));
+        assert_eq!(arguments(at(cron_job, "/spec/jobTemplate/spec/template")), ["once", job]);
+    }
+}
+
+/// One that never meets itself, is started at times that are told in UTC, and is not killed before its own deadline.
+fn check_cron_job(name: &str, cron_job: &Value, deadline: Option<Span>) {
+    let spec = &cron_job["spec"];
+    assert_eq!(at(cron_job, "/metadata/namespace"), "sexton");
+    assert_eq!(spec["concurrencyPolicy"], "Forbid");
+    assert_eq!(spec["timeZone"], "Etc/UTC");
+    // Below 10 s the controller may never start it: it looks at CronJobs every 10 s.
+    assert!(spec["startingDeadlineSeconds"].as_u64().unwrap() >= 10);
+    assert_eq!((&spec["successfulJobsHistoryLimit"], &spec["failedJobsHistoryLimit"]), (&3.into(), &5.into()));
+    let template = &spec["jobTemplate"]["spec"];
+    assert_eq!(template["backoffLimit"], 1);
+    assert_eq!(at(template, "/template/spec/restartPolicy"), "Never");
+    let active = template["activeDeadlineSeconds"].as_u64().unwrap();
+    if let Some(deadline) = deadline {
         assert!(
             active > deadline.as_secs(),
             "{name}: Kubernetes would kill it at {active} s, before its own {deadline}"
         );
-        check_pod(&documents, at(template, "/template/spec"), &["once", job]);
     }
 }
 
 #[test]
-fn a_recipe_is_a_job_that_runs_it_once() {
-    let documents = render("k8s/recipes/tune-autovacuum");
-    check_config_maps(&documents);
-    assert!(of_kind(&documents, "CronJob").is_empty());
-    let jobs = of_kind(&documents, "Job");
-    assert_eq!(jobs.keys().copied().collect::<Vec<_>>(), ["sexton-tune-autovacuum"]);
-    let spec = &jobs["sexton-tune-autovacuum"]["spec"];
-    assert!(spec["activeDeadlineSeconds"].as_u64().unwrap() > 0);
-    assert_eq!(spec["backoffLimit"], 2);
-    assert!(spec["ttlSecondsAfterFinished"].is_u64());
-    check_pod(&documents, at(spec, "/template/spec"), &["migrate", "run", "tune-autovacuum"]);
+fn the_daemon_is_two_pods_of_which_one_always_stays() {
+    let documents = render("k8s/overlays/daemon");
+    assert!(of_kind(&documents, "CronJob").is_empty(), "what the daemon schedules nothing else must");
+    let deployment = of_kind(&documents, "Deployment")["sexton"];
+    let spec = &deployment["spec"];
+    assert_eq!((&spec["replicas"], at(spec, "/strategy/rollingUpdate/maxSurge")), (&2.into(), &0.into()));
+    assert_eq!(arguments(at(spec, "/template")), ["run"]);
+    let selector = at(spec, "/selector/matchLabels");
+    assert_eq!(selector, at(spec, "/template/metadata/labels"));
+    assert_eq!(selector, at(of_kind(&documents, "PodDisruptionBudget")["sexton"], "/spec/selector/matchLabels"));
+    let schedule: Value = serde_saphyr::from_str(&std::fs::read_to_string("policies/schedule.yaml").unwrap()).unwrap();
+    let grace: Span = at(&schedule, "/shutdown_grace").as_str().unwrap().parse().unwrap();
+    assert!(at(spec, "/template/spec/terminationGracePeriodSeconds").as_u64().unwrap() > grace.as_secs());
+}
+
+#[test]
+fn staging_rehearses_on_a_schedule_and_writes_to_no_store() {
+    let documents = render("k8s/overlays/staging");
+    let cron_jobs = of_kind(&documents, "CronJob");
+    let expected: BTreeSet<&str> = CRON_JOBS.into_iter().chain(["sexton-rehearse"]).collect();
+    let writing = ["sexton-backup", "sexton-drill", "sexton-prune"].into();
+    assert_eq!(cron_jobs.keys().copied().collect::<BTreeSet<_>>(), &expected - &writing);
+    let rehearse = cron_jobs["sexton-rehearse"];
+    check_cron_job("sexton-rehearse", rehearse, None);
+    let template = at(rehearse, "/spec/jobTemplate/spec/template");
+    assert_eq!(arguments(template), ["migrate", "rehearse", "tune-autovacuum", "--json"]);
+}
+
+#[test]
+fn a_recipe_is_a_job_that_runs_it_and_is_not_repeated_where_that_is_of_no_use() {
+    for recipe in ["move-database", "tune-autovacuum"] {
+        let documents = render(format!("k8s/recipes/{recipe}"));
+        assert!(of_kind(&documents, "CronJob").is_empty());
+        let jobs = of_kind(&documents, "Job");
+        assert_eq!(jobs.keys().copied().collect::<Vec<_>>(), [format!("sexton-{recipe}")]);
+        let spec = &jobs.values().next().unwrap()["spec"];
+        assert_eq!(arguments(at(spec, "/template")), ["migrate", "run", recipe]);
+        assert_eq!(at(spec, "/template/spec/restartPolicy"), "Never");
+        assert!(spec["activeDeadlineSeconds"].as_u64().unwrap() > 0 && spec["ttlSecondsAfterFinished"].is_u64());
+        // A failure may pass, such as a lock that was not to be had. What the other exit codes say does not.
+        assert!(spec["backoffLimit"].as_u64().unwrap() >= 2);
+        let rule = at(spec, "/podFailurePolicy/rules/0");
+        assert_eq!((&rule["action"], at(rule, "/onExitCodes/operator")), (&"FailJob".into(), &"In".into()));
+        assert_eq!(at(rule, "/onExitCodes/values"), &serde_json::json!([2, 3, 4, 5, 6, 64, 78]));
+    }
 }
