@@ -405,6 +405,11 @@ impl Explain for BackupError {
                  for whom it was encrypted"
                     .to_owned()
             }
+            Self::Differs { findings, .. } if findings.iter().all(|finding| finding.contains(": server: ")) => {
+                "every row is equal: look first at the command under `drill.server` in policies/backup.yaml and at its \
+                 server's configuration; `drill.keep_failed` keeps the database for a look"
+                    .to_owned()
+            }
             Self::Chunk { .. } | Self::Differs { .. } => "do not rely on this backup; remove from the store what is \
                 named as damaged, since the next backup would use it again, then take a new one and look at the disk \
                 below the store"
