@@ -245,7 +245,7 @@ async fn sizes(store: &dyn Store) -> Result<HashMap<ChunkName, u64>, StoreError>
 async fn read(store: &dyn Store, identities: &Arc<Identities>, size: u64, claims: Claims) -> Outcome {
     let mut read = 0;
     for (chunk, keys) in claims {
-        match look(store, &chunk, keys, identities).await {
+        match look(store, &chunk, keys, None, identities).await {
             Outcome::Good(bytes) => read = bytes,
             Outcome::Bad(problem) if size != chunk.stored => {
                 return Outcome::Bad(format!("it has {size} bytes instead of {}: {problem}", chunk.stored));

@@ -206,6 +206,14 @@ pub enum ChunkError {
     /// It holds no whole rows.
     #[error("its rows cannot be read: {0}")]
     Rows(#[from] super::rows::RowsError),
+    /// The rows of it that are gone are others.
+    #[error("the list of what is gone marks {found} of its rows that are not the {expected} of the manifest")]
+    Gone {
+        /// Rows in the manifest.
+        expected: u64,
+        /// Rows that are marked.
+        found: u64,
+    },
     /// Its rows are others.
     #[error("it holds {found} rows that are not the {expected} of the manifest")]
     Content {
@@ -248,12 +256,33 @@ pub fn open(stored: &[u8], wanted: &ChunkRef, keys: &Keys) -> Result<Vec<u8>, Ch
 /// # Errors
 /// When they are not whole rows.
 pub fn content_of(bytes: &[u8], keys: &Keys) -> Result<Content, ChunkError> {
-    let Holds::Rows(format) = keys.holds() else { return Ok(Content::default()) };
+    contents_of(bytes, keys, |_| false).map(|(all, _)| all)
+}
+
+/// The same, and the content of those rows, counted from 0, that `is_gone` names.
+///
+/// # Errors
+/// When they are not whole rows.
+pub(super) fn contents_of(
+    bytes: &[u8],
+    keys: &Keys,
+    is_gone: impl Fn(usize) -> bool,
+) -> Result<(Content, Content), ChunkError> {
+    let Holds::Rows(format) = keys.holds() else { return Ok(Default::default()) };
     let (mut out, mut ends) = (Vec::with_capacity(bytes.len()), Vec::new());
     let mut rows = Rows::of_chunk(format);
     rows.feed(bytes, &mut out, &mut ends)?;
     rows.finish()?;
-    Ok(keys.content(&out, &ends))
+    let (mut all, mut gone, mut from) = (Content::default(), Content::default(), 0);
+    for (row, end) in ends.into_iter().enumerate() {
+        let content = Content::of_row(keys.row(out.get(from..end).unwrap_or_default()));
+        all = all.plus(content);
+        if is_gone(row) {
+            gone = gone.plus(content);
+        }
+        from = end;
+    }
+    Ok((all, gone))
 }
 
 /// A chunk as a manifest names it.

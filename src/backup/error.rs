@@ -284,6 +284,14 @@ pub enum BackupError {
         /// What differs.
         findings: Vec<String>,
     },
+    /// A comparison's checkpoint cannot be gone on from.
+    #[error("the checkpoint {path} cannot be used: {problem}")]
+    Checkpoint {
+        /// The file.
+        path: String,
+        /// Why.
+        problem: String,
+    },
     /// A comparison could not be finished.
     #[error("{subject} could not be verified: {}", list(reasons))]
     Unverified {
@@ -335,6 +343,7 @@ impl Explain for BackupError {
             | Self::NotEmpty { .. }
             | Self::ManifestsUnreadable { .. }
             | Self::NoRoom { .. }
+            | Self::Checkpoint { .. }
             | Self::TargetOlder { .. } => Kind::Refused,
             Self::NoIdentity { .. } => Kind::CouldNotVerify,
             Self::Differs { .. } | Self::Unequal { .. } | Self::Chunk { .. } => Kind::VerificationFailed,
@@ -391,6 +400,9 @@ impl Explain for BackupError {
             Self::NoRoom { .. } => {
                 "give the scratch server a larger disk and say so in `drill.room` of policies/backup.yaml".to_owned()
             }
+            Self::Checkpoint { .. } => {
+                "name another file with --checkpoint, or remove this one to begin from the start".to_owned()
+            }
             Self::TargetOlder { source_major, .. } => {
                 format!("restore into PostgreSQL {source_major} or newer")
             }
@@ -403,6 +415,11 @@ impl Explain for BackupError {
             Self::NoIdentity { .. } => {
                 "name the file of the secret key under `store.identities` in the configuration; the backup's manifest says \
                  for whom it was encrypted"
+                    .to_owned()
+            }
+            Self::Differs { findings, .. } if findings.iter().all(|finding| finding.contains(": server: ")) => {
+                "every row is equal: look first at the command under `drill.server` in policies/backup.yaml and at its \
+                 server's configuration; `drill.keep_failed` keeps the database for a look"
                     .to_owned()
             }
             Self::Chunk { .. } | Self::Differs { .. } => "do not rely on this backup; remove from the store what is \

@@ -27,6 +27,9 @@ pub struct Proof {
     pub milliseconds: u64,
     /// `server_version_num` of the server it was restored on.
     pub server_version: u32,
+    /// Workflows that a Temporal server started on the restored databases gave as they are; `None` without a server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflows: Option<u64>,
 }
 
 /// Stores a proof.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use futures::StreamExt;
 use serde::Serialize;
 
-use super::chunk::{self, ChunkError, ChunkRef, Holds, Keys, MAX_STORED};
+use super::chunk::{self, ChunkError, ChunkRef, Keys, MAX_STORED};
 use super::error::BackupError;
-use super::manifest::{BackupId, Manifest};
+use super::manifest::{BackupId, Gone, Manifest, Slice};
 use super::seal::{self, Identities};
 use super::store::{Store, StoreError};
+use super::track::gone::Bitmap;
 use crate::context::Context;
 use crate::failure::chain;
 use crate::progress::Unit;
@@ -71,8 +72,22 @@ pub(super) enum Outcome {
     Unread(String),
 }
 
+/// Which rows of a chunk are gone, and what they come to by the manifest.
+pub(super) type Lost = (Bitmap, Gone);
+
+/// What is to be read, and what of.
+struct Work {
+    chunk: ChunkRef,
+    keys: Keys,
+    lost: Option<Lost>,
+    table: String,
+}
+
 /// Reads every chunk of a backup once: it is there, decompresses, hashes to its name and holds the rows that the
-/// manifest says. The report must be asked for its [`VerifyReport::verdict`].
+/// manifest says, and those of them that are gone are the ones that the table's list marks. The report must be asked for
+/// its [`VerifyReport::verdict`].
+///
+/// Takes memory for each chunk, and a bit for each row of the chunks of which rows are gone.
 ///
 /// # Errors
 /// When the run is cancelled; all else is in the report.
@@ -86,22 +101,37 @@ pub async fn verify(
     let mut work = Vec::new();
     for database in &manifest.databases {
         for table in &database.tables {
-            let (keys, list) = (table.keys(), Keys::list());
-            for (holds, chunk) in table.objects().filter(|(holds, _)| *holds != Holds::Places) {
-                let keys = if holds == Holds::Gone { &list } else { &keys };
+            if ctx.is_cancelled() {
+                return Err(BackupError::Cancelled);
+            }
+            let (keys, label) = (table.keys(), format!("{} {}", database.name, table.name));
+            let list = table.tracking.as_ref().and_then(|tracking| tracking.gone);
+            if let Some(chunk) = list.filter(|list| seen.insert((*list, None, &[][..]))) {
+                work.push(Work { chunk, keys: Keys::list(), lost: None, table: label.clone() });
+            }
+            // One that does not open is told of when its own turn comes.
+            let marks = match list {
+                Some(list) => opened(store, &list, &Keys::list(), identities).await.ok().map(|(_, bytes)| bytes),
+                None => None,
+            };
+            for Slice { chunk, gone, .. } in &table.chunks {
                 // A name that is given with other columns or other rows is another claim, and is checked as well.
-                if seen.insert((*chunk, holds, &table.columns)) {
-                    work.push((*chunk, keys.clone(), format!("{} {}", database.name, table.name)));
+                if !seen.insert((*chunk, *gone, &table.columns)) {
+                    continue;
                 }
+                let lost = gone.and_then(|gone| Some((Bitmap::of(marks.as_ref()?, gone.at, chunk.rows)?, gone)));
+                work.push(Work { chunk: *chunk, keys: keys.clone(), lost, table: label.clone() });
             }
         }
     }
-    let total = work.iter().map(|(chunk, _, _)| chunk.stored).sum();
+    let total = work.iter().map(|work| work.chunk.stored).sum();
     ctx.progress.stage("reading chunks", Some(total), Unit::Bytes);
     let mut report =
         VerifyReport { id: manifest.id.clone(), good_chunks: 0, stored_bytes: 0, bad: vec![], unread: vec![] };
     let mut results = futures::stream::iter(work)
-        .map(|(chunk, keys, table)| async move { (look(store, &chunk, keys, identities).await, chunk, table) })
+        .map(|Work { chunk, keys, lost, table }| async move {
+            (look(store, &chunk, keys, lost, identities).await, chunk, table)
+        })
         .buffer_unordered(4);
     while let Some((outcome, chunk, table)) = results.next().await {
         if ctx.is_cancelled() {
@@ -123,30 +153,59 @@ pub async fn verify(
     Ok(report)
 }
 
-/// Reads a chunk and holds it against what a manifest says of it.
-pub(super) async fn look(store: &dyn Store, wanted: &ChunkRef, keys: Keys, identities: &Arc<Identities>) -> Outcome {
-    let key = match wanted.key() {
-        Ok(key) => key,
-        Err(error) => return Outcome::Bad(error.to_string()),
+/// Reads a chunk and holds it against what a manifest says of it, and of those of its rows that are gone.
+pub(super) async fn look(
+    store: &dyn Store,
+    wanted: &ChunkRef,
+    keys: Keys,
+    lost: Option<Lost>,
+    identities: &Arc<Identities>,
+) -> Outcome {
+    let (bytes, raw) = match opened(store, wanted, &keys, identities).await {
+        Ok(opened) => opened,
+        Err(outcome) => return outcome,
     };
-    let stored = match store.get(&key, MAX_STORED).await {
-        Ok(stored) => stored,
-        Err(StoreError::NotFound { .. }) => return Outcome::Bad("it is missing".into()),
-        Err(error @ (StoreError::Checksum { .. } | StoreError::TooLarge { .. })) => return Outcome::Bad(chain(&error)),
-        Err(error) => return Outcome::Unread(chain(&error)),
-    };
-    let bytes = u64::try_from(stored.len()).unwrap_or(u64::MAX);
-    let (wanted, identities) = (*wanted, Arc::clone(identities));
+    let wanted = wanted.content();
     let checked = tokio::task::spawn_blocking(move || {
-        let raw = seal::open(&stored, &wanted, &keys, &identities)?;
-        let found = chunk::content_of(&raw, &keys)?;
-        let same = found == wanted.content();
-        if same { Ok(()) } else { Err(ChunkError::Content { expected: wanted.rows, found: found.rows }) }
+        let is_gone = |row| lost.as_ref().is_some_and(|(bitmap, _)| bitmap.has(row));
+        let (found, gone) = chunk::contents_of(&raw, &keys, is_gone)?;
+        match &lost {
+            _ if found != wanted => Err(ChunkError::Content { expected: wanted.rows, found: found.rows }),
+            Some((_, said)) if gone != said.content() => {
+                Err(ChunkError::Gone { expected: said.rows, found: gone.rows })
+            }
+            _ => Ok(()),
+        }
     });
     match checked.await {
         Ok(Ok(())) => Outcome::Good(bytes),
-        Ok(Err(error @ ChunkError::NoIdentity(_))) => Outcome::Unread(error.to_string()),
         Ok(Err(error)) => Outcome::Bad(error.to_string()),
         Err(error) => Outcome::Unread(error.to_string()),
+    }
+}
+
+/// The bytes of a chunk that is the one of its name, and its size in the store.
+async fn opened(
+    store: &dyn Store,
+    wanted: &ChunkRef,
+    keys: &Keys,
+    identities: &Arc<Identities>,
+) -> Result<(u64, Vec<u8>), Outcome> {
+    let key = wanted.key().map_err(|error| Outcome::Bad(error.to_string()))?;
+    let stored = match store.get(&key, MAX_STORED).await {
+        Ok(stored) => stored,
+        Err(StoreError::NotFound { .. }) => return Err(Outcome::Bad("it is missing".into())),
+        Err(error @ (StoreError::Checksum { .. } | StoreError::TooLarge { .. })) => {
+            return Err(Outcome::Bad(chain(&error)));
+        }
+        Err(error) => return Err(Outcome::Unread(chain(&error))),
+    };
+    let bytes = u64::try_from(stored.len()).unwrap_or(u64::MAX);
+    let (wanted, keys, identities) = (*wanted, keys.clone(), Arc::clone(identities));
+    match tokio::task::spawn_blocking(move || seal::open(&stored, &wanted, &keys, &identities)).await {
+        Ok(Ok(raw)) => Ok((bytes, raw)),
+        Ok(Err(error @ ChunkError::NoIdentity(_))) => Err(Outcome::Unread(error.to_string())),
+        Ok(Err(error)) => Err(Outcome::Bad(error.to_string())),
+        Err(error) => Err(Outcome::Unread(error.to_string())),
     }
 }

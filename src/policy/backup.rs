@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::drill::DrillPolicy;
 use super::keep::{Grace, Keep};
 use crate::backup::seal::{KeyTextError, Recipients};
 use crate::units::{Size, Span};
@@ -33,26 +34,6 @@ pub struct BackupPolicy {
     pub keep: Option<Keep>,
     /// For how long nothing must have named a chunk before it is removed.
     pub grace: Grace,
-}
-
-/// How the newest backup is restored on the scratch server to be proven.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DrillPolicy {
-    /// How old the newest proven backup may be before `sexton plan` calls a drill due.
-    pub max_age: Span,
-    /// Connections that restore and compare at once.
-    pub jobs: Jobs,
-    /// Whether the restored database of a drill that failed stays for a look; nobody drops it then.
-    pub keep_failed: bool,
-    /// What the scratch server has room for; a database with more bytes of rows is refused.
-    pub room: Option<Size>,
-}
-
-impl Default for DrillPolicy {
-    fn default() -> Self {
-        Self { max_age: Span::days(8), jobs: Jobs(2), keep_failed: false, room: None }
-    }
 }
 
 impl Default for BackupPolicy {
@@ -174,6 +155,12 @@ bounded!(
     RangeSize, Size, "Size", get, |n| (64 << 10..=64 << 20).contains(&n.as_bytes()),
     "`range_size` is {}; it must be from 64kb to 64mb"
 );
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self(2)
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 
 pub mod backup;
 pub mod cron;
+pub mod drill;
 pub mod keep;
 pub mod retention;
 pub mod schedule;

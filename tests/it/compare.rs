@@ -1,10 +1,12 @@
 //! Databases against backups and against each other; psql makes the differences and knows them.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::backup::AWKWARD;
 use crate::support::postgres::{Role, Scratch, Server};
-use crate::support::site::{Said, Site, postgres_sections};
+use crate::support::site::{Said, Site, eventually, postgres_sections};
 use crate::support::stack;
 
 fn site(ledger: &Scratch, main: &str) -> Site {
@@ -157,4 +159,70 @@ async fn what_could_not_be_read_is_no_pass() {
     assert!(said.err.contains("has no database `no_such_database`"), "{}", said.err);
     let said = compare(&limited, &["--database", &source.name]).expect(78);
     assert!(said.err.contains("no `store:` is configured"), "{}", said.err);
+}
+
+#[test]
+fn a_comparison_that_is_killed_goes_on_where_it_was() {
+    let (source, ledger) = (Scratch::new("compared"), Scratch::new("compare_ledger"));
+    // Seven rows a page, and the last page is full.
+    source.psql(
+        "CREATE TABLE a_small (id int PRIMARY KEY); INSERT INTO a_small SELECT generate_series(1, 100);
+         CREATE TABLE large (id int PRIMARY KEY, v text);
+         INSERT INTO large SELECT n, repeat(md5(n::text), 32) FROM generate_series(1, 249998) n",
+    );
+    let site = site(&ledger, &source.name);
+    let other = Scratch::new("compared");
+    let dump = Server::Pg15.tool("pg_dump", &source.name).arg("--no-owner").output().unwrap();
+    other.psql(&String::from_utf8(dump.stdout).unwrap().replace("SET transaction_timeout = 0;", ""));
+    let (file, name) = (site.path().join("how-far"), source.name.as_str());
+    let args = ["--database", name, "--against", &other.name, "--checkpoint", "how-far"];
+    let noted = || -> Value {
+        let text = std::fs::read(&file).unwrap_or_default();
+        serde_json::from_slice(&text).unwrap_or_default()
+    };
+    let killed = || {
+        let mut running = site.start(&[&["backup", "compare"], &args[..]].concat(), "killed.log");
+        let half = |side: usize| noted()["tables"]["public.large"]["parts"][side]["pages"].as_u64() > Some(0);
+        let begun = eventually(Duration::from_secs(60), || half(0) && half(1));
+        running.signal("KILL");
+        running.wait();
+        assert!(begun && file.exists(), "{}", running.log());
+    };
+
+    killed();
+    assert_eq!(noted()["tables"]["public.a_small"]["equal"], 100);
+    let report = compare(&site, &args).expect(0).json();
+    assert_eq!(report["resumed"], 2, "{report:#}");
+    assert_eq!(table(&report, "public.large")["left_rows"], 249_998);
+    assert!(!file.exists(), "with an answer it is over");
+    assert_eq!(compare(&site, &args).expect(0).json()["resumed"], 0);
+
+    // Another pair, and a damaged file.
+    killed();
+    let said = compare(&site, &["--database", &other.name, "--against", name, "--checkpoint", "how-far"]).expect(1);
+    assert!(said.err.contains("the checkpoint how-far cannot be used: it is of database"), "{}", said.err);
+    let good = std::fs::read(&file).unwrap();
+    std::fs::write(&file, &good[..good.len() / 2]).unwrap();
+    let said = compare(&site, &args).expect(1);
+    assert!(said.err.contains("it is damaged") && said.err.contains("remove this one"), "{}", said.err);
+    std::fs::write(&file, &good).unwrap();
+
+    // A row that moves from a part that is still to be read into one that was: the table is begun anew, and it is seen.
+    let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    assert!(
+        eventually(Duration::from_secs(60), || source.psql(others) == "0"),
+        "the snapshot of the killed one is gone"
+    );
+    source.psql(
+        "DELETE FROM large WHERE id <= 20; VACUUM (INDEX_CLEANUP on, TRUNCATE false) large;
+         UPDATE large SET v = repeat('other', 210) WHERE id = 200000",
+    );
+    let page = source.psql("SELECT (ctid::text::point)[0]::int FROM large WHERE id = 200000");
+    assert!(page.parse::<u64>().unwrap() < 10, "{page}");
+    let counted = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE relname = 'large'";
+    assert!(eventually(Duration::from_secs(60), || source.psql(counted) == "1"));
+    let report = compare(&site, &args).expect(3).json();
+    assert_eq!((&report["resumed"], &table(&report, "public.a_small")["verdict"]), (&1.into(), &"equal".into()));
+    let narrowed = &table(&report, "public.large")["narrowed"];
+    assert_eq!((&narrowed["changed"], &narrowed["extra"]), (&1.into(), &20.into()), "{narrowed:#}");
 }

@@ -1,5 +1,7 @@
 //! Drills of real backups, Temporal's own among them. The judges are psql and the files of the store.
 
+mod server;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -3,9 +3,12 @@
 
 use std::io::Write;
 use std::process::{Child, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use sexton::backup::{BackupReport, Manifest, show};
+use sexton::backup::chunk::{ChunkRef, Keys, compress, open};
+use sexton::backup::{BackupReport, Manifest, show, verify};
+use sexton::context::Context;
 
 use crate::backup::{Setting, assert_equal_dumps, assert_same, directory};
 use crate::kills::{Seed, rounds};
@@ -130,6 +133,53 @@ async fn a_store_that_lost_what_the_next_backup_builds_on_costs_more_and_no_row(
     let third = setting.backup().await.unwrap();
     assert_eq!(third.read_bytes, third.raw_bytes, "{third:?}");
     is_true(&setting).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_of_gone_rows_that_is_wrong_is_found_by_verify() {
+    let (folder, setting) = setting().await;
+    setting.backup().await.unwrap();
+    setting.source.psql(DAY);
+    setting.backup().await.unwrap();
+    let good = show(&*setting.store, "latest").await.unwrap();
+    let verified = async |manifest: &Manifest| {
+        verify(&*setting.store, manifest, &Arc::default(), &Context::plain()).await.unwrap()
+    };
+    verified(&good).await.verdict().unwrap();
+    let path = |list: &ChunkRef| folder.path().join(list.key().unwrap().as_str());
+    let place = good.databases[0].tables.iter().position(|table| table.name.name == "history").unwrap();
+    let table = &good.databases[0].tables[place];
+    let list = table.tracking.as_ref().unwrap().gone.unwrap();
+    let bytes = open(&std::fs::read(path(&list)).unwrap(), &list, &Keys::list()).unwrap();
+
+    // As many rows, but for one chunk other ones: a whole object, under the name that it should have.
+    let (slice, gone) = table.chunks.iter().find_map(|slice| Some((slice.chunk, slice.gone?))).unwrap();
+    let (from, rows) = (usize::try_from(gone.at).unwrap(), usize::try_from(slice.rows).unwrap());
+    let has = |bytes: &[u8], row: usize| bytes[from + row / 8] & (1 << (row % 8)) != 0;
+    let (set, clear) = ((0..rows).find(|row| has(&bytes, *row)), (0..rows).find(|row| !has(&bytes, *row)));
+    let mut wrong = bytes.clone();
+    for row in [set.unwrap(), clear.unwrap()] {
+        wrong[from + row / 8] ^= 1 << (row % 8);
+    }
+    let object = compress(&wrong, 1).unwrap();
+    let forged = ChunkRef { id: Keys::list().id(&wrong), stored: object.len() as u64, ..list };
+    std::fs::create_dir_all(path(&forged).parent().unwrap()).unwrap();
+    std::fs::write(path(&forged), object).unwrap();
+    let mut other = good.clone();
+    other.databases[0].tables[place].tracking.as_mut().unwrap().gone = Some(forged);
+    let report = verified(&other).await;
+    assert_eq!(report.bad.len(), 1, "{report:?}");
+    assert_eq!(report.bad[0].chunk, slice.id.to_string());
+    let said = format!("marks {} of its rows that are not the {} of the manifest", gone.rows, gone.rows);
+    assert!(report.bad[0].problem.contains(&said), "{report:?}");
+
+    // A damaged one is found itself, and the chunks are looked at as far as they can be.
+    let mut damaged = std::fs::read(path(&list)).unwrap();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 1;
+    std::fs::write(path(&list), damaged).unwrap();
+    let report = verified(&good).await;
+    assert_eq!((report.bad.len(), report.bad[0].chunk.clone()), (1, list.id.to_string()), "{report:?}");
 }
 
 /// A transaction that has its id and has not ended.

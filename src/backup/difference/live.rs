@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
+use super::checkpoint::{Kept, Part};
+use super::marks::Marks;
 use super::side::Shape;
 use crate::backup::catalog;
 use crate::backup::chunk::Content;
@@ -20,6 +22,8 @@ use crate::context::Context;
 const PIECE_BYTES: usize = 1 << 20;
 /// Bytes of a table in one range of pages, when it is narrowed down by pages.
 const RANGE_BYTES: u64 = 256 << 10;
+/// Bytes of a table that are read between two notes in a checkpoint.
+const KEPT_BYTES: u64 = 64 << 20;
 
 /// A database and the transaction that holds its instant.
 #[derive(Debug)]
@@ -31,6 +35,7 @@ pub struct Live {
     tables: BTreeMap<Name, catalog::Table>,
     keys: BTreeMap<Name, Vec<String>>,
     barred: BTreeMap<Name, String>,
+    marks: Marks,
 }
 
 impl Live {
@@ -42,6 +47,8 @@ impl Live {
     pub async fn open(postgres: &Postgres, database: &str) -> Result<Self, BackupError> {
         let fail = |doing: &'static str| move |error| postgres.error(database, doing, error);
         let mut leader = catalog::session(postgres, database).await?;
+        // Before the snapshot: what is written in between is read, and counts as a change all the same.
+        let marks = Marks::read(&mut leader).await.map_err(fail("reading the statistics of tables"))?;
         sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL lock_timeout = '5s'")
             .execute(&mut leader)
             .await
@@ -52,7 +59,7 @@ impl Live {
         let keys = primary_keys(&mut leader).await.map_err(fail("reading the primary keys"))?;
         let tables = seen.into_iter().map(|table| (table.name.clone(), table)).collect();
         let (postgres, database) = (postgres.clone(), database.to_owned());
-        let mut live = Self { postgres, database, leader, exported, tables, keys, barred: BTreeMap::new() };
+        let mut live = Self { postgres, database, leader, exported, tables, keys, barred: BTreeMap::new(), marks };
         live.lock().await?;
         live.bar_changed().await?;
         Ok(live)
@@ -119,10 +126,40 @@ impl Live {
         Source { postgres, database, name: &shape.name, format: shape.format, cancel: &ctx.cancel }
     }
 
-    pub(super) async fn content(&self, shape: &Shape, ctx: &Context) -> Result<Content, BackupError> {
+    /// For checkpoints.
+    pub(super) fn identity(&self) -> String {
+        format!("{} ({})", self.label(), self.marks.database)
+    }
+
+    pub(super) fn mark(&self, name: &Name) -> Option<String> {
+        self.marks.of(name)
+    }
+
+    pub(super) async fn content(
+        &self,
+        shape: &Shape,
+        kept: Option<(&Kept<'_>, usize)>,
+        ctx: &Context,
+    ) -> Result<Content, BackupError> {
         let mut connection = Snapshot::join(&self.postgres, &self.database, &self.exported).await?;
-        let sql = copy::out_sql(&shape.name, &shape.columns, shape.format, None);
-        let content = compare::content_of(&mut connection, self.source(shape, ctx), &sql, &shape.keys, ctx).await?;
+        let begun = kept.map(|(kept, side)| kept.begun(side)).unwrap_or_default();
+        let is_heap = self.tables.get(&shape.name).is_some_and(|table| table.heap);
+        let ranges = match kept.is_some() && is_heap {
+            true => {
+                let all = self.ranges(&mut connection, &shape.name, KEPT_BYTES).await?;
+                all.into_iter().filter(|range| range.from >= begun.pages).map(Some).collect()
+            }
+            false => vec![None],
+        };
+        let mut content = begun.content();
+        for range in ranges {
+            let sql = copy::out_sql(&shape.name, &shape.columns, shape.format, range);
+            let source = self.source(shape, ctx);
+            content = content.plus(compare::content_of(&mut connection, source, &sql, &shape.keys, ctx).await?);
+            if let (Some((kept, side)), Some(to)) = (kept, range.and_then(|range| range.to)) {
+                kept.read(side, Part::new(to, content))?;
+            }
+        }
         let _ = connection.close().await;
         Ok(content)
     }
@@ -138,7 +175,7 @@ impl Live {
         let mut connection = Snapshot::join(&self.postgres, &self.database, &self.exported).await?;
         let is_heap = self.tables.get(&shape.name).is_some_and(|table| table.heap);
         let ranges = match by_pages && is_heap {
-            true => self.ranges(&mut connection, &shape.name).await?.into_iter().map(Some).collect(),
+            true => self.ranges(&mut connection, &shape.name, RANGE_BYTES).await?.into_iter().map(Some).collect(),
             false => vec![None],
         };
         for range in ranges {
@@ -152,7 +189,12 @@ impl Live {
         Ok(())
     }
 
-    async fn ranges(&self, connection: &mut PgConnection, name: &Name) -> Result<Vec<Pages>, BackupError> {
+    async fn ranges(
+        &self,
+        connection: &mut PgConnection,
+        name: &Name,
+        range_bytes: u64,
+    ) -> Result<Vec<Pages>, BackupError> {
         let of = quote_literal(&name.sql());
         let sql = format!(
             "SELECT pg_relation_size({of}::regclass) / current_setting('block_size')::int8, \
@@ -162,7 +204,7 @@ impl Live {
         let (pages, bytes) =
             asked.map_err(|error| self.postgres.error(&self.database, "asking how large it is", error))?;
         let number = |count: i64| u64::try_from(count).unwrap_or_default();
-        Ok(copy::ranges(number(pages), number(bytes), RANGE_BYTES))
+        Ok(copy::ranges(number(pages), number(bytes), range_bytes))
     }
 
     /// Ends the transaction; an error says that it was gone before, and with it the locks.

@@ -3,8 +3,10 @@
 //! First every table's content hash; where it differs, the rows are narrowed down ([`narrow`]) to the primary keys that
 //! differ, or for a table without one to ranges of pages. Memory does not grow with the tables.
 
+mod checkpoint;
 mod key;
 mod live;
+mod marks;
 mod narrow;
 mod side;
 
@@ -13,6 +15,7 @@ use std::collections::BTreeSet;
 use futures::StreamExt;
 use serde::Serialize;
 
+use super::chunk::Content;
 use super::compare::Verdict;
 use super::error::BackupError;
 use super::manifest::Name;
@@ -20,6 +23,7 @@ use crate::context::Context;
 use crate::failure::{Explain, Kind, chain};
 use crate::progress::Unit;
 
+pub use checkpoint::Checkpoint;
 pub use live::Live;
 pub use narrow::{Difference, Narrowed, Which};
 pub use side::Side;
@@ -61,6 +65,8 @@ pub struct DifferenceReport {
     pub right: String,
     /// How long it took, in milliseconds.
     pub milliseconds: u64,
+    /// Tables that an earlier run of the same checkpoint has read, wholly or in part.
+    pub resumed: u64,
     /// The tables of both sides, in the order of their names.
     pub tables: Vec<TableDifference>,
 }
@@ -86,14 +92,16 @@ impl DifferenceReport {
     }
 }
 
-/// Compares every table of both sides. The report must be asked for its [`DifferenceReport::verdict`].
+/// Compares every table of both sides, going on where the checkpoint is. The report must be asked for its
+/// [`DifferenceReport::verdict`].
 ///
 /// # Errors
-/// When the run is cancelled; what keeps a table from being compared is in its verdict.
+/// When the run is cancelled, and [`BackupError::Checkpoint`]; what keeps a table from being compared is in its verdict.
 pub async fn compare(
     mut left: Side,
     mut right: Side,
     options: Options,
+    checkpoint: Option<&Checkpoint>,
     ctx: &Context,
 ) -> Result<DifferenceReport, BackupError> {
     let clock = std::time::Instant::now();
@@ -102,29 +110,46 @@ pub async fn compare(
     let (of_left, of_right) = (&left, &right);
     let mut results = futures::stream::iter(names.clone())
         .map(|name| async move {
-            let compared = table(of_left, of_right, &name, options, ctx).await;
+            let compared = table(of_left, of_right, &name, options, checkpoint, ctx).await;
             (name, compared)
         })
         .buffered(options.jobs.max(1));
-    let mut tables = Vec::new();
+    let (mut tables, mut resumed) = (Vec::new(), 0);
     while let Some((name, compared)) = results.next().await {
         ctx.progress.advance(1);
         tables.push(match compared {
-            Ok(compared) => compared,
-            Err(error) if error.kind() == Kind::Cancelled => return Err(error),
+            Ok((compared, is_resumed)) => {
+                resumed += u64::from(is_resumed);
+                compared
+            }
+            Err(error @ BackupError::Checkpoint { .. }) => return Err(error),
+            Err(error) if error.kind() == Kind::Cancelled => {
+                checkpoint.map(Checkpoint::save).transpose()?;
+                return Err(error);
+            }
             Err(error) => unknown(&name, chain(&error)),
         });
     }
     drop(results);
+    let mut lost = false;
     // Without its locks a side may have been read wrongly, and nothing that was found counts.
     for error in [left.end().await, right.end().await].into_iter().filter_map(Result::err) {
+        lost = true;
         let names = tables.iter().map(|table| table.table.clone()).collect::<Vec<_>>();
-        let lost =
+        let unread =
             |table| TableDifference { table, ..unknown_named(format!("the snapshot was lost: {}", chain(&error))) };
-        tables = names.into_iter().map(lost).collect();
+        tables = names.into_iter().map(unread).collect();
+    }
+    if let Some(checkpoint) = checkpoint {
+        // With an answer it has served; kept, it would answer the next time for what was read today.
+        if lost || tables.iter().all(|table| table.verdict != Verdict::Unknown) {
+            checkpoint.remove();
+        } else {
+            checkpoint.save()?;
+        }
     }
     let milliseconds = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
-    Ok(DifferenceReport { left: left.to_string(), right: right.to_string(), milliseconds, tables })
+    Ok(DifferenceReport { left: left.to_string(), right: right.to_string(), milliseconds, resumed, tables })
 }
 
 fn unknown(name: &Name, detail: String) -> TableDifference {
@@ -147,13 +172,15 @@ async fn table(
     right: &Side,
     name: &Name,
     options: Options,
+    checkpoint: Option<&Checkpoint>,
     ctx: &Context,
-) -> Result<TableDifference, BackupError> {
+) -> Result<(TableDifference, bool), BackupError> {
+    let alone = |compared| Ok((compared, false));
     let differs = |detail: String| TableDifference { verdict: Verdict::Differs, ..unknown(name, detail) };
     let (shape, other) = match (left.shape(name), right.shape(name)) {
         (Some(shape), Some(other)) => (shape, other),
-        (Some(_), None) => return Ok(differs(format!("it is missing in {right}"))),
-        (None, _) => return Ok(differs(format!("it is only in {right}"))),
+        (Some(_), None) => return alone(differs(format!("it is missing in {right}"))),
+        (None, _) => return alone(differs(format!("it is only in {right}"))),
     };
     if shape.columns != other.columns {
         let first = shape.columns.iter().zip(&other.columns).find(|(a, b)| a != b);
@@ -163,24 +190,34 @@ async fn table(
             }
             None => format!("its columns differ: {} against {}", shape.columns.len(), other.columns.len()),
         };
-        return Ok(differs(detail));
+        return alone(differs(detail));
     }
     for side in [left, right] {
         if let Some(reason) = side.barred(name) {
-            return Ok(unknown(name, format!("{side}: {reason}")));
+            return alone(unknown(name, format!("{side}: {reason}")));
         }
     }
-    let (here, there) = futures::try_join!(left.content(&shape, ctx), right.content(&shape, ctx))?;
-    let counted = TableDifference {
+    let counted = |left: u64, right: u64| TableDifference {
         verdict: Verdict::Equal,
-        left_rows: Some(here.rows),
-        right_rows: Some(there.rows),
+        left_rows: Some(left),
+        right_rows: Some(right),
         detail: None,
         ..unknown(name, String::new())
     };
-    if here == there {
-        return Ok(counted);
+    let kept = checkpoint.and_then(|checkpoint| checkpoint.table(name, [left.mark(name), right.mark(name)]));
+    if let Some(rows) = kept.as_ref().and_then(|kept| kept.equal) {
+        return Ok((counted(rows, rows), true));
     }
+    let (mut here, mut there) = contents((left, right), &shape, kept.as_ref(), ctx).await?;
+    let is_resumed = kept.as_ref().is_some_and(checkpoint::Kept::is_resumed);
+    if is_resumed && here != there {
+        (here, there) = contents((left, right), &shape, None, ctx).await?;
+    }
+    if here == there {
+        kept.map(|kept| kept.found_equal(here.rows)).transpose()?;
+        return Ok((counted(here.rows, there.rows), is_resumed));
+    }
+    kept.map(|kept| kept.forget()).transpose()?;
     // The database knows its keys; a backup has them in its schema only.
     let key = right.key(name).or_else(|| left.key(name)).and_then(|key| key::Key::new(&shape, key));
     let narrowed =
@@ -193,5 +230,21 @@ async fn table(
             (format!("{} against {} rows; not narrowed down: {}", here.rows, there.rows, chain(&error)), None)
         }
     };
-    Ok(TableDifference { verdict: Verdict::Differs, detail: Some(detail), narrowed, ..counted })
+    alone(TableDifference {
+        verdict: Verdict::Differs,
+        detail: Some(detail),
+        narrowed,
+        ..counted(here.rows, there.rows)
+    })
+}
+
+/// What a table holds on both sides, which are read at once.
+async fn contents(
+    (left, right): (&Side, &Side),
+    shape: &side::Shape,
+    kept: Option<&checkpoint::Kept<'_>>,
+    ctx: &Context,
+) -> Result<(Content, Content), BackupError> {
+    let of = |side: usize| kept.map(|kept| (kept, side));
+    futures::try_join!(left.content(shape, of(0), ctx), right.content(shape, of(1), ctx))
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use futures::TryStreamExt;
 
+use super::checkpoint::Kept;
 use super::live::Live;
 use crate::backup::chunk::{Content, Keys};
 use crate::backup::copy::{Pages, Piece};
@@ -88,9 +89,31 @@ impl Side {
         }
     }
 
-    pub(super) async fn content(&self, shape: &Shape, ctx: &Context) -> Result<Content, BackupError> {
+    /// What it is, beyond its name: another database of the same name has another identity.
+    pub(super) fn identity(&self) -> String {
         match self {
-            Self::Database(live) => live.content(shape, ctx).await,
+            Self::Database(live) => live.identity(),
+            Self::Backup { .. } => self.to_string(),
+        }
+    }
+
+    /// What changes when a table is written to; `None` when that cannot be told.
+    pub(super) fn mark(&self, name: &Name) -> Option<String> {
+        match self {
+            Self::Database(live) => live.mark(name),
+            Self::Backup { .. } => Some(String::new()),
+        }
+    }
+
+    /// What a table holds; read range by range and noted, when a checkpoint keeps it.
+    pub(super) async fn content(
+        &self,
+        shape: &Shape,
+        kept: Option<(&Kept<'_>, usize)>,
+        ctx: &Context,
+    ) -> Result<Content, BackupError> {
+        match self {
+            Self::Database(live) => live.content(shape, kept, ctx).await,
             Self::Backup { .. } => Ok(self.stored(&shape.name).map(manifest::Table::content).unwrap_or_default()),
         }
     }

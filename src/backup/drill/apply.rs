@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 
-use super::checks::{self, Outcome};
+use super::checks::{self, Check, Outcome};
 use super::scratch::{self, Made};
+use super::server::{self, Restored};
 use super::{DrillPlan, DrillReport, Drilled, Sorted, of_tables, sort};
 use crate::backup::error::BackupError;
 use crate::backup::live::Chunks;
@@ -17,6 +18,7 @@ use crate::backup::store::Store;
 use crate::clients::postgres::Postgres;
 use crate::context::Context;
 use crate::failure::chain;
+use crate::policy::drill::ServerPolicy;
 
 /// Drops what earlier drills have left, restores and looks over each database of the planned backup, drops it again,
 /// and marks the backup as proven when nothing was found. The report must be asked for its
@@ -40,19 +42,19 @@ pub async fn apply(
         milliseconds: 0,
         dropped: Vec::new(),
         databases: Vec::new(),
+        server: None,
         notes: Vec::new(),
     };
     sweep(plan, scratch, &mut report).await;
-    for database in &manifest.databases {
-        if ctx.is_cancelled() {
-            return Err(BackupError::Cancelled);
-        }
-        let drilled = one(plan, database, scratch, from, &mut report.notes, ctx).await?;
-        report.databases.push(drilled);
+    let mut held = Vec::new();
+    let looked = all(plan, scratch, from, &mut report, &mut held, ctx).await;
+    for (place, made) in held {
+        end(plan, made, place, &mut report, looked.is_ok()).await;
     }
+    looked?;
     report.milliseconds = since(clock);
     if report.verdict().is_ok() {
-        match prove(plan, &from.store, report.milliseconds).await.map_err(sort) {
+        match prove(plan, &from.store, &report).await.map_err(sort) {
             Ok(()) => report.proven = true,
             Err(Sorted::Other(error)) => return Err(error),
             Err(sorted) => note_last(&mut report, sorted),
@@ -90,15 +92,94 @@ async fn sweep(plan: &DrillPlan, scratch: &Postgres, report: &mut DrillReport) {
     let _ = sqlx::Connection::close(session).await;
 }
 
+/// Restores and looks over the databases, one after the other, and starts a server on all of them where that is asked
+/// for. Those that it leaves in `held` are to be ended, whatever came out.
+async fn all(
+    plan: &DrillPlan,
+    scratch: &Postgres,
+    from: &Chunks,
+    report: &mut DrillReport,
+    held: &mut Vec<(usize, Made)>,
+    ctx: &Context,
+) -> Result<(), BackupError> {
+    for database in &plan.manifest.databases {
+        if ctx.is_cancelled() {
+            return Err(BackupError::Cancelled);
+        }
+        let place = report.databases.len();
+        one(plan, database, scratch, from, report, held, ctx).await?;
+        if plan.policy.server.is_none()
+            && let Some((_, made)) = held.pop()
+        {
+            end(plan, made, place, report, true).await;
+        }
+    }
+    if let Some(policy) = &plan.policy.server
+        && report.verdict().is_ok()
+    {
+        serve(plan, policy, scratch, report, ctx).await?;
+    }
+    Ok(())
+}
+
+/// Has a Temporal server read from the restored databases; what comes out is added to the one that has the runs.
+async fn serve(
+    plan: &DrillPlan,
+    policy: &ServerPolicy,
+    scratch: &Postgres,
+    report: &mut DrillReport,
+    ctx: &Context,
+) -> Result<(), BackupError> {
+    let find = |is_it: fn(&Database) -> bool| plan.manifest.databases.iter().position(is_it);
+    let target = |place: usize| report.databases.get(place).map(|drilled| drilled.target.clone());
+    let main = find(checks::is_main);
+    let visibility = find(checks::is_visibility).filter(|place| Some(*place) != main).and_then(target);
+    let Some((place, main)) = main.and_then(|place| Some((place, target(place)?))) else {
+        let why = "none of its databases has Temporal's runs, so that no server can be started on it";
+        note_last(report, Sorted::Untold(why.to_owned()));
+        return Ok(());
+    };
+    let restored = Restored { main: &main, visibility: visibility.as_deref() };
+    let (check, served) = server::look(policy, scratch, restored, ctx).await?;
+    if check.outcome == Outcome::Holds && check.looked_at == 0 {
+        report.notes.push("a Temporal server served the restored databases; there was no workflow to read".into());
+    }
+    report.server = served;
+    if let Some(drilled) = report.databases.get_mut(place) {
+        drilled.judge(&check);
+        drilled.checks.push(check);
+    }
+    Ok(())
+}
+
+/// Drops a database, or keeps it for a look when the policy says so and something is wrong with it.
+async fn end(plan: &DrillPlan, made: Made, place: usize, report: &mut DrillReport, looked: bool) {
+    let Some(drilled) = report.databases.get_mut(place) else {
+        // It was cut off; there is nothing to say of it.
+        report.notes.extend(made.remove().await.err().map(|error| chain(&error)));
+        return;
+    };
+    let passed = drilled.findings.is_empty() && drilled.untold.is_empty();
+    let is_kept = plan.policy.keep_failed && looked && !passed;
+    let ended = if is_kept { made.keep(plan.backup(), Timestamp::now()).await } else { made.remove().await };
+    match ended {
+        Ok(()) => drilled.kept = is_kept,
+        Err(error) => report.notes.push(chain(&error)),
+    }
+}
+
+/// Restores one database and looks it over.
 async fn one(
     plan: &DrillPlan,
     source: &Database,
     scratch: &Postgres,
     from: &Chunks,
-    notes: &mut Vec<String>,
+    report: &mut DrillReport,
+    held: &mut Vec<(usize, Made)>,
     ctx: &Context,
-) -> Result<Drilled, BackupError> {
+) -> Result<(), BackupError> {
     let clock = Instant::now();
+    let place = report.databases.len();
     let mut drilled = Drilled {
         database: source.name.clone(),
         target: String::new(),
@@ -116,21 +197,17 @@ async fn one(
         // Its making says nothing about the backup.
         Err(Sorted::Bad(reason) | Sorted::Untold(reason)) => {
             drilled.untold.push(reason);
-            return Ok(drilled);
+            report.databases.push(drilled);
+            return Ok(());
         }
         Err(Sorted::Other(error)) => return Err(error),
     };
     drilled.target.clone_from(&made.name);
-    let looked = look(plan, source, scratch, from, &mut drilled, ctx).await;
-    let passed = looked.is_ok() && drilled.findings.is_empty() && drilled.untold.is_empty();
-    let is_kept = plan.policy.keep_failed && looked.is_ok() && !passed;
-    let ended = if is_kept { made.keep(plan.backup(), Timestamp::now()).await } else { made.remove().await };
-    match ended {
-        Ok(()) => drilled.kept = is_kept,
-        Err(error) => notes.push(chain(&error)),
-    }
+    held.push((place, made));
+    look(plan, source, scratch, from, &mut drilled, ctx).await?;
     drilled.milliseconds = since(clock);
-    looked.map(|()| drilled)
+    report.databases.push(drilled);
+    Ok(())
 }
 
 /// Restores one database and asks of it everything; what comes out is added to `drilled`.
@@ -161,19 +238,26 @@ async fn look(
         Err(Sorted::Other(error)) => return Err(error),
     }
     drilled.checks = checks::look(scratch, &drilled.target, source, ctx).await?;
-    for check in &drilled.checks {
-        let line = format!("{}: {}", check.check, check.detail.as_deref().unwrap_or_default());
-        match check.outcome {
-            Outcome::Holds => {}
-            Outcome::Broken => drilled.findings.push(line),
-            Outcome::Unknown => drilled.untold.push(line),
-        }
+    for check in drilled.checks.clone() {
+        drilled.judge(&check);
     }
     Ok(())
 }
 
+impl Drilled {
+    /// Adds a check that does not hold to what is wrong or not known.
+    fn judge(&mut self, check: &Check) {
+        let line = format!("{}: {}", check.check, check.detail.as_deref().unwrap_or_default());
+        match check.outcome {
+            Outcome::Holds => {}
+            Outcome::Broken => self.findings.push(line),
+            Outcome::Unknown => self.untold.push(line),
+        }
+    }
+}
+
 /// Marks the backup, provided that the store still has the manifest that was restored.
-async fn prove(plan: &DrillPlan, store: &Arc<dyn Store>, milliseconds: u64) -> Result<(), BackupError> {
+async fn prove(plan: &DrillPlan, store: &Arc<dyn Store>, report: &DrillReport) -> Result<(), BackupError> {
     let (id, subject) = (plan.backup(), format!("backup `{}`", plan.backup()));
     match manifest::load(&**store, id).await {
         Ok(now) if now == plan.manifest => {}
@@ -191,8 +275,9 @@ async fn prove(plan: &DrillPlan, store: &Arc<dyn Store>, milliseconds: u64) -> R
         at: Timestamp::now(),
         by: env!("CARGO_PKG_VERSION").to_owned(),
         databases: plan.manifest.databases.iter().map(|database| database.name.clone()).collect(),
-        milliseconds,
+        milliseconds: report.milliseconds,
         server_version: plan.version,
+        workflows: report.server.as_ref().map(|served| served.workflows),
     };
     proof::write(&**store, id, &proof).await
 }

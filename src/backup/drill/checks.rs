@@ -1,7 +1,8 @@
 //! Whether a restored database of Temporal's is one that Temporal could work with, beyond holding the rows of the
 //! backup: a backup of a broken database restores equal too.
 //!
-//! What a database is asked is one list ([`look`]); a Temporal server started on it would be one more entry there.
+//! What a database is asked is one list ([`look`]). When nothing is wrong, a Temporal server may be started on all of
+//! them together ([`super::server`]).
 
 use serde::Serialize;
 
@@ -36,11 +37,11 @@ pub enum Outcome {
 /// One question about a restored database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// `schema_versions`, `shards`, `histories`, `current_executions` or `visibility`.
+    /// `schema_versions`, `shards`, `histories`, `current_executions`, `visibility` or `server`.
     pub check: &'static str,
     /// The answer.
     pub outcome: Outcome,
-    /// Rows that were looked at.
+    /// Rows that were looked at; of a server, workflows that it gave.
     pub looked_at: u64,
     /// What is wrong, or why it could not be told.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,13 +61,12 @@ pub(super) async fn look(
     source: &Database,
     ctx: &Context,
 ) -> Result<Vec<Check>, BackupError> {
-    let has = |wanted: &str| source.tables.iter().any(|t| t.name.schema == "public" && t.name.name == wanted);
-    let is_main = ["executions", "shards", "history_node", "current_executions"].into_iter().all(has);
+    let (is_main, is_visibility) = (is_main(source), is_visibility(source));
     let mut checks = Vec::new();
     if !source.schema_versions.is_empty() {
         checks.push(check("schema_versions", versions(postgres, database, source).await));
     }
-    if !is_main && !has("executions_visibility") {
+    if !is_main && !is_visibility {
         return Ok(checks);
     }
     ctx.progress.stage("checking what Temporal relies on", None, Unit::Items);
@@ -82,13 +82,27 @@ pub(super) async fn look(
         let tables: Vec<&str> = source.tables.iter().map(|table| table.name.name.as_str()).collect();
         checks.push(check("shards", shards(&mut session, &tables).await));
         checks.push(histories(&mut session, ctx).await?);
-        checks.push(check("current_executions", current(&mut session, has("current_chasm_executions")).await));
+        checks.push(check("current_executions", current(&mut session, has(source, "current_chasm_executions")).await));
     }
-    if has("executions_visibility") {
+    if is_visibility {
         checks.push(check("visibility", visibility(&mut session).await));
     }
     session.close().await;
     Ok(checks)
+}
+
+fn has(source: &Database, wanted: &str) -> bool {
+    source.tables.iter().any(|table| table.name.schema == "public" && table.name.name == wanted)
+}
+
+/// Whether it holds a cluster's runs and histories.
+pub(super) fn is_main(source: &Database) -> bool {
+    ["executions", "shards", "history_node", "current_executions"].into_iter().all(|table| has(source, table))
+}
+
+/// Whether it holds visibility in PostgreSQL.
+pub(super) fn is_visibility(source: &Database) -> bool {
+    has(source, "executions_visibility")
 }
 
 fn check(check: &'static str, answer: Answer) -> Check {

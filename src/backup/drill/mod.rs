@@ -2,11 +2,13 @@
 //! What passes gets a mark in the store ([`super::Proof`]): a backup counts when it has been proven.
 //!
 //! [`plan`] looks at store and server, [`apply`] restores one database after the other into databases of the drill's own
-//! making ([`scratch`]), asks whether Temporal's tables go together ([`checks`]), and gives a report with a verdict.
+//! making ([`scratch`]), asks whether Temporal's tables go together ([`checks`]), has a Temporal server read workflows
+//! from them where the policy names one ([`server`]), and gives a report with a verdict.
 
 mod apply;
 mod checks;
 mod scratch;
+mod server;
 
 use serde::Serialize;
 use sqlx::Connection;
@@ -19,11 +21,12 @@ use crate::clients::postgres::Postgres;
 use crate::context::Context;
 use crate::failure::{Explain, Kind, chain};
 use crate::plan::{Action, Change, Plan};
-use crate::policy::backup::DrillPolicy;
-use crate::units::human_bytes;
+use crate::policy::drill::DrillPolicy;
+use crate::units::{counted, human_bytes};
 
 pub use apply::apply;
 pub use checks::Check;
+pub use server::Served;
 
 /// A drill that would be made.
 #[derive(Debug, Clone)]
@@ -77,6 +80,9 @@ pub struct DrillReport {
     pub dropped: Vec<String>,
     /// The databases.
     pub databases: Vec<Drilled>,
+    /// What a Temporal server started on them made of them; `None` when there was none, or it was not well.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<Served>,
     /// What else there is to know.
     pub notes: Vec<String>,
 }
@@ -108,7 +114,11 @@ impl DrillReport {
         let rows: u64 = self.databases.iter().map(|drilled| drilled.rows).sum();
         let bytes: u64 = self.databases.iter().map(|drilled| drilled.bytes).sum();
         let outcome = if self.proven { "proven" } else { "NOT proven" };
-        format!("backup {} {outcome}: {rows} rows, {} restored and compared", self.id, human_bytes(bytes))
+        let read = match &self.server {
+            Some(served) => format!(", a Temporal server read {}", counted(served.workflows, "workflow", "workflows")),
+            None => String::new(),
+        };
+        format!("backup {} {outcome}: {rows} rows, {} restored and compared{read}", self.id, human_bytes(bytes))
     }
 }
 
@@ -146,8 +156,13 @@ async fn observe(scratch: &Postgres, manifest: Manifest, policy: &DrillPolicy) -
         return Err(BackupError::TargetOlder { source_major: newest, target_major: version.major() });
     }
     let size = |database: &super::manifest::Database| database.tables.iter().map(|table| table.bytes).sum::<u64>();
-    let largest = manifest.databases.iter().map(|database| (size(database), database.name.clone())).max();
-    let (needed, database) = largest.unwrap_or_default();
+    let sizes = manifest.databases.iter().map(|database| (size(database), database.name.clone()));
+    // A server needs all of them at once; else each is dropped before the next is made.
+    let (needed, database) = match policy.server {
+        Some(_) => sizes.reduce(|(sum, names), (bytes, name)| (sum + bytes, format!("{names}`, `{name}"))),
+        None => sizes.max(),
+    }
+    .unwrap_or_default();
     let mut notes = found.notes;
     match policy.room {
         Some(room) if needed > room.as_bytes() => {
@@ -173,12 +188,20 @@ impl DrillPlan {
         };
         let mut changes: Vec<Change> = self.leftovers.iter().map(left).collect();
         let tables = || self.manifest.databases.iter().flat_map(|database| &database.tables);
+        let read = match &self.policy.server {
+            Some(server) => {
+                let workflows = counted(u64::from(server.workflows.get()), "workflow", "workflows");
+                format!("{workflows} read through a Temporal server at {}, ", server.address.as_str())
+            }
+            None => String::new(),
+        };
         let reason = format!(
-            "{} in {} tables, restored on {}, compared and dropped",
+            "{} in {} tables, restored on {}, compared, {read}and dropped",
             human_bytes(tables().map(|table| table.bytes).sum()),
             tables().count(),
             self.server
-        );
+        )
+        .replace("compared, and", "compared and");
         changes.push(Change::new(Action::Run, format!("drill of backup {}", self.manifest.id), reason));
         Plan { changes, notes: self.notes.clone() }
     }

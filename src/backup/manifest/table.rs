@@ -55,7 +55,7 @@ pub struct Slice {
 }
 
 /// Rows of a chunk that a later backup no longer has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gone {
     /// How many.

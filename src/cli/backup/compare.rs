@@ -1,9 +1,10 @@
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 
 use crate::backup::compare::Verdict;
-use crate::backup::difference::{self, Live, Options, Side};
+use crate::backup::difference::{self, Checkpoint, Live, Options, Side};
 use crate::backup::store::Store;
 use crate::backup::{self, BackupError};
 use crate::cli::args;
@@ -36,6 +37,9 @@ pub(in crate::cli) struct CompareArgs {
     /// Differing rows that are named for each table
     #[arg(long, value_name = "N", default_value_t = 10)]
     rows: u16,
+    /// Note here how far it is, and go on from there when it was killed
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -50,7 +54,9 @@ pub(super) async fn compare(
     let opened = ctx.cancel.run_until_cancelled(sides(site, store, args)).await;
     let (left, right) = opened.ok_or(BackupError::Cancelled).map_err(Shown::of)??;
     let options = Options { jobs: args.jobs.into(), shown: args.rows.into() };
-    let report = difference::compare(left, right, options, ctx).await.map_err(Shown::of)?;
+    let checkpoint = args.checkpoint.clone().map(|path| Checkpoint::open(path, &left, &right)).transpose();
+    let checkpoint = checkpoint.map_err(Shown::of)?;
+    let report = difference::compare(left, right, options, checkpoint.as_ref(), ctx).await.map_err(Shown::of)?;
     if args.json {
         output::json(&report);
     } else {

@@ -191,7 +191,9 @@ pub(super) fn of_status(failing: &Failing<'_>, status: &Status) -> TemporalError
     match (status.code(), failing.subject) {
         // tonic reports its own time-out as a cancelled call.
         (Code::DeadlineExceeded | Code::Cancelled, _) => failing.deadline(),
-        (Code::NotFound, Some(namespace)) => TemporalError::NamespaceNotFound { address, namespace: namespace.into() },
+        (Code::NotFound, Some(namespace)) if !is_about_a_run(failing, status) => {
+            TemporalError::NamespaceNotFound { address, namespace: namespace.into() }
+        }
         (Code::AlreadyExists, Some(namespace)) => {
             TemporalError::NamespaceExists { address, namespace: namespace.into() }
         }
@@ -201,6 +203,14 @@ pub(super) fn of_status(failing: &Failing<'_>, status: &Status) -> TemporalError
         (Code::Unavailable, _) => TemporalError::Unavailable { address, call, message },
         (code, _) => TemporalError::Call { address, call, code: format!("{code:?}"), message },
     }
+}
+
+/// The server says "not found" of a run and of a namespace, and names the second in the status's details
+/// (`temporal.api.errordetails.v1.NamespaceNotFoundFailure`).
+fn is_about_a_run(failing: &Failing<'_>, status: &Status) -> bool {
+    const OF_NAMESPACE: &[u8] = b"NamespaceNotFoundFailure";
+    let of_namespace = status.details().windows(OF_NAMESPACE.len()).any(|part| part == OF_NAMESPACE);
+    failing.call.contains("WorkflowExecution") && !of_namespace
 }
 
 /// The error for a connection that could not be made or broke.

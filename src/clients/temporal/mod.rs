@@ -20,7 +20,7 @@ pub use attributes::AttributeType;
 pub use error::TemporalError;
 pub use listed::{ListedPage, ListedRun};
 pub use namespace::{Namespace, NamespaceState, NamespaceUpdate, NewNamespace};
-pub use runs::RunState;
+pub use runs::{HistoryEnd, RunState, status_word};
 pub use server::{Health, ServerInfo, Support, support};
 pub use settings::Settings;
 

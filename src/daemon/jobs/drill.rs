@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::job::{Applied, Job, JobName, Planned};
 use crate::plan::Plan;
-use crate::policy::backup::DrillPolicy;
+use crate::policy::drill::DrillPolicy;
 use crate::units::Span;
 
 /// The newest backup restored on the scratch server, compared, looked over and dropped again.

@@ -44,7 +44,7 @@ impl Act for CompareStep {
             };
             let (left, right) = (live(source, left).await?, live(target, &right).await?);
             let options = Options { jobs: self.jobs, shown: SHOWN };
-            let report = difference::compare(left, right, options, &hands.ctx).await?;
+            let report = difference::compare(left, right, options, None, &hands.ctx).await?;
             report.verdict()?;
             tables += report.tables.len();
             rows += report.tables.iter().filter_map(|table| table.left_rows).sum::<u64>();
