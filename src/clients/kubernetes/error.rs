@@ -71,7 +71,7 @@ impl Explain for KubernetesError {
                 "give the pod a ServiceAccount's token, or name a kubeconfig under `kubernetes:`".into()
             }
             Self::Missing { .. } => "check its name, and `kubernetes.namespace` in the configuration".into(),
-            Self::Forbidden { .. } => "k8s/migrate has the Role that a migration needs".into(),
+            Self::Forbidden { .. } => "k8s/recipes/move-database has the Role that a migration needs".into(),
             Self::Conflict { .. } => "look who changes it, then run the migration again".into(),
             Self::Failed { .. } => return None,
         })
