@@ -67,7 +67,8 @@ async fn a_days_changes_cost_about_a_days_rows() {
     }
     let same = setting.backup().await.unwrap();
     assert_eq!((same.new_chunks, same.stored_bytes), (0, 0), "{same:?}");
-    assert!(same.read_bytes < 1000, "only the small table is read: {same:?}");
+    // Of rows written while a transaction of anybody's on the server was open it is not known that they are older.
+    assert!(share(same.read_bytes, first.raw_bytes) <= 7, "no more than a day's rows are read: {same:?}");
     assert_equal_dumps(&before.1, &restored(&setting, &before.0).await.dump());
 }
 

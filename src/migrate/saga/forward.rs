@@ -147,7 +147,10 @@ impl Acting<'_, '_, '_> {
             return Err(MigrateError::Unknown { name: name.to_owned(), step: step.key.clone() });
         }
         if present == Some(true) && interrupted {
-            let evidence = json!({ "recovered": true });
+            let kept = self.known.get(&step.key).map(|entry| entry.undo.clone()).unwrap_or_default();
+            let found = act.found_again(&kept);
+            let evidence = json!({ "recovered": true, "found": found });
+            self.hands.evidence.insert(step.key.clone(), found);
             journal.evidence(migration, step, StepState::Done, &evidence, None).await?;
             return Ok(report(StepOutcome::Recovered, 0, Value::Null));
         }
@@ -157,7 +160,11 @@ impl Acting<'_, '_, '_> {
             return Ok(report(StepOutcome::Present, 0, Value::Null));
         }
 
-        let undo = act.prepare(self.hands).await.map_err(failed)?;
+        // What an earlier try has kept is what was there before; what is there now may be that try's own.
+        let undo = match self.known.get(&step.key).filter(|entry| entry.may_have_happened()) {
+            Some(entry) => entry.undo.clone(),
+            None => act.prepare(self.hands).await.map_err(failed)?,
+        };
         journal.intend(migration, self.position, step, &undo).await?;
         if let Some(observer) = self.observer {
             observer.before(step).await;

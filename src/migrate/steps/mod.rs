@@ -131,6 +131,11 @@ pub(crate) trait Act: Send + Sync {
         Ok(json!([]))
     }
 
+    /// What it had found, as far as what was kept tells, when it turns out to have happened after a kill.
+    fn found_again(&self, _kept: &Value) -> Value {
+        Value::Null
+    }
+
     /// Does it.
     async fn run(&self, hands: &mut Hands<'_>, kept: &Value) -> Result<Ran, StepError>;
 

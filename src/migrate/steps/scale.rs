@@ -112,6 +112,10 @@ impl Act for ScaleStep {
         Ok(json!({ "replicas": counts }))
     }
 
+    fn found_again(&self, kept: &Value) -> Value {
+        kept.clone()
+    }
+
     async fn run(&self, hands: &mut Hands<'_>, kept: &Value) -> Result<Ran, StepError> {
         let kubernetes = hands.kubernetes().await?.clone();
         let counts = self.counts(&kubernetes).await?;

@@ -12,6 +12,7 @@ use super::ground::Move;
 use super::moves::quiet;
 use crate::support::cluster::Cluster;
 use crate::support::postgres::{Scratch, Server};
+use crate::support::site::eventually;
 use crate::support::{stack, suffix};
 
 const NAME: &str = "move-database-kubernetes";
@@ -127,19 +128,19 @@ impl Kubelet {
                             kubectl(&["-n", &namespace, "delete", "pod", last, "--grace-period=0", "--force"], None);
                     }
                 }
-                std::thread::sleep(Duration::from_millis(100));
+                std::thread::sleep(Duration::from_millis(700));
             }
         });
         Self { stop, thread: Some(thread) }
     }
 
     fn wait_for(namespace: &Namespace, pods: usize) {
-        for _ in 0..200 {
+        for _ in 0..100 {
             let all = namespace.get("pods", "{.items[*].metadata.name}");
             if all.split_whitespace().count() == pods {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(500));
         }
         panic!("the pods did not come");
     }
@@ -253,13 +254,19 @@ fn what_fails_in_kubernetes_leads_back() {
         "/migrations/recipes/move-database-kubernetes.yaml"
     ))
     .unwrap();
-    let recipe = recipe.replace("within: 10m", "within: 2s");
-    std::fs::write(ground.site.path().join("recipes/kubernetes.yaml"), &recipe).unwrap();
+    let impatient = |pods: &str| {
+        let recipe = recipe
+            .replace("\", within: 10m", &format!("\", within: {pods}"))
+            .replace("health: {within: 10m", "health: {within: 2s");
+        std::fs::write(ground.site.path().join("recipes/kubernetes.yaml"), recipe).unwrap();
+    };
+    impatient("2s");
     ground.site.run(&["migrate", "approve", NAME, "--by", "Ada"]).expect(0);
     let stuck = Kubelet::start(&namespace.0, &["frontend", "history"], true, |_, _| {});
     Kubelet::wait_for(&namespace, 3);
     let said = run(6);
     assert!(said.contains("pods are still there after 2s: ") && said.contains("history-0"), "{said}");
+    impatient("3m");
     before("pods");
     drop(stuck);
     let _kubelet = Kubelet::start(&namespace.0, &["frontend", "history"], false, |_, _| {});
@@ -285,9 +292,8 @@ fn what_fails_in_kubernetes_leads_back() {
     std::fs::write(&file, config.replace(&crate::support::temporal::plain().address, "127.0.0.1:1")).unwrap();
     ground.site.run(&["migrate", "approve", NAME, "--by", "Ada"]).expect(0);
     let mut running = ground.site.start(&["migrate", "run", NAME, "-q"], "run.log");
-    while namespace.secret("port") == "1" {
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    let set = eventually(Duration::from_secs(120), || namespace.secret("port") != "1");
+    assert!(set, "{}", std::fs::read_to_string(ground.site.path().join("run.log")).unwrap());
     let theirs = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": "temporal-db" }, "stringData": { "host": "theirs" } });
     namespace.apply(&theirs);
     assert_eq!(running.wait(), Some(1));
