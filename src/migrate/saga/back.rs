@@ -10,7 +10,7 @@ use crate::failure::Kind;
 use crate::migrate::error::MigrateError;
 use crate::migrate::journal::{MigrationState, StepEntry, StepState};
 use crate::migrate::migration::MigrationStep;
-use crate::migrate::steps::Reversal;
+use crate::migrate::steps::{Operation, Reversal};
 
 impl Run<'_> {
     /// Undoes a migration that failed (or that somebody wants undone), and says what came of it.
@@ -69,7 +69,7 @@ impl Run<'_> {
             self.ctx.progress.note(&format!("undoing {}", step.key));
             if let Err(source) = step.operation.act().undo(&mut self.hands, &entry.undo).await {
                 let text = source.to_string();
-                if source.kind() == Kind::Refused {
+                if matches!(step.operation, Operation::WayBack(_)) && source.kind() == Kind::Refused {
                     // It stands as it was, and what comes after it can be done again.
                     self.journal
                         .evidence(self.migration, step, StepState::Done, &entry.evidence(), Some(&text))

@@ -7,13 +7,20 @@ use super::StepError;
 use crate::clients::postgres::{quote_identifier, quote_literal};
 use crate::failure::Kind;
 use crate::migrate::hands::Hands;
+use crate::migrate::journal::bounded;
 use crate::migrate::world::Server;
 
 /// The database that a session is in which makes or drops others.
 const MAINTENANCE: &str = "postgres";
 
-fn mark(hands: &Hands<'_>) -> String {
-    format!("sexton: made by migration {}", hands.migration.name())
+/// What the comment of an own database says: which migration of which ledger made it, and of what source. Another
+/// cluster's move to the same server has another.
+async fn mark(hands: &Hands<'_>) -> Result<String, StepError> {
+    let asked = sqlx::query_scalar("SELECT datname || ' ' || oid FROM pg_database WHERE datname = current_database()");
+    let ledger: String = bounded(asked.fetch_one(hands.journal.ledger())).await?;
+    let source = hands.place(Server::Source)?;
+    let (name, address, database) = (hands.migration.name(), source.postgres.address(), &source.main);
+    Ok(format!("sexton: made by migration {name} from {address}/{database}, ledger {ledger}"))
 }
 
 async fn session(hands: &Hands<'_>) -> Result<PgConnection, StepError> {
@@ -40,9 +47,9 @@ fn failed(hands: &Hands<'_>, doing: &str, error: sqlx::Error) -> StepError {
 /// The refusal, or when the target cannot be asked.
 pub(super) async fn refuse_foreign(hands: &Hands<'_>) -> Result<(), StepError> {
     let target = hands.place(Server::Target)?;
-    let mut session = session(hands).await?;
+    let (mark, mut session) = (mark(hands).await?, session(hands).await?);
     for name in target.all() {
-        if comment(hands, &mut session, &name).await?.is_some_and(|said| said != mark(hands)) {
+        if comment(hands, &mut session, &name).await?.is_some_and(|said| said != mark) {
             let message = format!("the target at {} has a database `{name}` already", target.postgres.address());
             let hint = "look what is in it; drop or rename it when it is not needed: the migration makes its own";
             return Err(StepError::new(Kind::Refused, message, hint));
@@ -59,7 +66,7 @@ pub(super) async fn refuse_foreign(hands: &Hands<'_>) -> Result<(), StepError> {
 pub(super) async fn create(hands: &Hands<'_>, name: &str) -> Result<(), StepError> {
     let mut session = session(hands).await?;
     let quoted = quote_identifier(name);
-    let said = quote_literal(&mark(hands));
+    let said = quote_literal(&mark(hands).await?);
     let owner = hands.place(Server::Target)?.postgres.settings().role.as_deref();
     let owner = owner.map(|role| format!(" OWNER {}", quote_identifier(role))).unwrap_or_default();
     for statement in [
@@ -78,9 +85,9 @@ pub(super) async fn create(hands: &Hands<'_>, name: &str) -> Result<(), StepErro
 /// # Errors
 /// When one cannot be dropped.
 pub(super) async fn drop_own(hands: &Hands<'_>) -> Result<(), StepError> {
-    let mut session = session(hands).await?;
+    let (mark, mut session) = (mark(hands).await?, session(hands).await?);
     for name in hands.place(Server::Target)?.all() {
-        if comment(hands, &mut session, &name).await?.is_some_and(|said| said == mark(hands)) {
+        if comment(hands, &mut session, &name).await?.is_some_and(|said| said == mark) {
             let statement = format!("DROP DATABASE {} WITH (FORCE)", quote_identifier(&name));
             let done = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut session).await;
             done.map_err(|error| failed(hands, &format!("dropping the database `{name}`"), error))?;
