@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -75,6 +75,12 @@ impl From<Duration> for Span {
     fn from(duration: Duration) -> Self {
         Self(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
     }
+}
+
+/// How long ago that was, in whole milliseconds.
+#[must_use]
+pub fn millis_since(clock: Instant) -> u64 {
+    Span::from(clock.elapsed()).as_millis()
 }
 
 impl fmt::Display for Span {

@@ -22,6 +22,7 @@ use super::single::Part;
 use crate::clients::postgres::{Postgres, PostgresError, quote_literal};
 use crate::context::Context;
 use crate::progress::Unit;
+use crate::units::millis_since;
 
 /// A server that takes no data for so long is given up.
 const STALL: Duration = Duration::from_secs(600);
@@ -131,7 +132,7 @@ async fn part(
         rows: source.tables.iter().map(|table| table.rows).sum(),
         bytes: source.tables.iter().map(|table| table.bytes).sum(),
         left_out: left_out.clone(),
-        milliseconds: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
+        milliseconds: millis_since(clock),
         tables,
     })
 }

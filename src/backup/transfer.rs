@@ -22,6 +22,7 @@ use super::snapshot::Snapshot;
 use crate::clients::postgres::Postgres;
 use crate::context::Context;
 use crate::progress::Unit;
+use crate::units::millis_since;
 
 /// Rows are sent on in pieces of this size.
 const PIECE_BYTES: usize = 1 << 20;
@@ -74,7 +75,7 @@ pub async fn transfer(
         target: target.database.clone(),
         rows: copied.tables.iter().map(|table| table.rows).sum(),
         bytes: copied.tables.iter().map(|table| table.bytes).sum(),
-        milliseconds: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
+        milliseconds: millis_since(clock),
         tables,
     })
 }

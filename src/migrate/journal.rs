@@ -13,6 +13,7 @@ use super::error::MigrateError;
 use super::migration::{Migration, MigrationStep};
 use super::names::Digest;
 use crate::clients::postgres::Postgres;
+use crate::units::Span;
 
 /// No call to the ledger takes longer.
 const LEDGER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -401,7 +402,7 @@ impl Lock {
 
 /// The evidence of a step that ran.
 pub(crate) fn ran(attempts: u32, elapsed: Duration, verified: Option<bool>, found: &Value) -> Value {
-    let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    let milliseconds = Span::from(elapsed).as_millis();
     json!({ "attempts": attempts, "milliseconds": milliseconds, "verified": verified, "found": found })
 }
 

@@ -27,6 +27,7 @@ use super::store::Store;
 use crate::clients::postgres::Postgres;
 use crate::context::Context;
 use crate::progress::Unit;
+use crate::units::millis_since;
 
 /// What a backup came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -141,7 +142,7 @@ pub async fn apply(
         stored_bytes: totals.stored,
         new_chunks: totals.new,
         reused_chunks: totals.reused,
-        milliseconds: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
+        milliseconds: millis_since(clock),
         id: manifest.id,
     })
 }

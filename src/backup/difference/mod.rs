@@ -22,6 +22,7 @@ use super::manifest::Name;
 use crate::context::Context;
 use crate::failure::{Explain, Kind, chain};
 use crate::progress::Unit;
+use crate::units::millis_since;
 
 pub use checkpoint::Checkpoint;
 pub use live::Live;
@@ -148,7 +149,7 @@ pub async fn compare(
             checkpoint.save()?;
         }
     }
-    let milliseconds = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let milliseconds = millis_since(clock);
     Ok(DifferenceReport { left: left.to_string(), right: right.to_string(), milliseconds, resumed, tables })
 }
 

@@ -19,6 +19,7 @@ use crate::clients::postgres::Postgres;
 use crate::context::Context;
 use crate::failure::chain;
 use crate::policy::drill::ServerPolicy;
+use crate::units::millis_since;
 
 /// Drops what earlier drills have left, restores and looks over each database of the planned backup, drops it again,
 /// and marks the backup as proven when nothing was found. The report must be asked for its
@@ -52,7 +53,7 @@ pub async fn apply(
         end(plan, made, place, &mut report, looked.is_ok()).await;
     }
     looked?;
-    report.milliseconds = since(clock);
+    report.milliseconds = millis_since(clock);
     if report.verdict().is_ok() {
         match prove(plan, &from.store, &report).await.map_err(sort) {
             Ok(()) => report.proven = true,
@@ -205,7 +206,7 @@ async fn one(
     drilled.target.clone_from(&made.name);
     held.push((place, made));
     look(plan, source, scratch, from, &mut drilled, ctx).await?;
-    drilled.milliseconds = since(clock);
+    drilled.milliseconds = millis_since(clock);
     report.databases.push(drilled);
     Ok(())
 }
@@ -280,8 +281,4 @@ async fn prove(plan: &DrillPlan, store: &Arc<dyn Store>, report: &DrillReport) -
         workflows: report.server.as_ref().map(|served| served.workflows),
     };
     proof::write(&**store, id, &proof).await
-}
-
-fn since(clock: Instant) -> u64 {
-    u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

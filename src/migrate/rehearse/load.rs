@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clients::postgres::quote_identifier;
 use crate::migrate::world::Place;
+use crate::units::millis_since;
 
 /// The load's sessions are told by this name.
 pub(super) const PROGRAM: &str = "sexton-load";
@@ -66,7 +67,7 @@ async fn one(place: Place, database: String, stop: CancellationToken) -> Vec<Fel
         // A session that waits for a lock when it is to stop has been answered by then: the migration is over.
         let done =
             tokio::time::timeout(Duration::from_secs(3600), operate(&mut session, table, column.as_deref())).await;
-        let waited = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let waited = millis_since(clock);
         let entry = felt.entry(table.clone()).or_insert_with(|| Felt {
             table: format!("{database}.{table}"),
             operations: 0,

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::load::PROGRAM;
 use crate::migrate::world::Place;
+use crate::units::Span;
 
 /// How often it is looked. A lock that is held for less may not be seen.
 const LOOK: Duration = Duration::from_millis(10);
@@ -77,7 +78,7 @@ async fn one(place: Place, database: String, origin: Instant, stop: Cancellation
         tokio::time::sleep(LOOK).await;
     }
     let _ = session.close().await;
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let millis = |duration: Duration| Span::from(duration).as_millis();
     let held = |((_, _, mode, relation), (first, last)): ((i32, String, String, String), (Instant, Instant))| Held {
         relation: format!("{database}.{relation}"),
         mode,

@@ -29,6 +29,7 @@ use crate::backup::{self, BackupId, Chunks, Target, manifest, store};
 use crate::clients::postgres::Postgres;
 use crate::context::Context;
 use crate::failure::{Kind, chain};
+use crate::units::millis_since;
 
 pub use html::html;
 pub use load::Felt;
@@ -102,7 +103,7 @@ pub async fn rehearse(
             restored.and_then(|report| report.verdict()).map_err(|error| failed(error.into()))?;
         }
         ground.settle().await?;
-        let restored = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let restored = millis_since(clock);
         practice::run(&rehearsed, &ground, ctx).await.map(|practised| (restored, practised))
     };
     let result = result.await;

@@ -18,6 +18,7 @@ use crate::migrate::plan::plan;
 use crate::migrate::saga::{MigrateReport, Observer, Options, apply};
 use crate::migrate::steps::Operation;
 use crate::migrate::world::{Place, Server};
+use crate::units::millis_since;
 
 /// What running it came to.
 pub(super) struct Practised {
@@ -95,7 +96,7 @@ pub(super) async fn run(migration: &Migration, ground: &Ground, ctx: &Context) -
         Ok(planned) => apply(planned, &journal, world, &options, ctx).await,
         Err(_) => MigrateReport::default(),
     };
-    let milliseconds = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let milliseconds = millis_since(clock);
     stop.cancel();
     let (held, felt) = (watching.await.unwrap_or_default(), loading.await.unwrap_or_default());
     let invalid = measure::invalid_indexes(&place).await?;

@@ -11,6 +11,7 @@ use crate::migrate::error::MigrateError;
 use crate::migrate::journal::{MigrationState, StepEntry, StepState};
 use crate::migrate::migration::MigrationStep;
 use crate::migrate::steps::{Operation, Reversal};
+use crate::units::millis_since;
 
 impl Run<'_> {
     /// Undoes a migration that failed (or that somebody wants undone), and says what came of it.
@@ -86,7 +87,7 @@ impl Run<'_> {
                 stage: step.stage.to_string(),
                 outcome: StepOutcome::Undone,
                 attempts: 1,
-                milliseconds: u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX),
+                milliseconds: millis_since(clock),
                 found: Value::Null,
             });
         }

@@ -12,6 +12,7 @@ use crate::migrate::journal::{self, StepState};
 use crate::migrate::migration::MigrationStep;
 use crate::migrate::steps::StepError;
 use crate::progress::Unit;
+use crate::units::millis_since;
 
 /// Why a run did not reach its end.
 pub(super) enum Halt {
@@ -132,7 +133,7 @@ impl Acting<'_, '_, '_> {
             stage: step.stage.to_string(),
             outcome,
             attempts,
-            milliseconds: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            milliseconds: millis_since(started),
             found,
         };
         let failed = |source: StepError| MigrateError::step(name, &step.key, source);

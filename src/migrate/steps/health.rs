@@ -10,7 +10,7 @@ use super::{Act, Ran, Reversal, StepError};
 use crate::clients::temporal::{Health, Temporal};
 use crate::failure::{Kind, chain};
 use crate::migrate::hands::Hands;
-use crate::units::Span;
+use crate::units::{Span, millis_since};
 
 /// How often it is asked.
 const POLL: Duration = Duration::from_millis(500);
@@ -60,7 +60,7 @@ impl Act for HealthStep {
             let said = match Temporal::connect(settings).await {
                 Ok(temporal) => match temporal.health().await {
                     Ok(Health::Serving) => {
-                        let waited = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+                        let waited = millis_since(clock);
                         return Ok(Ran::once(json!({ "milliseconds": waited })));
                     }
                     Ok(other) => format!("it says {other:?}"),

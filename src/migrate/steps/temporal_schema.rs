@@ -18,7 +18,7 @@ use crate::migrate::hands::Hands;
 use crate::migrate::names::{Database, Text};
 use crate::migrate::parameters::{ParameterError, Values};
 use crate::migrate::world::Server;
-use crate::units::Span;
+use crate::units::{Span, millis_since};
 
 /// The first pause after a lock was not to be had; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -242,7 +242,7 @@ impl Act for TemporalSchemaStep {
             let clock = Instant::now();
             let tried = self.step((to.0, minor), hands).await?;
             attempts += tried;
-            let milliseconds = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let milliseconds = millis_since(clock);
             versions.push(json!({ "version": format!("{}.{minor}", to.0), "milliseconds": milliseconds }));
         }
         Ok(Ran { attempts, found: json!({ "from": format!("{}.{}", from.0, from.1), "versions": versions }) })

@@ -22,6 +22,7 @@ use crate::failure::chain;
 use crate::policy::drill::ServerPolicy;
 use crate::progress::Unit;
 
+use crate::units::millis_since;
 use process::Process;
 use read::Chosen;
 
@@ -152,7 +153,7 @@ async fn serve(
         }
         tokio::time::sleep(PAUSE).await;
     };
-    let milliseconds = u64::try_from(clock.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let milliseconds = millis_since(clock);
     let version = temporal.server_info().await.map(|info| info.version).unwrap_or_default();
     let mut served = Served { version, milliseconds, workflows: 0, events: 0 };
     for run in runs {
