@@ -30,6 +30,7 @@ pub mod job;
 pub mod migrate;
 pub mod plan;
 pub mod policy;
+mod process;
 pub mod progress;
 pub mod retention;
 pub mod units;

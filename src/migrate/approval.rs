@@ -79,7 +79,7 @@ pub async fn approve(
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         return Err(MigrateError::NoApproveStep { name: name.to_owned(), step: step.to_owned(), known });
     }
-    let source = fingerprint(world, ctx).await?;
+    let source = fingerprint(world, migration, ctx).await?;
     let rehearsal = rehearsal(migration, journal, &source).await?;
     if rehearsal.is_none() && migration.recipe.rehearsal == RehearsalRule::Required && granted.step.is_none() {
         return Err(MigrateError::NotRehearsed { name: name.to_owned() });
@@ -185,7 +185,8 @@ pub fn is_needed(planned: &MigrationPlan) -> bool {
     }
 }
 
-/// Uses up the approval of a migration that is about to begin, when it needs one.
+/// Uses up the approval of a migration that is about to begin, when it needs one. False when none was needed and one may
+/// still be: for a step that cannot be undone, and that holds now.
 ///
 /// # Errors
 /// [`MigrateError::AwaitsApproval`], [`MigrateError::StaleApproval`], [`MigrateError::NotRehearsed`].
@@ -194,19 +195,47 @@ pub(super) async fn take(
     journal: &Journal,
     world: &World,
     ctx: &Context,
+) -> Result<bool, MigrateError> {
+    let migration = &planned.migration;
+    if is_needed(planned) {
+        take_one(planned, journal, world, ctx).await?;
+        return Ok(true);
+    }
+    if migration.recipe.rehearsal == RehearsalRule::Required {
+        let source = fingerprint(world, migration, ctx).await?;
+        if rehearsal(migration, journal, &source).await?.is_none() {
+            return Err(MigrateError::NotRehearsed { name: migration.name().to_owned() });
+        }
+    }
+    Ok(migration.recipe.approval == ApprovalRule::None)
+}
+
+/// Whether the beginning of a migration that goes on has used one up, or needs none.
+pub(super) async fn was_taken(migration: &Migration, journal: &Journal) -> Result<bool, MigrateError> {
+    if migration.recipe.approval == ApprovalRule::None {
+        return Ok(true);
+    }
+    let query = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT FROM migration_approvals a JOIN migrations m ON m.name = a.migration \
+           WHERE m.name = $1 AND a.step IS NULL AND a.plan = $2 \
+             AND a.used_at >= m.begun_at - interval '1 minute')",
+    );
+    let plan = migration.plan_digest();
+    bounded(query.bind(migration.name()).bind(plan.as_str()).fetch_one(journal.ledger())).await
+}
+
+/// Uses up the newest approval of a migration.
+///
+/// # Errors
+/// [`MigrateError::AwaitsApproval`], [`MigrateError::StaleApproval`].
+pub(super) async fn take_one(
+    planned: &MigrationPlan,
+    journal: &Journal,
+    world: &World,
+    ctx: &Context,
 ) -> Result<(), MigrateError> {
     let migration = &planned.migration;
     let name = migration.name().to_owned();
-    if !is_needed(planned) {
-        if migration.recipe.rehearsal == RehearsalRule::Required {
-            let source = fingerprint(world, ctx).await?;
-            return match rehearsal(migration, journal, &source).await? {
-                Some(_) => Ok(()),
-                None => Err(MigrateError::NotRehearsed { name }),
-            };
-        }
-        return Ok(());
-    }
     let newest = kept(&name, journal).await?.into_iter().find(|kept| kept.approval.step.is_none());
     let Some(kept) = newest else {
         return Err(MigrateError::AwaitsApproval { name, why: "nobody has approved it".to_owned() });
@@ -225,7 +254,7 @@ pub(super) async fn take(
     if approval.plan != migration.plan_digest() {
         return stale(format!("{} approved another plan (digest {})", approval.by, approval.plan));
     }
-    let now = fingerprint(world, ctx).await?;
+    let now = fingerprint(world, migration, ctx).await?;
     let differences = match &kept.source {
         Some(before) => now.differences(before),
         None => vec!["the fingerprint of the approval cannot be read".to_owned()],
@@ -257,20 +286,35 @@ async fn use_up(id: Uuid, journal: &Journal) -> Result<bool, MigrateError> {
 
 impl Journal {
     /// Uses up the approval of a step; who gave it, or `None` when there is no open one for this plan.
+    ///
+    /// # Errors
+    /// [`MigrateError::StaleApproval`] when it was given for other databases. Their tables may have changed: earlier steps
+    /// of the same migration do that.
     pub(crate) async fn take_step_approval(
         &self,
         migration: &Migration,
         step: &str,
+        world: &World,
+        ctx: &Context,
     ) -> Result<Option<String>, MigrateError> {
         let plan = migration.plan_digest();
-        for kept in kept(migration.name(), self).await? {
-            let approval = kept.approval;
-            let fits = approval.step.as_deref() == Some(step) && approval.state == "open" && approval.plan == plan;
-            if fits && use_up(approval.id, self).await? {
-                return Ok(Some(approval.by));
-            }
+        let fits = |kept: &&Kept| {
+            let approval = &kept.approval;
+            approval.step.as_deref() == Some(step) && approval.state == "open" && approval.plan == plan
+        };
+        let all = kept(migration.name(), self).await?;
+        let Some(kept) = all.iter().find(fits) else { return Ok(None) };
+        let by = kept.approval.by.clone();
+        let now = fingerprint(world, migration, ctx).await?.identity();
+        let differences = match &kept.source {
+            Some(before) => now.differences(&before.identity()),
+            None => vec!["its fingerprint cannot be read".to_owned()],
+        };
+        if !differences.is_empty() {
+            let why = format!("{by} approved step {step} for another source: {}", differences.join("; "));
+            return Err(MigrateError::StaleApproval { name: migration.name().to_owned(), why });
         }
-        Ok(None)
+        Ok(use_up(kept.approval.id, self).await?.then_some(by))
     }
 
     /// Keeps the report of a rehearsal.

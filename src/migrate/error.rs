@@ -1,6 +1,6 @@
 //! What can go wrong with a migration, and what to do about it.
 
-use super::journal::MigrationState;
+use super::entry::MigrationState;
 use super::names::Digest;
 use super::parameters::ParameterError;
 use super::steps::StepError;
@@ -35,6 +35,14 @@ pub enum MigrateError {
     /// The target does not have the databases that the source has.
     #[error("`target.databases` must name the same as `postgres.databases`: `visibility` in both or in neither")]
     OtherTarget,
+    /// Source and target are one.
+    #[error("the target is the source itself: database `{database}` at {address}")]
+    SameTarget {
+        /// The source's main database.
+        database: String,
+        /// The source's server.
+        address: String,
+    },
     /// The journal holds another recipe under this name.
     #[error(
         "migration `{name}` was begun from another recipe: the journal has digest {journaled}, the recipe is {given}"
@@ -191,7 +199,8 @@ pub enum MigrateError {
         cause: Option<Box<MigrateError>>,
     },
     /// On its way back it came to where the way back ends.
-    #[error("{}the way back ends at step `{step}` of `{name}`: {source}", cause.as_ref().map_or_else(String::new, |cause| format!("{cause}; ")))]
+    #[error("{}the way back ends at step `{step}` of `{name}`: {source}{}", cause.as_ref().map_or_else(String::new, |cause| format!("{cause}; ")),
+        if *again { "; what was undone before that was seen has been done again" } else { "" })]
     WayBackClosed {
         /// Of the migration.
         name: String,
@@ -199,6 +208,8 @@ pub enum MigrateError {
         step: String,
         /// What would be lost.
         source: StepError,
+        /// Whether steps had been undone, and were done again.
+        again: bool,
         /// Why it was to be undone.
         cause: Option<Box<MigrateError>>,
     },
@@ -265,7 +276,7 @@ impl MigrateError {
         let (name, step) = (name.to_owned(), step.to_owned());
         match source {
             StepError::Cancelled => Self::Cancelled { name, step },
-            StepError::Busy(error) => *error,
+            StepError::Outside(error) => *error,
             StepError::Awaits(question) => Self::Awaits { name, step, question },
             source => Self::Step { name, step, source },
         }
@@ -308,12 +319,14 @@ impl Explain for MigrateError {
             | Self::Parameter { .. }
             | Self::NoVisibility
             | Self::NoTarget
-            | Self::OtherTarget => Kind::Config,
+            | Self::OtherTarget
+            | Self::SameTarget { .. } => Kind::Config,
             Self::NoApproveStep { .. } => Kind::Usage,
             Self::Awaits { .. } | Self::AwaitsApproval { .. } | Self::NotRehearsed { .. } => Kind::Awaited,
             Self::StaleApproval { .. } => Kind::Stale,
             Self::Undone { .. } => Kind::Compensated,
             Self::OnlyForward { cause, .. } => cause.kind(),
+            Self::WayBackClosed { cause, .. } => cause.as_ref().map_or(Kind::Refused, |cause| cause.kind()),
             Self::Step { source, .. } | Self::Rehearsal(source) => source.kind(),
             Self::Edited { .. }
             | Self::OtherDatabase { .. }
@@ -362,6 +375,9 @@ impl Explain for MigrateError {
                 .to_owned(),
             Self::Rehearsal(source) => return source.hint(),
             Self::OtherTarget => "name it in both, or leave it out of both".to_owned(),
+            Self::SameTarget { .. } => "`postgres:` is where the databases are before the move, also when it is to be undone; `target:` \
+                                        where they are moved to"
+                .to_owned(),
             Self::NoTarget => "add the section `target:`; sexton.example.yaml shows it".to_owned(),
             Self::BusyThing { .. } => "wait for the other migration; `sexton migrate list` shows them".to_owned(),
             Self::Awaits { name, step, .. } => {

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use sqlx::{Connection, Row};
 
 use super::error::MigrateError;
+use super::migration::Migration;
 use super::names::Digest;
-use super::world::World;
+use super::world::{Place, Server, World};
 use crate::context::Context;
 
 /// What a source is.
@@ -21,8 +22,26 @@ pub struct Fingerprint {
     pub version: i32,
     /// Settings that change what a migration comes to.
     pub settings: BTreeMap<String, String>,
-    /// Its databases of Temporal's.
+    /// Its databases: Temporal's, and others that the migration acts on.
     pub databases: Vec<DatabasePrint>,
+    /// Where they are moved to, when the migration does that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<TargetPrint>,
+}
+
+/// What a target is.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+pub struct TargetPrint {
+    /// `host:port`.
+    pub address: String,
+    /// `system_identifier`; empty where the role may not know it.
+    pub server: String,
+    /// `server_version_num`.
+    pub version: i32,
+    /// The names of the databases there, in order.
+    pub databases: Vec<String>,
+    /// The role that owns them, else who logs in.
+    pub role: String,
 }
 
 /// What a database is.
@@ -40,6 +59,8 @@ pub struct DatabasePrint {
     pub bytes: i64,
 }
 
+/// The database that is connected to where no other is there yet.
+const MAINTENANCE: &str = "postgres";
 const SETTINGS: [&str; 8] = [
     "autovacuum",
     "default_transaction_read_only",
@@ -77,6 +98,18 @@ impl Fingerprint {
         Digest::of(&sized)
     }
 
+    /// Which databases it is of, whatever is in them now.
+    #[must_use]
+    pub fn identity(&self) -> Self {
+        let databases = self.databases.iter().map(|database| DatabasePrint {
+            schema_version: String::new(),
+            shape: String::new(),
+            bytes: 0,
+            ..database.clone()
+        });
+        Self { settings: BTreeMap::new(), databases: databases.collect(), ..self.clone() }
+    }
+
     /// The size of all its databases, in bytes.
     #[must_use]
     pub fn bytes(&self) -> i64 {
@@ -97,6 +130,19 @@ impl Fingerprint {
         for (name, is) in &self.settings {
             compare(format!("setting {name}"), before.settings.get(name).map_or("", String::as_str), is);
         }
+        let target = |print: &Self| {
+            print.target.as_ref().map_or_else(
+                || "none".to_owned(),
+                |target| {
+                    let TargetPrint { address, server, version, databases, role } = target;
+                    format!(
+                        "{} at {address} (server {server}, version {version}) of role {role}",
+                        databases.join(" and ")
+                    )
+                },
+            )
+        };
+        compare("the target".into(), &target(before), &target(self));
         for is in &self.databases {
             let Some(was) = before.databases.iter().find(|was| was.name == is.name) else {
                 found.push(format!("database {} was not part of it", is.name));
@@ -117,14 +163,26 @@ impl Fingerprint {
     }
 }
 
-/// Takes the fingerprint of the source.
+/// Takes the fingerprint of what a migration acts on.
 ///
 /// # Errors
-/// When the source cannot be asked.
-pub async fn fingerprint(world: &World, ctx: &Context) -> Result<Fingerprint, MigrateError> {
+/// When the source or the target cannot be asked.
+pub async fn fingerprint(world: &World, migration: &Migration, ctx: &Context) -> Result<Fingerprint, MigrateError> {
     let postgres = &world.source.postgres;
-    let mut print = Fingerprint { server: String::new(), version: 0, settings: BTreeMap::new(), databases: Vec::new() };
-    for name in world.source.all() {
+    let (server, settings) = (String::new(), BTreeMap::new());
+    let mut print = Fingerprint { server, version: 0, settings, databases: Vec::new(), target: None };
+    let acted_on = migration.databases();
+    if acted_on.iter().any(|(server, _)| *server == Server::Target) {
+        print.target = Some(target(world.place(Server::Target)?).await?);
+    }
+    let mut names = world.source.all();
+    for (_, database) in acted_on.iter().filter(|(server, _)| *server == Server::Source) {
+        match world.source.name(database) {
+            Ok(name) if !names.iter().any(|known| known == name) => names.push(name.to_owned()),
+            _ => {}
+        }
+    }
+    for name in names {
         if ctx.is_cancelled() {
             return Err(MigrateError::Cancelled { name: name.clone(), step: "the fingerprint".to_owned() });
         }
@@ -164,6 +222,23 @@ pub async fn fingerprint(world: &World, ctx: &Context) -> Result<Fingerprint, Mi
     Ok(print)
 }
 
+async fn target(place: &Place) -> Result<TargetPrint, MigrateError> {
+    let (postgres, settings) = (&place.postgres, place.postgres.settings());
+    let mut session = postgres.connect(MAINTENANCE).await?;
+    let asked = sqlx::query_as(SERVER).fetch_one(&mut session).await;
+    let (version, server): (i32, Option<String>) = match asked {
+        Ok(answer) => answer,
+        Err(_) => {
+            let version = postgres.server_version(MAINTENANCE, &mut session).await?.0;
+            (i32::try_from(version).unwrap_or(0), None)
+        }
+    };
+    let _ = session.close().await;
+    let role = settings.role.as_ref().unwrap_or(&settings.user).clone();
+    let (address, server) = (postgres.address(), server.unwrap_or_default());
+    Ok(TargetPrint { address, server, version, databases: place.all(), role })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -180,6 +255,7 @@ mod tests {
                 shape: "a".into(),
                 bytes: 10,
             }],
+            target: None,
         }
     }
 
@@ -208,6 +284,19 @@ mod tests {
             &|p| drop(p.settings.insert("wal_level".into(), "logical".into())),
             "setting wal_level was replica and is logical",
         );
+        let target = TargetPrint {
+            address: "b:5432".into(),
+            server: "9".into(),
+            version: 170_005,
+            databases: vec!["temporal".into()],
+            role: "t".into(),
+        };
+        differs(
+            &|p| p.target = Some(target.clone()),
+            "the target was none and is temporal at b:5432 (server 9, version 170005) of role t",
+        );
+        now.databases[0].shape = "b".into();
+        assert_eq!(now.identity(), before.identity());
         now.databases[0].name = "other".into();
         assert_eq!(now.differences(&before), ["database other was not part of it"]);
     }

@@ -92,6 +92,14 @@ impl<'a> Hands<'a> {
         self.sessions.get_mut(&key).map(|session| &mut session.connection).ok_or(MigrateError::NoTarget)
     }
 
+    /// Notes something about the step at work in its journal entry. Hands that only look have no step at work.
+    pub(crate) async fn note(&self, what: &Value) -> Result<(), MigrateError> {
+        match self.claims {
+            true => self.journal.note(self.migration.name(), &self.step, what).await,
+            false => Ok(()),
+        }
+    }
+
     /// A place, for steps that make connections of their own.
     pub(crate) fn place(&self, server: Server) -> Result<&'a Place, StepError> {
         Ok(self.world.place(server)?)

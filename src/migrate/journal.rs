@@ -9,6 +9,7 @@ use sqlx::types::Json;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
+use super::entry::{Entry, MigrationState, StepEntry, StepState};
 use super::error::MigrateError;
 use super::migration::{Migration, MigrationStep};
 use super::names::Digest;
@@ -19,113 +20,6 @@ use crate::units::Span;
 const LEDGER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often a lock that is held elsewhere is asked for again.
 const LOCK_POLL: Duration = Duration::from_millis(500);
-
-/// How far a migration is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MigrationState {
-    /// Begun; whether a session is at it tells the lock.
-    Running,
-    /// Every step holds.
-    Applied,
-    /// A step failed.
-    Failed,
-    /// It was asked to stop between two steps, or waits for somebody.
-    Stopped,
-    /// Its steps are being undone; whether a session is at it tells the lock.
-    Undoing,
-    /// It was begun, and every step of it undone.
-    Undone,
-}
-
-/// What is known of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StepState {
-    /// Begun, and nothing known since.
-    Intended,
-    /// Done and, where it can be, verified.
-    Done,
-    /// It held already and nothing was done.
-    Present,
-    /// Tried and not done.
-    Failed,
-    /// Its undoing was begun, and nothing known since.
-    Undoing,
-    /// Undone.
-    Undone,
-}
-
-macro_rules! column_text {
-    ($type:ty { $($variant:ident = $text:literal),* }) => {
-        impl $type {
-            /// As it stands in the ledger.
-            #[must_use]
-            pub fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $text),* }
-            }
-            fn parse(text: &str) -> Result<Self, MigrateError> {
-                match text { $($text => Ok(Self::$variant),)* other => Err(MigrateError::JournalValue(other.to_owned())) }
-            }
-        }
-    };
-}
-column_text!(MigrationState {
-    Running = "running", Applied = "applied", Failed = "failed", Stopped = "stopped", Undoing = "undoing", Undone = "undone"
-});
-column_text!(StepState {
-    Intended = "intended", Done = "done", Present = "present", Failed = "failed", Undoing = "undoing", Undone = "undone"
-});
-
-/// One migration in the journal.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Entry {
-    /// Its name.
-    pub name: String,
-    /// Of the recipe it was begun from.
-    pub digest: Digest,
-    /// The value of every parameter.
-    pub parameters: BTreeMap<String, String>,
-    /// The database it acts on, by name.
-    pub target: String,
-    /// How far it is.
-    pub state: MigrationState,
-    /// Why it failed.
-    pub error: Option<String>,
-    /// Its steps by key.
-    pub steps: BTreeMap<String, StepEntry>,
-}
-
-/// One step in the journal.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct StepEntry {
-    /// What is known of it.
-    pub state: StepState,
-    /// What undoing it takes: for SQL the statements, else what the operation has kept.
-    pub undo: Value,
-    /// What it found, for later steps.
-    pub found: Value,
-    /// True when it failed and the server took back all of it.
-    pub rolled_back: bool,
-    /// Why it failed.
-    pub error: Option<String>,
-}
-
-impl StepEntry {
-    /// Whether there may be something to undo.
-    pub(crate) fn may_have_happened(&self) -> bool {
-        match self.state {
-            StepState::Done | StepState::Intended | StepState::Undoing => true,
-            StepState::Failed => !self.rolled_back,
-            StepState::Present | StepState::Undone => false,
-        }
-    }
-
-    /// Its evidence once more, for while it is undone.
-    pub(crate) fn evidence(&self) -> Value {
-        json!({ "found": self.found })
-    }
-}
 
 /// Access to the journal.
 #[derive(Debug, Clone)]
@@ -205,9 +99,8 @@ impl Journal {
         .await?;
         let entry = |(step, state, Json(undo), evidence, error): Row| {
             let evidence = evidence.map(|Json(evidence)| evidence).unwrap_or_default();
-            let rolled_back = evidence.get("rolled_back") == Some(&Value::Bool(true));
             let found = evidence.get("found").cloned().unwrap_or_default();
-            Ok((step, StepEntry { state: StepState::parse(&state)?, undo, found, rolled_back, error }))
+            Ok((step, StepEntry { state: StepState::parse(&state)?, undo, found, noted: evidence, error }))
         };
         rows.into_iter().map(entry).collect()
     }
@@ -278,7 +171,8 @@ impl Journal {
             "INSERT INTO migrations (name, digest, recipe, parameters, target, state)
              VALUES ($1, $2, $3, $4, $5, 'running')
              ON CONFLICT (name) DO UPDATE SET state = 'running', error = NULL, ended_at = NULL, resumed_at = now(),
-               undo_requested_at = NULL, digest = excluded.digest, recipe = excluded.recipe,
+               undo_requested_at = CASE WHEN migrations.state = 'undone' THEN NULL ELSE migrations.undo_requested_at END,
+               digest = excluded.digest, recipe = excluded.recipe,
                parameters = excluded.parameters, target = excluded.target,
                begun_at = CASE WHEN migrations.state = 'undone' THEN now() ELSE migrations.begun_at END",
         )
@@ -338,15 +232,31 @@ impl Journal {
         bounded(query.execute(&self.ledger)).await.map(drop)
     }
 
-    /// That the migration is going back from now on.
+    /// Adds to what is known of a step at work.
+    pub(crate) async fn note(&self, name: &str, step: &str, what: &Value) -> Result<(), MigrateError> {
+        let query = sqlx::query(
+            "UPDATE migration_steps SET evidence = coalesce(evidence, '{}') || $3 WHERE migration = $1 AND step = $2",
+        );
+        bounded(query.bind(name).bind(step).bind(Json(what)).execute(&self.ledger)).await.map(drop)
+    }
+
+    /// That the migration is going back from now on, as somebody may have wanted.
     pub(crate) async fn undoing(&self, name: &str) -> Result<(), MigrateError> {
-        let query = sqlx::query("UPDATE migrations SET state = 'undoing', ended_at = NULL WHERE name = $1").bind(name);
-        bounded(query.execute(&self.ledger)).await.map(drop)
+        let query = sqlx::query(
+            "UPDATE migrations SET state = 'undoing', ended_at = NULL, undo_requested_at = NULL WHERE name = $1",
+        );
+        bounded(query.bind(name).execute(&self.ledger)).await.map(drop)
     }
 
     /// Leaves word for whoever is at it that it is to be undone.
     pub(crate) async fn request_undo(&self, name: &str) -> Result<(), MigrateError> {
         let query = sqlx::query("UPDATE migrations SET undo_requested_at = now() WHERE name = $1").bind(name);
+        bounded(query.execute(&self.ledger)).await.map(drop)
+    }
+
+    /// Takes that word back: there is no way to do it.
+    pub(crate) async fn forget_undo(&self, name: &str) -> Result<(), MigrateError> {
+        let query = sqlx::query("UPDATE migrations SET undo_requested_at = NULL WHERE name = $1").bind(name);
         bounded(query.execute(&self.ledger)).await.map(drop)
     }
 
@@ -362,6 +272,16 @@ impl Journal {
         &self.ledger
     }
 
+    /// That every step holds; false when somebody wants it undone all the same.
+    pub(crate) async fn applied(&self, name: &str) -> Result<bool, MigrateError> {
+        let query = sqlx::query(
+            "UPDATE migrations SET state = 'applied', error = NULL, ended_at = now() \
+             WHERE name = $1 AND undo_requested_at IS NULL",
+        );
+        Ok(bounded(query.bind(name).execute(&self.ledger)).await?.rows_affected() == 1)
+    }
+
+    /// How a run ended that did not come to the end.
     pub(crate) async fn end(&self, name: &str, state: MigrationState, error: Option<&str>) -> Result<(), MigrateError> {
         let query = sqlx::query("UPDATE migrations SET state = $2, error = $3, ended_at = now() WHERE name = $1")
             .bind(name)

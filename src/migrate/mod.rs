@@ -12,6 +12,7 @@
 //! [`World`]: the source, the target, the store, Temporal.
 
 mod approval;
+mod entry;
 mod error;
 mod fingerprint;
 mod hands;
@@ -29,9 +30,10 @@ mod steps;
 mod world;
 
 pub use approval::{Approval, Granted, approvals, approve, is_needed, revoke};
+pub use entry::{Entry, MigrationState, StepEntry, StepState};
 pub use error::MigrateError;
 pub use fingerprint::{Fingerprint, fingerprint};
-pub use journal::{Entry, Journal, Lock, MigrationState, StepEntry, StepState};
+pub use journal::{Journal, Lock};
 pub use migration::{Migration, MigrationStep};
 pub use names::{Database, Digest, Name, Sql, Text};
 pub use parameters::{Parameter, ParameterError, ParameterKind, Values};

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::entry::{Entry, MigrationState, StepEntry, StepState};
 use super::error::MigrateError;
 use super::hands::Hands;
-use super::journal::{Entry, Journal, MigrationState, StepEntry, StepState};
+use super::journal::Journal;
 use super::migration::Migration;
 use super::names::Digest;
 use super::steps::{Reversal, StepError, holds};
@@ -108,6 +109,7 @@ async fn observe(
 ) -> Result<BTreeMap<String, bool>, MigrateError> {
     let applied = entry.is_some_and(|e| e.state == MigrationState::Applied);
     if !applied {
+        hands.world.distinct(hands).await?;
         require(migration, hands).await?;
     }
     let mut world = BTreeMap::new();
@@ -292,7 +294,7 @@ impl MigrationPlan {
 mod tests {
     use std::path::Path;
 
-    use super::super::journal::StepEntry;
+    use super::super::entry::StepEntry;
     use super::super::set::parse;
     use super::*;
 
@@ -310,7 +312,7 @@ mod tests {
     fn entry(migration: &Migration, state: MigrationState, steps: &[(&str, StepState)]) -> Entry {
         let step = |(key, state): &(&str, StepState)| {
             let (undo, found) = (serde_json::json!([]), serde_json::Value::Null);
-            ((*key).to_owned(), StepEntry { state: *state, undo, found, rolled_back: false, error: None })
+            ((*key).to_owned(), StepEntry { state: *state, undo, found, noted: serde_json::Value::Null, error: None })
         };
         Entry {
             name: "m".into(),

@@ -190,6 +190,25 @@ impl Recipe {
                 self.validate_step(step).map_err(|e| format!("step `{}`: {e}", step.name))?;
             }
         }
+        self.validate_order()
+    }
+
+    /// A step that takes up what another one has found comes after it.
+    fn validate_order(&self) -> Result<(), String> {
+        let mut before: BTreeMap<&Name, &Step> = BTreeMap::new();
+        for step in self.stages.iter().flat_map(|stage| &stage.steps) {
+            if let Some((name, kind)) = step.operation.takes_up() {
+                let fits = before.get(name).is_some_and(|one| one.operation.kind() == kind && one.each.is_none());
+                if !fits {
+                    let own = &step.name;
+                    return Err(format!(
+                        "step `{own}` takes up what step `{name}` has found, and before it there is no such `{kind}` \
+                         step; name one"
+                    ));
+                }
+            }
+            before.insert(&step.name, step);
+        }
         Ok(())
     }
 
@@ -296,6 +315,14 @@ stages:
         check("- name: t\n", "- name: t\n        each: {parameter: rows, of: [a]}\n", "name of the parameter");
         check("- name: t\n", "- name: t\n        each: {parameter: p, of: [a b]}\n", "not an identifier");
         check("- name: t\n", "- name: t\n        each: {parameter: p, of: [a, a]}\n", "`a` twice");
+        let order = "- {name: r, do: {restore: {from: b}}}\n      - {name: b, do: {backup: {}}}\n      - name: t\n";
+        check("- name: t\n", order, "step `r` takes up what step `b` has found");
+        let wrong =
+            "- {name: b, do: {wait: {for: 1s}}}\n      - {name: r, do: {restore: {from: b}}}\n      - name: t\n";
+        check("- name: t\n", wrong, "no such `backup` step");
+        let scale = "- {name: r, do: {scale: {deployments: x, to: {before: b}}}}\n      - name: t\n";
+        check("- name: t\n", scale, "no such `scale` step");
+        check("- name: t\n", "- {name: f, do: {fence: {databases: []}}}\n      - name: t\n", "`databases` is empty");
         check("  - name: s\n", "  - {name: s, steps: []}\n  - name: z\n", "has no steps");
     }
 }

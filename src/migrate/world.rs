@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
+use sqlx::PgConnection;
 
 use super::error::MigrateError;
+use super::hands::Hands;
 use super::migration::Migration;
 use super::names::Database;
 use crate::backup::seal::Identities;
@@ -114,6 +117,34 @@ impl World {
         Ok(things)
     }
 
+    /// That a migration which acts on the target has one that is not the source under another address.
+    ///
+    /// # Errors
+    /// [`MigrateError::SameTarget`], or when the source cannot be asked. A target that cannot be is told by the step that
+    /// needs it.
+    pub(crate) async fn distinct(&self, hands: &mut Hands<'_>) -> Result<(), MigrateError> {
+        let migration = hands.migration;
+        if !migration.databases().iter().any(|(server, _)| *server == Server::Target) {
+            return Ok(());
+        }
+        let target = self.place(Server::Target)?;
+        let Ok(there) = hands.session(Server::Target, &Database::Main).await else { return Ok(()) };
+        let there = identity(there).await;
+        let here = identity(hands.session(Server::Source, &Database::Main).await?).await;
+        if target.main == self.source.main && here.is_some() && here == there {
+            let (database, address) = (self.source.main.clone(), self.source.postgres.address());
+            return Err(MigrateError::SameTarget { database, address });
+        }
+        Ok(())
+    }
+
+    /// What no message may show.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        let places = std::iter::once(&self.source).chain(&self.target);
+        let passwords = places.filter_map(|place| place.postgres.settings().password.as_ref());
+        passwords.map(|password| password.expose_secret().to_owned()).collect()
+    }
+
     /// The place of a server.
     ///
     /// # Errors
@@ -128,4 +159,10 @@ impl World {
             },
         }
     }
+}
+
+/// Which cluster of databases a session is in; `None` where the role may not know.
+async fn identity(session: &mut PgConnection) -> Option<String> {
+    let asked = sqlx::query_scalar("SELECT system_identifier::text FROM pg_control_system()");
+    asked.fetch_one(session).await.ok()
 }

@@ -2,6 +2,7 @@
 
 mod approvals;
 mod ground;
+mod half_done;
 mod kills;
 mod kubernetes;
 mod moves;
@@ -298,21 +299,6 @@ async fn a_cancel_while_waiting_for_a_lock_stops_and_goes_on_later() {
     let later = Ground { ctx: Context::plain(), ..ground };
     assert_eq!(later.run(&migration).await.unwrap().changed, 1);
     assert_eq!(later.reloptions("two"), "fillfactor=70");
-}
-
-#[tokio::test]
-async fn an_interrupted_step_that_nothing_can_tell_about_is_not_guessed() {
-    let ground = Ground::new().await;
-    let migration = from_text(
-        "name: blind\ndescription: x\napproval: none\ndatabase: main\nstages:\n  - name: s\n    steps:\n      - name: t\n        do:\n          sql:\n            run: [CREATE TABLE made ()]\n",
-    );
-    ground.run(&migration).await.unwrap();
-    // As a kill between the act and its evidence leaves it.
-    ground.ledger.psql("UPDATE migrations SET state = 'running'; UPDATE migration_steps SET state = 'intended'");
-    let error = ground.run(&migration).await.unwrap_err();
-    assert!(matches!(error, MigrateError::Unknown { .. }), "{error}");
-    assert_eq!(error.kind(), Kind::CouldNotVerify);
-    assert_eq!(ground.steps(), "t|intended");
 }
 
 #[tokio::test]

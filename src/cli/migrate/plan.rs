@@ -45,7 +45,7 @@ async fn look(site: &Site, args: &NamedArgs, ctx: &Context) -> Result<Seen, Fail
     let plan = migrate::plan(&migrations, &journal, &world, ctx).await?;
     let planned = plan.migrations.into_iter().next();
     let planned = planned.ok_or_else(|| Failure::new(Kind::Failed, format!("the job `{}` has no plan", job.name())))?;
-    let source = migrate::fingerprint(&world, ctx).await?;
+    let source = migrate::fingerprint(&world, &planned.migration, ctx).await?;
     let approvals = migrate::approvals(planned.migration.name(), &journal).await?;
     Ok(Seen { planned, source, approvals })
 }

@@ -74,7 +74,7 @@ pub async fn rehearse(
             "steps of SQL, of Temporal's schema, and commands with `rehearsed: true` can be",
         ));
     }
-    let source = fingerprint(world, ctx).await?;
+    let source = fingerprint(world, migration, ctx).await?;
     let backups = world.backups.as_ref().ok_or_else(|| {
         refused("a rehearsal needs a backup, and no `store:` is configured", "sexton.example.yaml shows the section")
     })?;

@@ -7,13 +7,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Run, StepOutcome, StepReport};
 use crate::failure::Kind;
+use crate::migrate::entry::{MigrationState, StepEntry, StepState};
 use crate::migrate::error::MigrateError;
-use crate::migrate::journal::{MigrationState, StepEntry, StepState};
 use crate::migrate::migration::MigrationStep;
-use crate::migrate::steps::{Operation, Reversal};
+use crate::migrate::steps::{Operation, Reversal, StepError, child};
 use crate::units::millis_since;
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     /// Undoes a migration that failed (or that somebody wants undone), and says what came of it.
     pub(super) async fn back(&mut self, cause: Option<MigrateError>, reports: &mut Vec<StepReport>) -> MigrateError {
         let name = self.migration.name().to_owned();
@@ -25,13 +25,18 @@ impl Run<'_> {
                 self.end(MigrationState::Undone, error).await
             }
             Err(back) => {
+                if matches!(back, MigrateError::NoWayBack { .. } | MigrateError::WayBackClosed { .. })
+                    && let Err(error) = self.journal.forget_undo(&name).await
+                {
+                    return error;
+                }
                 let error = match (back, cause) {
                     // There is nothing wrong with going back: there just is none.
                     (MigrateError::NoWayBack { step, .. }, Some(cause)) => {
                         MigrateError::OnlyForward { name, step, cause: Box::new(cause) }
                     }
-                    (MigrateError::WayBackClosed { step, source, .. }, cause) => {
-                        MigrateError::WayBackClosed { name, step, source, cause: cause.map(Box::new) }
+                    (MigrateError::WayBackClosed { step, source, again, .. }, cause) => {
+                        MigrateError::WayBackClosed { name, step, source, again, cause: cause.map(Box::new) }
                     }
                     (MigrateError::UndoFailed { step, source, .. }, cause) => {
                         MigrateError::UndoFailed { name, step, source, cause: cause.map(Box::new) }
@@ -43,19 +48,43 @@ impl Run<'_> {
         }
     }
 
-    /// Undoes every step that may have happened, the last one first. Before the first it is known that each can be.
-    pub(super) async fn reverse(&mut self, reports: &mut Vec<StepReport>) -> Result<(), MigrateError> {
+    /// The steps that may have happened, the last one first. What happened in this very run is in the journal, too.
+    async fn happened(&self) -> Result<Vec<(&'a MigrationStep, StepEntry)>, MigrateError> {
+        let known = self.journal.read(self.migration.name()).await?.map(|entry| entry.steps).unwrap_or_default();
+        let steps = self.migration.steps.iter().rev();
+        let known = steps.filter_map(|step| known.get(&step.key).map(|entry| (step, entry.clone())));
+        Ok(known.filter(|(_, entry)| entry.may_have_happened()).collect())
+    }
+
+    /// Whether every step that may have happened can be undone. Asked before any is, so that a refusal changes nothing.
+    pub(super) async fn lets_back(&mut self) -> Result<(), MigrateError> {
+        let happened = self.happened().await?;
         let name = self.migration.name().to_owned();
-        // What happened in this very run is in the journal, too.
-        let known = self.journal.read(&name).await?.map(|entry| entry.steps).unwrap_or_default();
-        let happened: Vec<(&MigrationStep, StepEntry)> = (self.migration.steps.iter().rev())
-            .filter_map(|step| known.get(&step.key).map(|entry| (step, entry.clone())))
-            .filter(|(_, entry)| entry.may_have_happened())
-            .collect();
-        let never = happened.iter().find(|(step, _)| step.operation.reversal() == Reversal::Never);
-        if let Some((step, _)) = never {
+        if let Some((step, _)) = happened.iter().find(|(step, _)| step.operation.reversal() == Reversal::Never) {
             return Err(MigrateError::NoWayBack { name, step: step.key.clone() });
         }
+        for (step, _) in happened {
+            self.hands.step.clone_from(&step.key);
+            if let Err(source) = step.operation.act().lets_back(&mut self.hands).await {
+                return Err(match source.kind() {
+                    Kind::Refused => self.closed(step, source),
+                    _ => MigrateError::UndoFailed { name, step: step.key.clone(), source, cause: None },
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn closed(&self, step: &MigrationStep, source: StepError) -> MigrateError {
+        let (name, step) = (self.migration.name().to_owned(), step.key.clone());
+        MigrateError::WayBackClosed { name, step, source, again: false, cause: None }
+    }
+
+    /// Undoes every step that may have happened, the last one first.
+    pub(super) async fn reverse(&mut self, reports: &mut Vec<StepReport>) -> Result<(), MigrateError> {
+        self.lets_back().await?;
+        let happened = self.happened().await?;
+        let name = self.migration.name().to_owned();
         self.journal.undoing(&name).await?;
         // A process that is asked to stop while it goes back leaves things half done for longer than it needs to: only
         // its end in earnest stops it.
@@ -66,19 +95,20 @@ impl Run<'_> {
                 return Err(MigrateError::LockLost { name, step: step.key.clone() });
             }
             self.hands.step.clone_from(&step.key);
-            self.journal.evidence(self.migration, step, StepState::Undoing, &entry.evidence(), None).await?;
             self.ctx.progress.note(&format!("undoing {}", step.key));
-            if let Err(source) = step.operation.act().undo(&mut self.hands, &entry.undo).await {
-                let text = source.to_string();
-                if matches!(step.operation, Operation::WayBack(_)) && source.kind() == Kind::Refused {
-                    // It stands as it was, and what comes after it can be done again.
-                    self.journal
-                        .evidence(self.migration, step, StepState::Done, &entry.evidence(), Some(&text))
-                        .await?;
-                    return Err(MigrateError::WayBackClosed { name, step: step.key.clone(), source, cause: None });
+            match self.one_back(step, &entry).await? {
+                Ok(()) => {}
+                Err(source) => {
+                    let is_closed = matches!(step.operation, Operation::WayBack(_)) && source.kind() == Kind::Refused;
+                    // Closed it stands as it was, and what comes after it can be done again.
+                    let state = if is_closed { StepState::Done } else { StepState::Undoing };
+                    let text = source.to_string();
+                    self.journal.evidence(self.migration, step, state, &entry.evidence(), Some(&text)).await?;
+                    return Err(match is_closed {
+                        true => self.closed(step, source),
+                        false => MigrateError::UndoFailed { name, step: step.key.clone(), source, cause: None },
+                    });
                 }
-                self.journal.evidence(self.migration, step, StepState::Undoing, &entry.evidence(), Some(&text)).await?;
-                return Err(MigrateError::UndoFailed { name, step: step.key.clone(), source, cause: None });
             }
             let evidence = json!({ "found": entry.found });
             self.journal.evidence(self.migration, step, StepState::Undone, &evidence, None).await?;
@@ -92,5 +122,46 @@ impl Run<'_> {
             });
         }
         Ok(())
+    }
+
+    /// Undoes one step, unless the world says that there is nothing to undo.
+    async fn one_back(
+        &mut self,
+        step: &MigrationStep,
+        entry: &StepEntry,
+    ) -> Result<Result<(), StepError>, MigrateError> {
+        if matches!(entry.state, StepState::Intended | StepState::Undoing) {
+            child::end_left_over(&entry.noted).await;
+        }
+        let is_over = match self.is_over(step, entry).await {
+            Ok(is_over) => is_over,
+            Err(error) => return Ok(Err(error)),
+        };
+        if is_over {
+            return Ok(Ok(()));
+        }
+        self.journal.evidence(self.migration, step, StepState::Undoing, &entry.evidence(), None).await?;
+        Ok(step.operation.act().undo(&mut self.hands, &entry.undo).await)
+    }
+
+    /// Whether a step that was begun never happened, or one whose undoing was begun is undone.
+    async fn is_over(&mut self, step: &MigrationStep, entry: &StepEntry) -> Result<bool, StepError> {
+        let act = step.operation.act();
+        match entry.state {
+            StepState::Undoing => Ok(act.took_effect(&mut self.hands, &entry.noted).await? == Some(true)),
+            StepState::Intended => match act.took_effect(&mut self.hands, &entry.noted).await? {
+                Some(took_effect) => Ok(!took_effect),
+                // It happened wholly or not at all: what tells whether it holds tells that, too.
+                None if step.operation.rolls_back() => {
+                    let holds = match act.check(&mut self.hands).await? {
+                        None => act.verify(&mut self.hands).await?,
+                        holds => holds,
+                    };
+                    Ok(holds == Some(false))
+                }
+                None => Ok(false),
+            },
+            _ => Ok(false),
+        }
     }
 }

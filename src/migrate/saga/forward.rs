@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::watch::{Reason, watched};
-use super::{Observer, Run, StepOutcome, StepReport};
+use super::{Agreed, Observer, Run, StepOutcome, StepReport};
 use crate::failure::chain;
+use crate::migrate::approval;
+use crate::migrate::entry::{ROLLED_BACK, StepEntry, StepState};
 use crate::migrate::error::MigrateError;
-use crate::migrate::journal::{self, StepState};
+use crate::migrate::journal;
 use crate::migrate::migration::MigrationStep;
-use crate::migrate::steps::StepError;
+use crate::migrate::plan::MigrationPlan;
+use crate::migrate::steps::{Reversal, StepError, child};
 use crate::progress::Unit;
 use crate::units::millis_since;
 
@@ -38,22 +41,16 @@ impl Run<'_> {
         let name = self.migration.name().to_owned();
         self.ctx.progress.stage(&name, total, Unit::Items);
         let mut stage = None;
+        let mut deadline = None;
         for (position, step) in self.migration.steps.iter().enumerate() {
-            let entered = stage.as_ref().is_none_or(|(of, _)| *of != step.stage);
-            if entered && stage.as_ref().is_some_and(|(of, _)| self.options.until.as_ref() == Some(of)) {
-                return Ok(true);
-            }
-            let (_, deadline) = match stage.take().filter(|_| !entered) {
-                Some(same) => stage.insert(same),
-                None => {
-                    let limit = self.migration.deadline(&step.stage);
-                    stage.insert((
-                        step.stage.clone(),
-                        limit.map(|limit| (limit, Instant::now() + Duration::from(limit))),
-                    ))
+            if stage != Some(&step.stage) {
+                if stage.is_some() && stage == self.options.until.as_ref() {
+                    return Ok(true);
                 }
-            };
-            let deadline = *deadline;
+                stage = Some(&step.stage);
+                let limit = self.migration.deadline(&step.stage);
+                deadline = limit.map(|limit| (limit, Instant::now() + Duration::from(limit)));
+            }
             let key = step.key.clone();
             if self.ctx.is_cancelled() {
                 return Err(MigrateError::Cancelled { name, step: key }.into());
@@ -89,7 +86,9 @@ impl Run<'_> {
         self.hands.ctx.cancel = token.clone();
         self.hands.step.clone_from(&step.key);
         let (lock, known, observer) = (&mut *self.lock, &self.known, self.options.observer.as_deref());
-        let mut acting = Acting { name: &name, position, step, known, observer, hands: &mut self.hands };
+        let (planned, agreed) = (self.planned, self.agreed);
+        let mut acting =
+            Acting { name: &name, position, step, known, observer, planned, agreed, hands: &mut self.hands };
         let (done, reason) = watched(acting.act(), &token, deadline, lock, || journal.undo_requested(&name)).await;
         if done.is_none() {
             self.hands.abandon().await;
@@ -118,8 +117,10 @@ struct Acting<'r, 'h, 'w> {
     name: &'r str,
     position: usize,
     step: &'r MigrationStep,
-    known: &'r std::collections::BTreeMap<String, journal::StepEntry>,
+    known: &'r std::collections::BTreeMap<String, StepEntry>,
     observer: Option<&'r dyn Observer>,
+    planned: Option<&'r MigrationPlan>,
+    agreed: Agreed,
     hands: &'h mut super::Hands<'w>,
 }
 
@@ -138,31 +139,39 @@ impl Acting<'_, '_, '_> {
         };
         let failed = |source: StepError| MigrateError::step(name, &step.key, source);
 
-        let interrupted = self.known.get(&step.key).is_some_and(|s| s.state == StepState::Intended);
-        // After a kill the world is asked, not the memory; `verify` can tell as well as `check`.
-        let mut present = act.check(self.hands).await.map_err(failed)?;
-        if present.is_none() && interrupted {
-            present = act.verify(self.hands).await.map_err(failed)?;
+        // What an earlier try may have done; `interrupted` when nothing is known of it since.
+        let tried = self.known.get(&step.key).filter(|entry| entry.may_have_happened());
+        let interrupted = tried.filter(|entry| entry.state == StepState::Intended);
+        let mut took_effect = None;
+        if let Some(entry) = interrupted {
+            child::end_left_over(&entry.noted).await;
+            took_effect = act.took_effect(self.hands, &entry.noted).await.map_err(failed)?;
         }
-        if present.is_none() && interrupted && !act.is_repeatable() {
+        // The world is asked, not the memory; after a kill `verify` can tell as well as `check`.
+        let mut present = act.check(self.hands).await.map_err(failed)?;
+        if present.is_none() && interrupted.is_some() {
+            present = act.verify(self.hands).await.map_err(failed)?.or(took_effect);
+        }
+        if present.is_none() && interrupted.is_some() && !act.is_repeatable() {
             return Err(MigrateError::Unknown { name: name.to_owned(), step: step.key.clone() });
         }
-        if present == Some(true) && interrupted {
-            let kept = self.known.get(&step.key).map(|entry| entry.undo.clone()).unwrap_or_default();
-            let found = act.found_again(&kept);
-            let evidence = json!({ "recovered": true, "found": found });
-            self.hands.evidence.insert(step.key.clone(), found);
-            journal.evidence(migration, step, StepState::Done, &evidence, None).await?;
-            return Ok(report(StepOutcome::Recovered, 0, Value::Null));
-        }
         if present == Some(true) {
+            // What holds because of an earlier try is undone on the way back; what held before is not.
+            if let Some(entry) = tried.filter(|_| took_effect != Some(false)) {
+                let found = act.found_again(&entry.undo);
+                let evidence = json!({ "recovered": true, "found": found });
+                self.hands.evidence.insert(step.key.clone(), found);
+                journal.evidence(migration, step, StepState::Done, &evidence, None).await?;
+                return Ok(report(StepOutcome::Recovered, 0, Value::Null));
+            }
             journal.intend(migration, self.position, step, &json!([])).await?;
             journal.evidence(migration, step, StepState::Present, &json!({}), None).await?;
             return Ok(report(StepOutcome::Present, 0, Value::Null));
         }
+        self.agree().await?;
 
         // What an earlier try has kept is what was there before; what is there now may be that try's own.
-        let undo = match self.known.get(&step.key).filter(|entry| entry.may_have_happened()) {
+        let undo = match tried {
             Some(entry) => entry.undo.clone(),
             None => act.prepare(self.hands).await.map_err(failed)?,
         };
@@ -181,7 +190,7 @@ impl Acting<'_, '_, '_> {
                 let unclear = source.is_lost() || matches!(source, StepError::Cancelled | StepError::Awaits(_));
                 let error = failed(source);
                 if !unclear {
-                    self.fail(&json!({ "rolled_back": step.operation.rolls_back() }), &error).await;
+                    self.fail(&json!({ ROLLED_BACK: step.operation.rolls_back() }), &error).await;
                 }
                 return Err(error);
             }
@@ -203,6 +212,13 @@ impl Acting<'_, '_, '_> {
                 Ok(report(StepOutcome::Done, ran.attempts, found))
             }
         }
+    }
+
+    /// A step that cannot be undone, and that held when it was planned and asked about, is asked about now.
+    async fn agree(&mut self) -> Result<(), MigrateError> {
+        let asks = self.agreed == Agreed::NotYet && self.step.operation.reversal() == Reversal::Never;
+        let Some(planned) = self.planned.filter(|_| asks) else { return Ok(()) };
+        approval::take_one(planned, self.hands.journal, self.hands.world, &self.hands.ctx).await
     }
 
     async fn fail(&self, evidence: &Value, error: &MigrateError) {

@@ -13,9 +13,10 @@ use serde::Serialize;
 
 use self::forward::Halt;
 use super::approval;
+use super::entry::{MigrationState, StepEntry};
 use super::error::MigrateError;
 use super::hands::Hands;
-use super::journal::{Journal, Lock, MigrationState, StepEntry};
+use super::journal::{Journal, Lock};
 use super::migration::{Migration, MigrationStep};
 use super::names::Name;
 use super::plan::{MigratePlan, MigrationPlan, require, same};
@@ -195,8 +196,9 @@ async fn one(
     let mut lock = journal.lock(migration.name(), &world.locked(migration)?, &ctx.cancel).await?;
     let hands = Hands::acting(world, migration, journal, ctx);
     let known = BTreeMap::new();
-    let mut run = Run { migration, journal, ctx, lock: &mut lock, hands, known, options };
-    let done = run.all(planned, report).await;
+    let (agreed, planned) = (Agreed::Yes, Some(planned));
+    let mut run = Run { migration, journal, ctx, lock: &mut lock, hands, known, options, agreed, planned };
+    let done = run.all(report).await;
     run.hands.close().await;
     lock.release().await;
     done
@@ -227,20 +229,14 @@ pub async fn undo(
         lock => lock?,
     };
     let hands = Hands::acting(world, migration, journal, ctx);
-    let options = Options::default();
-    let mut run = Run { migration, journal, ctx, lock: &mut lock, hands, known: BTreeMap::new(), options: &options };
+    let (known, options) = (BTreeMap::new(), Options::default());
+    let (agreed, options) = (Agreed::Yes, &options);
+    let mut run = Run { migration, journal, ctx, lock: &mut lock, hands, known, options, agreed, planned: None };
     let mut report = unchanged(migration);
-    let undone = run.reverse(&mut report.steps).await;
-    let result = match undone {
-        Ok(()) => {
-            report.outcome = MigrationOutcome::Undone;
-            journal.end(name, MigrationState::Undone, None).await.map(|()| report)
-        }
-        Err(error) => Err(run.end(MigrationState::Failed, error).await),
-    };
+    let undone = run.undo(&mut report).await;
     run.hands.close().await;
     lock.release().await;
-    result
+    undone.map(|()| report)
 }
 
 /// One run of one migration.
@@ -252,11 +248,23 @@ struct Run<'a> {
     hands: Hands<'a>,
     known: BTreeMap<String, StepEntry>,
     options: &'a Options,
+    agreed: Agreed,
+    /// What was planned; an undo has no plan.
+    planned: Option<&'a MigrationPlan>,
+}
+
+/// Whether somebody has agreed to steps that cannot be undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Agreed {
+    /// Or nobody is asked.
+    Yes,
+    /// No such step was left when it was planned. When one is all the same, it is asked about.
+    NotYet,
 }
 
 impl Run<'_> {
     /// The whole run, under the lock.
-    async fn all(&mut self, planned: &MigrationPlan, report: &mut MigrationReport) -> Result<(), MigrateError> {
+    async fn all(&mut self, report: &mut MigrationReport) -> Result<(), MigrateError> {
         let (migration, journal, world) = (self.migration, self.journal, self.hands.world);
         let name = migration.name();
         let entry = journal.read(name).await?;
@@ -271,23 +279,33 @@ impl Run<'_> {
             _ => {}
         }
         let begun = entry.filter(|_| !undone);
+        world.distinct(&mut self.hands).await?;
         // Nobody begins while a statement of a run that is gone is still at work.
         self.hands.session(Server::Source, migration.database()).await?;
         require(migration, &mut self.hands).await?;
-        if begun.is_none() && self.options.observer.is_none() {
-            approval::take(planned, journal, world, self.ctx).await?;
+        if self.options.observer.is_none() {
+            let is_agreed = match begun {
+                None => match self.planned {
+                    Some(planned) => approval::take(planned, journal, world, self.ctx).await?,
+                    None => true,
+                },
+                Some(_) => approval::was_taken(migration, journal).await?,
+            };
+            self.agreed = if is_agreed { Agreed::Yes } else { Agreed::NotYet };
         }
         journal.begin(migration, world.source.name(migration.database())?).await?;
         self.known = begun.map(|entry| entry.steps).unwrap_or_default();
         Err(match self.forward(&mut report.steps).await {
-            Ok(stopped) => {
-                let (state, outcome) = match stopped {
-                    true => (MigrationState::Stopped, MigrationOutcome::Stopped),
-                    false => (MigrationState::Applied, MigrationOutcome::Applied),
-                };
-                report.outcome = outcome;
-                return journal.end(name, state, None).await;
+            Ok(true) => {
+                report.outcome = MigrationOutcome::Stopped;
+                return journal.end(name, MigrationState::Stopped, None).await;
             }
+            Ok(false) if journal.applied(name).await? => {
+                report.outcome = MigrationOutcome::Applied;
+                return Ok(());
+            }
+            // Somebody has asked for that while the last step ran.
+            Ok(false) => self.back(None, &mut report.steps).await,
             Err(Halt::Failed(error)) if migration.recipe.on_failure == OnFailure::Undo => {
                 self.back(Some(error), &mut report.steps).await
             }
@@ -295,6 +313,49 @@ impl Run<'_> {
             Err(Halt::Failed(error)) => self.end(MigrationState::Failed, error).await,
             Err(Halt::Stopped(error)) => self.end(error.leaves(), error).await,
         })
+    }
+
+    /// Undoes it, as somebody wants. Refused, it stands as it stood.
+    async fn undo(&mut self, report: &mut MigrationReport) -> Result<(), MigrateError> {
+        let (journal, name) = (self.journal, self.migration.name());
+        let stood = journal.read(name).await?.map(|entry| entry.state);
+        let allowed = match self.hands.world.distinct(&mut self.hands).await {
+            Ok(()) => self.lets_back().await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = allowed {
+            journal.forget_undo(name).await?;
+            // What an earlier undo has begun and cannot go on with can go forward again.
+            let is_stuck =
+                stood == Some(MigrationState::Undoing) && matches!(error, MigrateError::WayBackClosed { .. });
+            return Err(if is_stuck { self.end(MigrationState::Failed, error).await } else { error });
+        }
+        let error = match self.reverse(&mut report.steps).await {
+            Ok(()) => {
+                report.outcome = MigrationOutcome::Undone;
+                return journal.end(name, MigrationState::Undone, None).await;
+            }
+            Err(error) => error,
+        };
+        match error {
+            // Written to in the last moment. It served before, and is not left stopped.
+            MigrateError::WayBackClosed { name, step, source, cause, .. } if stood == Some(MigrationState::Applied) => {
+                let error = MigrateError::WayBackClosed { name, step, source, cause, again: true };
+                self.known = journal.read(self.migration.name()).await?.map(|entry| entry.steps).unwrap_or_default();
+                self.hands.ctx.cancel = self.ctx.cancel.clone();
+                let again = self.forward(&mut report.steps).await;
+                match again {
+                    Ok(_) if journal.applied(self.migration.name()).await? => Err(error),
+                    Ok(_) => Err(self.end(MigrationState::Failed, error).await),
+                    Err(Halt::Failed(second) | Halt::Stopped(second)) => {
+                        tracing::error!(error = %chain(&second), "what was undone could not be done again");
+                        Err(self.end(MigrationState::Failed, second).await)
+                    }
+                    Err(Halt::UndoRequested) => Err(self.end(MigrationState::Failed, error).await),
+                }
+            }
+            error => Err(self.end(MigrationState::Failed, error).await),
+        }
     }
 
     /// Journals how it ended. The first error is the one to tell; that the journal could not take it may be its very

@@ -7,12 +7,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::migrate::error::MigrateError;
 use crate::migrate::journal::Lock;
+use crate::migrate::steps::child::GRACE;
 use crate::units::Span;
 
 /// How often lock and journal are looked at.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long a step that is to stop may take to reach a safe point before it is dropped.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a step that is to stop may take to reach a safe point before it is dropped: a program that it has started
+/// gets its grace.
+const PATIENCE: Duration = GRACE.saturating_add(Duration::from_secs(2));
 
 /// Why a step was ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,7 +27,7 @@ impl Act for ApproveStep {
     }
 
     async fn run(&self, hands: &mut Hands<'_>, _: &Value) -> Result<Ran, StepError> {
-        match hands.journal.take_step_approval(hands.migration, &hands.step).await? {
+        match hands.journal.take_step_approval(hands.migration, &hands.step, hands.world, &hands.ctx).await? {
             Some(by) => Ok(Ran::once(json!({ "approved_by": by }))),
             None => Err(StepError::Awaits(self.question.as_str().to_owned())),
         }

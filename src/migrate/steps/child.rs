@@ -1,23 +1,29 @@
-//! Programs that steps start: bounded in time, ended with everything they started, their last words kept.
+//! Programs that steps start: bounded in time, ended with everything they started, their last words kept, and known
+//! again by a later run when sexton itself was killed.
 
 use std::process::Stdio;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use rustix::process::Signal;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use super::StepError;
 use crate::context::Context;
 use crate::failure::{Kind, without_errno};
+use crate::migrate::error::MigrateError;
+use crate::migrate::hands::Hands;
+use crate::process::{Group, Heard};
 
 /// How long a program may take to end after SIGTERM.
-const GRACE: Duration = Duration::from_secs(10);
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// How long its last words are waited for when it has ended; what it has started may hold its pipes open for ever.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Bytes that are kept of what it says.
 const KEPT: usize = 4 << 10;
+/// Under which it is noted in the journal.
+const NOTED: &str = "program";
 
 /// How a program ended.
 #[derive(Debug)]
@@ -28,19 +34,37 @@ pub(super) struct Ended {
     pub(super) said: String,
 }
 
-/// Runs a program to its end. Cancelled or out of time, it gets SIGTERM, and SIGKILL when that is not enough; so does
-/// everything in its process group.
+/// Runs a program for a step, whose journal entry says that it runs.
 ///
 /// # Errors
-/// When it cannot be started or took too long, and [`StepError::Cancelled`].
-pub(super) async fn run(mut command: Command, limit: Duration, ctx: &Context) -> Result<Ended, StepError> {
+/// When it cannot be started or took too long, [`StepError::Cancelled`], and when the journal cannot be written.
+pub(super) async fn run(command: Command, limit: Duration, hands: &Hands<'_>) -> Result<Ended, StepError> {
+    let noted = async |running: &Running| hands.note(&json!({ NOTED: running })).await;
+    start(command, limit, &hands.ctx, &hands.world.secrets(), noted).await
+}
+
+/// Runs a program to its end. Cancelled or out of time, it gets SIGTERM, and SIGKILL when that is not enough; so does
+/// everything in its process group.
+async fn start(
+    mut command: Command,
+    limit: Duration,
+    ctx: &Context,
+    secrets: &[String],
+    noted: impl AsyncFnOnce(&Running) -> Result<(), MigrateError>,
+) -> Result<Ended, StepError> {
     let name = command.as_std().get_program().to_string_lossy().into_owned();
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn().map_err(|error| {
         let message = format!("`{name}` cannot be started: {}", without_errno(&error.to_string()));
         StepError::new(Kind::Failed, message, "check the path and that it may be executed here")
     })?;
-    let (out, err) = (listen(child.stdout.take()), listen(child.stderr.take()));
+    let group = Group::of(&child);
+    let (mut out, mut err) = (Heard::keeping(KEPT), Heard::keeping(KEPT));
+    out.listen(child.stdout.take());
+    err.listen(child.stderr.take());
+    if let Some(running) = Running::of(&child) {
+        noted(&running).await?;
+    }
     let ended = tokio::select! {
         status = child.wait() => Some(status),
         () = ctx.cancel.cancelled() => None,
@@ -48,14 +72,20 @@ pub(super) async fn run(mut command: Command, limit: Duration, ctx: &Context) ->
     };
     match ended {
         Some(status) => {
+            // What it has left running, such as a server that it started, is meant to run.
+            group.release();
             tokio::time::sleep(if out.is_closed() && err.is_closed() { Duration::ZERO } else { LAST_WORDS }).await;
             let status = status.map_err(|error| {
                 StepError::new(Kind::Failed, format!("waiting for `{name}`: {error}"), "run the migration again")
             })?;
-            Ok(Ended { code: status.code(), said: format!("{}{}", out.said(), err.said()).trim().to_owned() })
+            let said = format!("{}{}", out.said(secrets), err.said(secrets));
+            Ok(Ended { code: status.code(), said: said.trim().to_owned() })
         }
         None => {
-            end(&mut child).await;
+            group.signal(Signal::TERM);
+            let _ = tokio::time::timeout(GRACE, child.wait()).await;
+            drop(group);
+            let _ = child.wait().await;
             if ctx.is_cancelled() {
                 return Err(StepError::Cancelled);
             }
@@ -65,50 +95,55 @@ pub(super) async fn run(mut command: Command, limit: Duration, ctx: &Context) ->
     }
 }
 
-async fn end(child: &mut Child) {
-    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-    if let Some(group) = group {
-        let _ = kill_process_group(group, Signal::TERM);
+/// A program at work, so that it is known again: ids of processes are used again, together with its start they are not.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+struct Running {
+    /// Its process id, which is that of its group.
+    pid: i32,
+    /// When it started, in ticks of the clock since the machine did.
+    started: String,
+    /// The machine since it started, and the container: elsewhere nothing can be said about it.
+    place: String,
+}
+
+impl Running {
+    /// `None` where the kernel does not tell, which is everywhere but on Linux.
+    fn of(child: &Child) -> Option<Self> {
+        let pid = i32::try_from(child.id()?).ok()?;
+        Some(Self { pid, started: started(pid)?, place: place()? })
     }
-    if tokio::time::timeout(GRACE, child.wait()).await.is_err() {
-        if let Some(group) = group {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        let _ = child.wait().await;
+
+    fn is_alive(&self) -> bool {
+        place().as_ref() == Some(&self.place) && started(self.pid).as_ref() == Some(&self.started)
     }
 }
 
-/// The end of a stream.
-struct Heard {
-    text: Arc<Mutex<Vec<u8>>>,
-    task: tokio::task::JoinHandle<()>,
+/// The twenty-second field of `/proc/PID/stat`; the second one may contain spaces. A zombie has ended.
+fn started(pid: i32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    let is_zombie = fields.next()? == "Z";
+    fields.nth(18).filter(|_| !is_zombie).map(str::to_owned)
 }
 
-impl Heard {
-    fn is_closed(&self) -> bool {
-        self.task.is_finished()
-    }
-
-    fn said(&self) -> String {
-        self.task.abort();
-        String::from_utf8_lossy(&self.text.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
-    }
+fn place() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let container = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(format!("{} {}", boot.trim(), container.display()))
 }
 
-fn listen(stream: Option<impl AsyncRead + Send + Unpin + 'static>) -> Heard {
-    let text = Arc::new(Mutex::new(Vec::new()));
-    let kept = Arc::clone(&text);
-    let task = tokio::spawn(async move {
-        let Some(mut stream) = stream else { return };
-        let mut buffer = vec![0; KEPT];
-        while let Ok(read @ 1..) = stream.read(&mut buffer).await {
-            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.extend_from_slice(buffer.get(..read).unwrap_or_default());
-            let excess = kept.len().saturating_sub(KEPT);
-            kept.drain(..excess);
-        }
-    });
-    Heard { text, task }
+/// Ends the program that a run which was killed had started for a step, when it is still at work: two of them at once
+/// would undo each other's work.
+pub(crate) async fn end_left_over(noted: &Value) {
+    let running = noted.get(NOTED).and_then(|noted| serde_json::from_value::<Running>(noted.clone()).ok());
+    let Some(running) = running.filter(Running::is_alive) else { return };
+    tracing::warn!(pid = running.pid, "a program of a run that was killed is still at work; it is ended");
+    let group = Group::led_by(Some(running.pid));
+    group.signal(Signal::TERM);
+    let until = Instant::now() + GRACE;
+    while running.is_alive() && Instant::now() < until {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[cfg(test)]
@@ -118,7 +153,7 @@ mod tests {
     async fn shell(script: &str, limit: Duration) -> Result<Ended, StepError> {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]);
-        run(command, limit, &Context::plain()).await
+        start(command, limit, &Context::plain(), &["s3cr3t".to_owned()], async |_| Ok(())).await
     }
 
     #[tokio::test]
@@ -143,5 +178,44 @@ mod tests {
         assert!(error.to_string().contains("was not done within 200ms"), "{error}");
         tokio::time::sleep(Duration::from_secs(3)).await;
         assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn what_it_started_is_ended_even_when_it_ends_by_itself_when_asked() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let script = format!("(trap '' TERM; sleep 2; echo late > {}) & sleep 30", file.path().display());
+        shell(&script, Duration::from_millis(300)).await.unwrap_err();
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn it_is_ended_when_nobody_waits_for_it_any_more() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let script = format!("trap '' TERM; (sleep 2; echo late > {}) & sleep 30", file.path().display());
+        let running = shell(&script, Duration::from_secs(30));
+        assert!(tokio::time::timeout(Duration::from_millis(300), running).await.is_err());
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(std::fs::read_to_string(file.path()).unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn what_it_says_is_told_without_secrets() {
+        let ended = shell("echo s3cr3t; echo the s3cr3t >&2; exit 1", Duration::from_secs(10)).await.unwrap();
+        assert_eq!(ended.said, "***\nthe ***");
+    }
+
+    #[tokio::test]
+    async fn one_that_was_left_over_is_known_again_and_ended() {
+        let mut command = Command::new("/bin/sleep");
+        let mut child = command.arg("30").process_group(0).spawn().unwrap();
+        let running = Running::of(&child).unwrap();
+        let other = Running { started: "1".to_owned(), ..running.clone() };
+        end_left_over(&json!({ NOTED: other })).await;
+        end_left_over(&json!({})).await;
+        assert!(child.try_wait().unwrap().is_none(), "another process of the same id is left alone");
+        end_left_over(&json!({ NOTED: running })).await;
+        let ended = tokio::time::timeout(Duration::from_secs(5), child.wait()).await.unwrap().unwrap();
+        assert!(!ended.success() && !running.is_alive());
     }
 }

@@ -11,9 +11,9 @@ pub enum StepError {
     /// SQL.
     #[error(transparent)]
     Sql(SqlFailure),
-    /// Not of the step: another process is at it.
+    /// Not of the step: another process is at it, the journal does not answer, or an approval does not fit.
     #[error(transparent)]
-    Busy(Box<MigrateError>),
+    Outside(Box<MigrateError>),
     /// Anything else that failed, with its kind and what to do about it.
     #[error("{0}")]
     Failed(Failure),
@@ -54,7 +54,7 @@ impl StepError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Failed(failure) => failure.kind,
-            Self::Busy(error) => error.kind(),
+            Self::Outside(error) => error.kind(),
             Self::Cancelled => Kind::Cancelled,
             Self::Awaits(_) => Kind::Awaited,
             Self::Sql(_) | Self::Deadline(_) => Kind::Failed,
@@ -66,7 +66,7 @@ impl StepError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Failed(failure) => failure.hint.clone(),
-            Self::Busy(error) => error.hint(),
+            Self::Outside(error) => error.hint(),
             Self::Sql(SqlFailure::Locked { .. }) => Some(
                 "find who holds the lock (pg_locks, pg_stat_activity), then run the migration again; a step in a \
                  transaction has done nothing, CREATE INDEX CONCURRENTLY may leave an invalid index"
@@ -81,6 +81,7 @@ impl From<SqlFailure> for StepError {
     fn from(error: SqlFailure) -> Self {
         match error {
             SqlFailure::Cancelled => Self::Cancelled,
+            SqlFailure::Journal(error) => Self::Outside(error),
             error => Self::Sql(error),
         }
     }
@@ -90,7 +91,11 @@ impl From<MigrateError> for StepError {
     fn from(error: MigrateError) -> Self {
         match error {
             MigrateError::Cancelled { .. } => Self::Cancelled,
-            busy @ (MigrateError::Busy { .. } | MigrateError::BusyThing { .. }) => Self::Busy(Box::new(busy)),
+            outside @ (MigrateError::Busy { .. }
+            | MigrateError::BusyThing { .. }
+            | MigrateError::Journal(_)
+            | MigrateError::JournalTimeout(_)
+            | MigrateError::StaleApproval { .. }) => Self::Outside(Box::new(outside)),
             error => Self::Failed(error.into()),
         }
     }

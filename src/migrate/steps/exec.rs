@@ -87,7 +87,7 @@ impl ExecStep {
         if let Some(target) = &hands.world.target {
             surroundings(&mut command, "TARGET", target);
         }
-        child::run(command, Duration::from(self.timeout), &hands.ctx).await
+        child::run(command, Duration::from(self.timeout), hands).await
     }
 
     async fn succeed(&self, words: &[Text], hands: &Hands<'_>) -> Result<(), StepError> {

@@ -32,9 +32,9 @@ fn both() -> Vec<Database> {
     vec![Database::Main, Database::Visibility]
 }
 
-/// Who may connect, but for superusers and the role sexton logs in as; an empty name is everybody (PUBLIC).
+/// Who may connect; an empty name is everybody (PUBLIC).
 const MAY_CONNECT: &str = "SELECT coalesce(r.rolname, '')::text AS role, a.grantee = me.oid AS is_me, \
-    coalesce(r.rolsuper, false) AS is_super \
+    coalesce(r.rolsuper, false) AS is_super, a.is_grantable \
     FROM pg_database d CROSS JOIN LATERAL aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a \
     LEFT JOIN pg_roles r ON r.oid = a.grantee, pg_roles me \
     WHERE d.datname = current_database() AND me.rolname = current_user AND a.privilege_type = 'CONNECT' ORDER BY 1";
@@ -48,23 +48,53 @@ const MYSELF: &str = "SELECT r.rolsuper AS is_super, d.datdba = r.oid AS is_owne
     current_database()::text AS database FROM pg_roles r, pg_database d \
     WHERE r.rolname = current_user AND d.datname = current_database()";
 
-/// The databases of a list that are there, by name.
-async fn each<'d>(databases: &'d [Database], hands: &Hands<'_>) -> Result<Vec<&'d Database>, StepError> {
+/// The databases of a list that the site has.
+fn each<'d>(databases: &'d [Database], hands: &Hands<'_>) -> Vec<&'d Database> {
     let source = &hands.world.source;
-    let there = databases.iter().filter(|database| !matches!(source.name(database), Err(MigrateError::NoVisibility)));
-    Ok(there.collect())
+    databases.iter().filter(|database| !matches!(source.name(database), Err(MigrateError::NoVisibility))).collect()
+}
+
+impl FenceStep {
+    pub(super) fn validate(&self) -> Result<(), String> {
+        match self.databases.is_empty() {
+            true => Err("`databases` is empty; name one, or leave it out for all of Temporal's".to_owned()),
+            false => Ok(()),
+        }
+    }
 }
 
 fn sql(error: sqlx::Error) -> StepError {
     super::SqlFailure::Database(error).into()
 }
 
-async fn grantees(session: &mut PgConnection) -> Result<Vec<(String, bool, bool)>, StepError> {
+/// One line of the access list.
+struct Grantee {
+    role: String,
+    is_me: bool,
+    is_super: bool,
+    may_grant: bool,
+}
+
+async fn grantees(session: &mut PgConnection) -> Result<Vec<Grantee>, StepError> {
     let rows = sqlx::query(MAY_CONNECT).fetch_all(session).await.map_err(sql)?;
-    rows.iter()
-        .map(|row| Ok((row.try_get("role")?, row.try_get("is_me")?, row.try_get("is_super")?)))
-        .collect::<Result<_, _>>()
-        .map_err(sql)
+    let one = |row: &sqlx::postgres::PgRow| -> Result<Grantee, sqlx::Error> {
+        let (role, is_me) = (row.try_get("role")?, row.try_get("is_me")?);
+        Ok(Grantee { role, is_me, is_super: row.try_get("is_super")?, may_grant: row.try_get("is_grantable")? })
+    };
+    rows.iter().map(one).collect::<Result<_, _>>().map_err(sql)
+}
+
+/// A role that may connect, as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+struct Kept {
+    role: String,
+    /// WITH GRANT OPTION.
+    may_grant: bool,
+}
+
+async fn is_there(session: &mut PgConnection, role: &str) -> Result<bool, StepError> {
+    let asked = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)").bind(role);
+    asked.fetch_one(session).await.map_err(sql)
 }
 
 async fn others(session: &mut PgConnection) -> Result<Vec<String>, StepError> {
@@ -110,10 +140,10 @@ impl Act for FenceStep {
     }
 
     async fn check(&self, hands: &mut Hands<'_>) -> Result<Option<bool>, StepError> {
-        for database in each(&self.databases, hands).await? {
+        for database in each(&self.databases, hands) {
             let session = hands.session(Server::Source, database).await?;
             examine(session).await?;
-            let open = grantees(session).await?.iter().any(|(_, is_me, is_super)| !is_me && !is_super);
+            let open = grantees(session).await?.iter().any(|one| !one.is_me && !one.is_super);
             if open || !others(session).await?.is_empty() {
                 return Ok(Some(false));
             }
@@ -124,9 +154,17 @@ impl Act for FenceStep {
     /// Who may connect now, by database.
     async fn prepare(&self, hands: &mut Hands<'_>) -> Result<Value, StepError> {
         let mut kept = Map::new();
-        for database in each(&self.databases, hands).await? {
+        for database in each(&self.databases, hands) {
             let session = hands.session(Server::Source, database).await?;
-            let roles: Vec<String> = grantees(session).await?.into_iter().map(|(role, ..)| role).collect();
+            let all = grantees(session).await?.into_iter();
+            // A role may stand in the list more than once, by those who have let it in.
+            let mut roles: Vec<Kept> = Vec::new();
+            for one in all.map(|one| Kept { role: one.role, may_grant: one.may_grant }) {
+                match roles.iter_mut().find(|kept| kept.role == one.role) {
+                    Some(kept) => kept.may_grant |= one.may_grant,
+                    None => roles.push(one),
+                }
+            }
             let me: String =
                 sqlx::query_scalar("SELECT current_user::text").fetch_one(&mut *session).await.map_err(sql)?;
             kept.insert(database.to_string(), json!({ "connect": roles, "sexton": me }));
@@ -136,17 +174,16 @@ impl Act for FenceStep {
 
     async fn run(&self, hands: &mut Hands<'_>, _: &Value) -> Result<Ran, StepError> {
         let mut ended = 0;
-        for database in each(&self.databases, hands).await? {
+        for database in each(&self.databases, hands) {
             let name = quote_identifier(hands.world.source.name(database)?);
             let cancel = hands.ctx.cancel.clone();
             let session = hands.session(Server::Source, database).await?;
             examine(session).await?;
             // First, so that there is no instant in which sexton itself is outside.
             execute(session, format!("GRANT CONNECT ON DATABASE {name} TO CURRENT_USER")).await?;
-            for (who, is_me, is_super) in grantees(session).await? {
-                if !is_me && !is_super {
-                    execute(session, format!("REVOKE CONNECT ON DATABASE {name} FROM {}", role(&who))).await?;
-                }
+            for one in grantees(session).await?.iter().filter(|one| !one.is_me && !one.is_super) {
+                // Whom such a role has let in is in the list, and kept, too.
+                execute(session, format!("REVOKE CONNECT ON DATABASE {name} FROM {} CASCADE", role(&one.role))).await?;
             }
             let until = Instant::now() + GONE;
             // Twice nobody: one that was logging in while it was revoked shows up late.
@@ -176,16 +213,22 @@ impl Act for FenceStep {
     }
 
     async fn undo(&self, hands: &mut Hands<'_>, kept: &Value) -> Result<(), StepError> {
-        for database in each(&self.databases, hands).await? {
+        for database in each(&self.databases, hands) {
             let name = quote_identifier(hands.world.source.name(database)?);
             let session = hands.session(Server::Source, database).await?;
             let Some(kept) = kept.get(database.to_string()) else { continue };
-            let connect: Vec<String> = serde_json::from_value(kept["connect"].clone()).unwrap_or_default();
-            for who in &connect {
-                execute(session, format!("GRANT CONNECT ON DATABASE {name} TO {}", role(who))).await?;
+            let connect: Vec<Kept> = serde_json::from_value(kept["connect"].clone()).unwrap_or_default();
+            for one in &connect {
+                // A role that was dropped meanwhile has nothing to come back to.
+                if !one.role.is_empty() && !is_there(session, &one.role).await? {
+                    tracing::warn!(role = one.role, "the role is gone, and is not let in again");
+                    continue;
+                }
+                let option = if one.may_grant { " WITH GRANT OPTION" } else { "" };
+                execute(session, format!("GRANT CONNECT ON DATABASE {name} TO {}{option}", role(&one.role))).await?;
             }
             let me = kept["sexton"].as_str().unwrap_or_default();
-            if !me.is_empty() && !connect.iter().any(|who| who == me) {
+            if !me.is_empty() && !connect.iter().any(|one| one.role == me) && is_there(session, me).await? {
                 execute(session, format!("REVOKE CONNECT ON DATABASE {name} FROM {}", role(me))).await?;
             }
         }

@@ -59,25 +59,34 @@ pub(super) async fn refuse_foreign(hands: &Hands<'_>) -> Result<(), StepError> {
     Ok(())
 }
 
-/// Makes an empty database and marks it.
+/// Makes an empty database and marks it. It gets its own name last: as long as it has no mark, nothing but its name could
+/// tell whose it is, and that of the first moments is nobody else's.
 ///
 /// # Errors
 /// When the role may not, or one of the name is there.
 pub(super) async fn create(hands: &Hands<'_>, name: &str) -> Result<(), StepError> {
     let mut session = session(hands).await?;
-    let quoted = quote_identifier(name);
-    let said = quote_literal(&mark(hands).await?);
+    let mark = mark(hands).await?;
+    let (quoted, unmarked) = (quote_identifier(name), quote_identifier(&unmarked(&mark, name)));
+    let said = quote_literal(&mark);
     let owner = hands.place(Server::Target)?.postgres.settings().role.as_deref();
     let owner = owner.map(|role| format!(" OWNER {}", quote_identifier(role))).unwrap_or_default();
     for statement in [
-        format!("CREATE DATABASE {quoted} TEMPLATE template0 ENCODING 'UTF8'{owner}"),
-        format!("COMMENT ON DATABASE {quoted} IS {said}"),
+        format!("CREATE DATABASE {unmarked} TEMPLATE template0 ENCODING 'UTF8'{owner}"),
+        format!("COMMENT ON DATABASE {unmarked} IS {said}"),
+        format!("ALTER DATABASE {unmarked} RENAME TO {quoted}"),
     ] {
         let done = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut session).await;
         done.map_err(|error| failed(hands, &format!("making the database `{name}`"), error))?;
     }
     let _ = session.close().await;
     Ok(())
+}
+
+/// What a database is called until it has its mark.
+fn unmarked(mark: &str, name: &str) -> String {
+    let hash = blake3::hash(format!("{mark} {name}").as_bytes()).to_hex();
+    format!("sexton_new_{}", hash.get(..32).unwrap_or_default())
 }
 
 /// Drops those of the target's databases that this migration made, looked at right before.
@@ -87,8 +96,10 @@ pub(super) async fn create(hands: &Hands<'_>, name: &str) -> Result<(), StepErro
 pub(super) async fn drop_own(hands: &Hands<'_>) -> Result<(), StepError> {
     let (mark, mut session) = (mark(hands).await?, session(hands).await?);
     for name in hands.place(Server::Target)?.all() {
-        if comment(hands, &mut session, &name).await?.is_some_and(|said| said == mark) {
-            let statement = format!("DROP DATABASE {} WITH (FORCE)", quote_identifier(&name));
+        let is_own = comment(hands, &mut session, &name).await?.is_some_and(|said| said == mark);
+        let unmarked = unmarked(&mark, &name);
+        for name in is_own.then_some(&name).into_iter().chain([&unmarked]) {
+            let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quote_identifier(name));
             let done = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut session).await;
             done.map_err(|error| failed(hands, &format!("dropping the database `{name}`"), error))?;
         }

@@ -2,7 +2,7 @@
 
 mod approve;
 mod backup;
-mod child;
+pub(super) mod child;
 mod compare;
 mod copy;
 mod error;
@@ -39,7 +39,7 @@ pub use self::temporal_schema::TemporalSchemaStep;
 pub use self::wait::WaitStep;
 pub use self::way_back::WayBackStep;
 use super::hands::Hands;
-use super::names::Database;
+use super::names::{Database, Name};
 use super::parameters::{ParameterError, Placed, Values};
 use super::world::Server;
 
@@ -131,6 +131,17 @@ pub(crate) trait Act: Send + Sync {
         Ok(json!([]))
     }
 
+    /// Whether what was begun last, the step or its undoing, took effect, by what was noted in the journal while it was
+    /// at work; `None` when that does not tell.
+    async fn took_effect(&self, _: &mut Hands<'_>, _noted: &Value) -> Result<Option<bool>, StepError> {
+        Ok(None)
+    }
+
+    /// Whether the way back leads past it, asked before anything is undone.
+    async fn lets_back(&self, _: &mut Hands<'_>) -> Result<(), StepError> {
+        Ok(())
+    }
+
     /// What it had found, as far as what was kept tells, when it turns out to have happened after a kill.
     fn found_again(&self, _kept: &Value) -> Value {
         Value::Null
@@ -220,10 +231,20 @@ impl Operation {
         }
     }
 
+    /// The earlier step whose evidence it takes up, and the kind that one must be of.
+    pub(crate) fn takes_up(&self) -> Option<(&Name, &'static str)> {
+        match self {
+            Self::Restore(step) => Some((&step.from, "backup")),
+            Self::Scale(ScaleStep { to: ScaleTo::Before(step), .. }) => Some((step, "scale")),
+            _ => None,
+        }
+    }
+
     pub(crate) fn validate(&self) -> Result<(), String> {
         match self {
             Self::Sql(step) => step.validate(),
             Self::Exec(step) => step.validate(),
+            Self::Fence(step) => step.validate(),
             Self::Health(step) => step.validate(),
             _ => Ok(()),
         }

@@ -13,6 +13,7 @@ use super::{Act, Ran, Reversal, StepError};
 use crate::clients::postgres::PostgresError;
 use crate::migrate::error::MigrateError;
 use crate::migrate::hands::Hands;
+use crate::migrate::journal::Journal;
 use crate::migrate::names::{Database, Sql};
 use crate::migrate::parameters::{ParameterError, Values};
 use crate::migrate::world::Server;
@@ -106,6 +107,9 @@ pub enum SqlFailure {
     /// No answer within the server's time-outs and a margin.
     #[error("no answer from the server within {0:?}")]
     NoAnswer(Duration),
+    /// The journal could not take a note of the transaction, of which nothing was done then.
+    #[error(transparent)]
+    Journal(Box<MigrateError>),
     /// Asked to stop while waiting for the next attempt.
     #[error("stopped while waiting for a lock")]
     Cancelled,
@@ -199,6 +203,7 @@ impl SqlStep {
         &self,
         connection: &mut PgConnection,
         statements: &[Sql],
+        noting: &Noting<'_>,
         cancel: &CancellationToken,
     ) -> Result<u32, SqlFailure> {
         let statements: Vec<&str> = statements.iter().map(Sql::as_str).collect();
@@ -212,11 +217,15 @@ impl SqlStep {
         let mut attempt = 1;
         loop {
             let patience = self.limits().patience(statements.len());
-            let tried = tokio::time::timeout(patience, self.attempt(connection, &statements)).await;
+            let tried = tokio::time::timeout(patience, self.attempt(connection, &statements, noting)).await;
             match tried.map_err(|_| SqlFailure::NoAnswer(patience))? {
                 Ok(()) => return Ok(attempt),
-                Err(error) if !is_contention(&error) => return Err(error.into()),
-                Err(source) if attempt >= attempts => return Err(SqlFailure::Locked { attempts, source }),
+                Err(SqlFailure::Database(source)) if is_contention(&source) && attempt >= attempts => {
+                    return Err(SqlFailure::Locked { attempts, source });
+                }
+                Err(error) if !matches!(&error, SqlFailure::Database(source) if is_contention(source)) => {
+                    return Err(error);
+                }
                 Err(error) => tracing::info!(attempt, attempts, %error, "the lock is held by somebody else"),
             }
             tokio::select! {
@@ -226,14 +235,20 @@ impl SqlStep {
         }
     }
 
-    async fn attempt(&self, connection: &mut PgConnection, statements: &[&str]) -> Result<(), sqlx::Error> {
+    async fn attempt(
+        &self,
+        connection: &mut PgConnection,
+        statements: &[&str],
+        noting: &Noting<'_>,
+    ) -> Result<(), SqlFailure> {
         if self.transaction {
             let mut transaction = connection.begin().await?;
             self.limits().set(&mut transaction, true).await?;
+            noting.note(&mut transaction).await?;
             for statement in statements {
                 one(&mut transaction, statement).await?;
             }
-            transaction.commit().await
+            Ok(transaction.commit().await?)
         } else {
             self.limits().set(connection, false).await?;
             for statement in statements {
@@ -244,27 +259,52 @@ impl SqlStep {
     }
 }
 
+/// Where the transaction of a step is noted before it does anything. After a kill the server says what became of it.
+struct Noting<'a> {
+    journal: &'a Journal,
+    migration: &'a str,
+    step: String,
+}
+
+/// Under which it is noted.
+const NOTED: &str = "transaction";
+
+impl<'a> Noting<'a> {
+    fn of(hands: &Hands<'a>) -> Self {
+        Self { journal: hands.journal, migration: hands.migration.name(), step: hands.step.clone() }
+    }
+
+    async fn note(&self, transaction: &mut PgConnection) -> Result<(), SqlFailure> {
+        let id: String = sqlx::query_scalar("SELECT pg_current_xact_id()::text").fetch_one(transaction).await?;
+        let noted = self.journal.note(self.migration, &self.step, &json!({ NOTED: id })).await;
+        noted.map_err(|error| SqlFailure::Journal(Box::new(error)))
+    }
+}
+
 impl SqlStep {
     async fn session<'h>(&self, hands: &'h mut Hands<'_>) -> Result<&'h mut PgConnection, StepError> {
         let database = self.database.as_ref().unwrap_or_else(|| hands.migration.database());
         Ok(hands.session(self.server, database).await?)
     }
 
-    async fn asks(&self, hands: &mut Hands<'_>, query: Option<&Sql>) -> Result<Option<bool>, StepError> {
-        let Some(query) = query else { return Ok(None) };
+    /// The session, unless it would be in a database of the target that an earlier step makes and that is not there.
+    async fn session_if_there<'h>(&self, hands: &'h mut Hands<'_>) -> Result<Option<&'h mut PgConnection>, StepError> {
         let database = self.database.as_ref().unwrap_or_else(|| hands.migration.database());
-        let session = match hands.session(self.server, database).await {
-            // Of a database that an earlier step makes there is nothing to ask yet.
+        match hands.session(self.server, database).await {
             Err(MigrateError::Connect(error))
                 if self.server == Server::Target && matches!(*error, PostgresError::NoDatabase { .. }) =>
             {
-                return Ok(None);
+                Ok(None)
             }
-            session => session?,
-        };
-        match holds(session, query, self.limits()).await {
-            Ok(answer) => Ok(Some(answer)),
-            Err(error) => Err(error.into()),
+            session => Ok(Some(session?)),
+        }
+    }
+
+    async fn asks(&self, hands: &mut Hands<'_>, query: Option<&Sql>) -> Result<Option<bool>, StepError> {
+        let Some(query) = query else { return Ok(None) };
+        match self.session_if_there(hands).await? {
+            Some(session) => Ok(Some(holds(session, query, self.limits()).await?)),
+            None => Ok(None),
         }
     }
 }
@@ -279,6 +319,27 @@ impl Act for SqlStep {
         self.asks(hands, self.check.as_ref()).await
     }
 
+    /// What the server says of the transaction. None was noted: nothing was sent. Of one that is too old the server has
+    /// forgotten it.
+    async fn took_effect(&self, hands: &mut Hands<'_>, noted: &Value) -> Result<Option<bool>, StepError> {
+        if !self.transaction {
+            return Ok(None);
+        }
+        let Some(id) = noted.get(NOTED).and_then(Value::as_str) else { return Ok(Some(false)) };
+        let Some(session) = self.session_if_there(hands).await? else { return Ok(Some(false)) };
+        let asked = sqlx::query_scalar("SELECT pg_xact_status($1::text::xid8)").bind(id);
+        let status: Option<String> = match asked.fetch_one(session).await {
+            // Of another life of the server: it has not come that far yet.
+            Err(sqlx::Error::Database(_)) => None,
+            status => status.map_err(SqlFailure::Database)?,
+        };
+        Ok(match status.as_deref() {
+            Some("committed") => Some(true),
+            Some("aborted") => Some(false),
+            _ => None,
+        })
+    }
+
     /// The statements that undo it.
     async fn prepare(&self, hands: &mut Hands<'_>) -> Result<Value, StepError> {
         Ok(match &self.undo_query {
@@ -288,8 +349,8 @@ impl Act for SqlStep {
     }
 
     async fn run(&self, hands: &mut Hands<'_>, _: &Value) -> Result<Ran, StepError> {
-        let cancel = hands.ctx.cancel.clone();
-        let attempts = self.execute(self.session(hands).await?, &self.run, &cancel).await?;
+        let (noting, cancel) = (Noting::of(hands), hands.ctx.cancel.clone());
+        let attempts = self.execute(self.session(hands).await?, &self.run, &noting, &cancel).await?;
         Ok(Ran { attempts, found: json!({}) })
     }
 
@@ -302,8 +363,8 @@ impl Act for SqlStep {
         if kept.is_empty() {
             return Ok(());
         }
-        let cancel = hands.ctx.cancel.clone();
-        self.execute(self.session(hands).await?, &kept, &cancel).await?;
+        let (noting, cancel) = (Noting::of(hands), hands.ctx.cancel.clone());
+        self.execute(self.session(hands).await?, &kept, &noting, &cancel).await?;
         Ok(())
     }
 }

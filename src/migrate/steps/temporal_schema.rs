@@ -156,7 +156,7 @@ impl TemporalSchemaStep {
             .env("PGOPTIONS", format!("-c lock_timeout={}ms -c statement_timeout=0", self.lock_timeout.as_millis()))
             .env("PGAPPNAME", "sexton")
             .args(["update-schema", "--schema-name", self.schema.name(), "--version", &format!("{major}.{minor}")]);
-        child::run(command, Duration::from(self.timeout), &hands.ctx).await
+        child::run(command, Duration::from(self.timeout), hands).await
     }
 }
 

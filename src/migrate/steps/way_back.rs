@@ -63,7 +63,8 @@ impl Act for WayBackStep {
         Ok(Ran::once(json!({})))
     }
 
-    async fn undo(&self, hands: &mut Hands<'_>, _: &Value) -> Result<(), StepError> {
+    async fn lets_back(&self, hands: &mut Hands<'_>) -> Result<(), StepError> {
+        hands.ctx.progress.note("looking whether the target has been written to");
         let (source, target) = (sums(Server::Source, hands).await?, sums(Server::Target, hands).await?);
         let differing = source.iter().zip(&target).filter(|(left, right)| left != right);
         let differing: Vec<String> =
@@ -73,5 +74,10 @@ impl Act for WayBackStep {
         }
         let message = format!("the target has been written to, which going back would lose ({})", differing.join("; "));
         Err(StepError::new(Kind::Refused, message, "correct what failed and run the migration again: it goes forward"))
+    }
+
+    /// Once more, with the server that might write to the target stopped.
+    async fn undo(&self, hands: &mut Hands<'_>, _: &Value) -> Result<(), StepError> {
+        self.lets_back(hands).await
     }
 }

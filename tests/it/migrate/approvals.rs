@@ -166,3 +166,65 @@ async fn a_step_may_wait_for_somebody() {
         "Ada"
     );
 }
+
+#[tokio::test]
+async fn a_step_is_not_approved_for_another_database() {
+    let ground = Ground::new().await;
+    let ask = "  - name: ask\n    steps:\n      - {name: sure, do: {approve: {question: Is Temporal stopped}}}\n  - name: late\n";
+    let migration = from_text(&three_tables("waits", "", "").replace("  - name: late\n", ask));
+    ground.run(&migration).await.unwrap_err();
+    let step = Granted { step: Some("sure"), ..granted(None) };
+    approve(&migration, &ground.journal, &ground.world, &step, &ground.ctx).await.unwrap();
+    let other = crate::support::postgres::Scratch::new("other");
+    let given = ground.ledger.psql("SELECT source FROM migration_approvals");
+    let oid = |name: &str| {
+        ground.main.server.psql("postgres", &format!("SELECT oid FROM pg_database WHERE datname = '{name}'"))
+    };
+    let elsewhere = given.replace(&oid(&ground.main.name), &oid(&other.name));
+    ground.ledger.psql(&format!("UPDATE migration_approvals SET source = '{elsewhere}'"));
+    let error = ground.run(&migration).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Stale, "{error}");
+    assert!(error.to_string().contains("Ada approved step sure for another source: the OID of database"), "{error}");
+    assert_eq!(ground.main.psql("SELECT to_regclass('three') IS NULL"), "t");
+    approve(&migration, &ground.journal, &ground.world, &step, &ground.ctx).await.unwrap();
+    ground.run(&migration).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_database_that_a_step_names_is_part_of_the_source() {
+    let ground = Ground::new().await;
+    let named = crate::support::postgres::Scratch::new("named");
+    let text = format!(
+        "name: named\ndescription: x\ndatabase: main\napproval: required\nstages:\n  - name: s\n    steps:\n      \
+         - name: t\n        do: {{sql: {{database: {}, run: [CREATE TABLE three ()], undo: [DROP TABLE three]}}}}\n",
+        named.name
+    );
+    let migration = from_text(&text);
+    approved(&ground, &migration).await;
+    named.psql("CREATE TABLE meanwhile (n int)");
+    let error = refused(&ground, &migration).await;
+    assert!(error.kind() == Kind::Stale && error.to_string().contains(&named.name), "{error}");
+}
+
+#[tokio::test]
+async fn a_step_that_held_when_it_was_planned_is_asked_about_when_it_does_not() {
+    let ground = Ground::new().await;
+    ground.main.psql("CREATE TABLE two (n int)");
+    let text = three_tables("held", "", "").replacen("            undo: [DROP TABLE IF EXISTS two]\n", "", 1);
+    let migration = from_text(&text);
+    let planned = ground.plan(&migration).await.unwrap();
+    assert!(!sexton::migrate::is_needed(&planned.migrations[0]));
+    ground.main.psql("DROP TABLE two");
+    let options = sexton::migrate::Options::default();
+    let run = async || {
+        let report = sexton::migrate::apply(&planned, &ground.journal, &ground.world, &options, &ground.ctx);
+        report.await.verdict()
+    };
+    let error = run().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Awaited, "{error}");
+    assert_eq!(ground.main.psql("SELECT to_regclass('one'), to_regclass('two') IS NULL"), "one|t");
+    assert_eq!(run().await.unwrap_err().kind(), Kind::Awaited, "also when it goes on");
+    approved(&ground, &migration).await;
+    run().await.unwrap();
+    assert_eq!(ground.steps(), "one|done\ntwo|done\nthree|done");
+}

@@ -64,6 +64,16 @@ impl Move {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
+    /// The body of a command that writes to the target, as a server does that serves there.
+    pub(super) fn writing(&self) -> String {
+        format!(
+            "[ $(cat place) = here ] || PGPASSWORD=$SEXTON_TARGET_PASSWORD {}/psql -Xq -h $SEXTON_TARGET_HOST -p $SEXTON_TARGET_PORT \
+             -U $SEXTON_TARGET_USER -d $SEXTON_TARGET_DATABASE \
+             -c \"SET ROLE temporal; UPDATE executions SET next_event_id = next_event_id + 1 WHERE workflow_id = 'w7'\"",
+            stack().get("PG17_BIN")
+        )
+    }
+
     /// What was called so far.
     pub(super) fn log(&self) -> Vec<String> {
         let log = std::fs::read_to_string(self.site.path().join("log")).unwrap_or_default();

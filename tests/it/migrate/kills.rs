@@ -4,27 +4,12 @@
 use std::time::{Duration, Instant};
 
 use super::moves::quiet;
+use crate::kills::{Seed, kills};
 use crate::support::postgres::Server;
-
-/// Rounds of one to three kills each; more under SEXTON_SOAK.
-fn kills() -> u32 {
-    std::env::var("SEXTON_SOAK").ok().and_then(|kills| kills.parse().ok()).map_or(2, |kills: u32| kills.max(2))
-}
 
 #[test]
 fn a_killed_move_ends_done_or_as_if_it_had_never_begun() {
-    let seed = std::env::var("SEXTON_SEED").ok().and_then(|seed| seed.parse().ok());
-    let mut seed: u64 = seed.unwrap_or_else(|| uuid::Uuid::new_v4().as_u64_pair().0);
-    println!("kills of moves: seed {seed}");
-    let mut part = |of: Duration| {
-        // SplitMix64.
-        seed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = seed;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let fraction = ((z ^ (z >> 31)) >> 11) as f64 / (1_u64 << 53) as f64;
-        of.mul_f64(fraction)
-    };
+    let mut seed = Seed::new("kills of moves");
     let ground = quiet("killed");
     let (dump, access) = (ground.source.dump(), ground.access());
     let clock = Instant::now();
@@ -40,7 +25,7 @@ fn a_killed_move_ends_done_or_as_if_it_had_never_begun() {
         ground.approve();
         for _ in 0..=round % 3 {
             let mut running = ground.site.start(&["migrate", "run", "move-database", "-q"], "killed.log");
-            std::thread::sleep(part(whole));
+            std::thread::sleep(seed.part_of(whole));
             running.signal("KILL");
             running.wait();
         }

@@ -278,15 +278,7 @@ fn what_the_target_has_taken_is_not_given_up() {
     let config = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, config.replace(&temporal::plain().address, "127.0.0.1:1")).unwrap();
     // A server that began to serve on the target, and then did not answer any more.
-    let update = "UPDATE executions SET next_event_id = next_event_id + 1 WHERE workflow_id = 'w7'";
-    ground.command(
-        "start",
-        &format!(
-            "[ $(cat place) = here ] || PGPASSWORD=$SEXTON_TARGET_PASSWORD {}/psql -Xq -h $SEXTON_TARGET_HOST -p $SEXTON_TARGET_PORT \
-             -U $SEXTON_TARGET_USER -d $SEXTON_TARGET_DATABASE -c \"SET ROLE temporal; {update}\"",
-            crate::support::stack().get("PG17_BIN")
-        ),
-    );
+    ground.command("start", &ground.writing());
     ground.approve();
     let run = ground.run().expect(1).json();
     let message = run["runs"][0]["error"]["message"].as_str().unwrap();
@@ -298,10 +290,11 @@ fn what_the_target_has_taken_is_not_given_up() {
     assert!(ground.has_target() && !ground.lets_temporal_in());
     let refused = ground.site.run(&["migrate", "undo", "move-database"]).expect(1);
     assert!(refused.err.contains("the way back ends"), "{refused:?}");
+    assert_eq!(ground.log(), ["stop", "switch there", "start"], "it is not stopped to learn that");
 
     std::fs::write(&file, config).unwrap();
     ground.run().expect(0);
-    assert_eq!(Server::Pg17.psql(&ground.target, "SELECT next_event_id FROM executions WHERE workflow_id = 'w7'"), "4");
+    assert_eq!(Server::Pg17.psql(&ground.target, "SELECT next_event_id FROM executions WHERE workflow_id = 'w7'"), "3");
     assert_eq!(ground.log().last().unwrap(), "start");
 }
 
@@ -309,15 +302,22 @@ fn what_the_target_has_taken_is_not_given_up() {
 fn nothing_secret_is_told() {
     let ground = quiet("secrets");
     ground.command("switch", "tr '\\0' ' ' </proc/$PPID/cmdline >>told; echo $* >>told; echo $1 >place");
+    // A careless command tells everything it knows.
+    let says = "echo url postgres://u:$SEXTON_SOURCE_PASSWORD@h; echo $SEXTON_TARGET_PASSWORD >&2; exit 1";
+    ground.command("stop", says);
+    let careless = ground.run().expect(6);
+    assert!(careless.out.contains("url postgres://u:***@h"), "{careless:?}");
+    ground.command("stop", "");
+    ground.approve();
     let run = ground.run().expect(0);
     let secret = ground.site.run(&["migrate", "plan", "move-database", "--json"]);
     let told = std::fs::read_to_string(ground.site.path().join("told")).unwrap();
     let journal =
         ground.ledger.psql("SELECT m::text || s::text || r::text FROM migrations m, migration_steps s, runs r");
     for password in ground.passwords() {
-        for text in [&run.out, &run.err, &secret.out, &told, &journal] {
+        for text in [&run.out, &run.err, &careless.out, &careless.err, &secret.out, &told, &journal] {
             assert!(!text.contains(&password), "{text}");
         }
     }
-    assert_eq!(json!(ground.log()), json!(["stop", "switch there", "start"]));
+    assert_eq!(json!(ground.log()), json!(["stop", "start", "stop", "switch there", "start"]));
 }

@@ -291,3 +291,34 @@ async fn two_migrations_of_one_database_are_never_run_at_once() {
     task.await.unwrap().unwrap();
     gate.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn a_word_that_is_left_while_a_run_begins_is_not_lost() {
+    let ground = Ground::new().await;
+    let slow = "requires: [{that: it is late, query: SELECT pg_sleep(2) IS NOT NULL}]\n";
+    let migration = from_text(&three_tables("begins", "", slow));
+    ground.run(&from_text(&three_tables("begins", FAILS, &format!("on_failure: stop\n{slow}")))).await.unwrap_err();
+    ground.ledger.psql(&format!("UPDATE migrations SET digest = '{}'", migration.digest));
+    let planned = ground.plan(&migration).await.unwrap();
+    let (journal, world, ctx) = (ground.journal.clone(), ground.world.clone(), ground.ctx.clone());
+    let run = tokio::spawn(async move { apply(&planned, &journal, &world, &Options::default(), &ctx).await.verdict() });
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let asked = undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap_err();
+    assert!(matches!(asked, MigrateError::UndoAsked { .. }), "{asked}");
+    let error = run.await.unwrap().unwrap_err();
+    assert!(matches!(error, MigrateError::Undone { cause: None, .. }), "{error}");
+    assert_eq!(ground.main.psql("SELECT to_regclass('one'), to_regclass('three')"), "|");
+    assert_eq!(ground.ledger.psql("SELECT state, undo_requested_at FROM migrations"), "undone|");
+}
+
+#[tokio::test]
+async fn what_cannot_be_undone_stays_applied_when_somebody_asks() {
+    let ground = Ground::new().await;
+    let text = three_tables("for-good", "", "approval: none\n");
+    let migration = from_text(&text.replacen("            undo: [DROP TABLE IF EXISTS two]\n", "", 1));
+    ground.run(&migration).await.unwrap();
+    let refused = undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap_err();
+    assert!(matches!(refused, MigrateError::NoWayBack { .. }), "{refused}");
+    assert_eq!(ground.ledger.psql("SELECT state, undo_requested_at FROM migrations"), "applied|");
+    assert!(ground.plan(&migration).await.unwrap().plan().is_empty());
+}

@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 use secrecy::ExposeSecret;
-use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tracing::warn;
 
 use super::Restored;
 use crate::clients::postgres::Settings;
 use crate::policy::drill::ServerPolicy;
+use crate::process::{Group, Heard};
 
 /// Bytes of its output that are kept, and lines of them that are shown.
 const KEPT: usize = 16 << 10;
@@ -28,8 +27,8 @@ const USUAL: [&str; 6] = ["PATH", "HOME", "USER", "TMPDIR", "LANG", "TZ"];
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
-    group: Option<Pid>,
-    said: Arc<Mutex<Vec<u8>>>,
+    group: Group,
+    heard: Heard,
     secrets: Vec<String>,
     grace: Duration,
 }
@@ -59,12 +58,11 @@ impl Process {
         }
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn()?;
-        let group = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        let said = Arc::default();
-        child.stdout.take().map(|stream| tokio::spawn(keep(stream, Arc::clone(&said))));
-        child.stderr.take().map(|stream| tokio::spawn(keep(stream, Arc::clone(&said))));
+        let (group, mut heard) = (Group::of(&child), Heard::keeping(KEPT));
+        heard.listen(child.stdout.take());
+        heard.listen(child.stderr.take());
         let grace = Duration::from_millis(policy.grace.get().as_millis());
-        Ok(Self { child, group, said, secrets, grace })
+        Ok(Self { child, group, heard, secrets, grace })
     }
 
     /// How it ended, when it has.
@@ -74,33 +72,18 @@ impl Process {
 
     /// The last lines that it wrote, without secrets; empty when there are none.
     pub(super) fn words(&self) -> String {
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let words = last_lines(&said, &self.secrets);
+        let words = last_lines(&self.heard.said(&self.secrets));
         if words.is_empty() { words } else { format!("; its last lines: {words}") }
     }
 
     /// Asks the group to end, and kills what is left of it when its grace is over.
     pub(super) async fn stop(mut self) {
-        self.signal(Signal::TERM);
+        self.group.signal(Signal::TERM);
         if tokio::time::timeout(self.grace, self.child.wait()).await.is_err() {
             warn!("the drill's Temporal server does not end in time and is killed");
         }
-        self.signal(Signal::KILL);
-        self.group = None;
+        drop(self.group);
         let _ = self.child.wait().await;
-    }
-
-    /// A group of which nobody is left is no trouble.
-    fn signal(&self, signal: Signal) {
-        if let Some(group) = self.group {
-            let _ = kill_process_group(group, signal);
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.signal(Signal::KILL);
     }
 }
 
@@ -118,29 +101,8 @@ fn environment(scratch: &Settings, restored: Restored<'_>) -> BTreeMap<&'static 
     told
 }
 
-/// Reads to the end, so that the server never waits for a reader.
-async fn keep(mut stream: impl AsyncRead + Unpin, said: Arc<Mutex<Vec<u8>>>) {
-    let mut buffer = vec![0; 4096];
-    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
-        let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
-        said.extend_from_slice(buffer.get(..count).unwrap_or_default());
-        let over = said.len().saturating_sub(KEPT);
-        said.drain(..over);
-    }
-}
-
-fn last_lines(said: &[u8], secrets: &[String]) -> String {
-    // Of a line that was cut, the beginning of a secret may be missing.
-    let whole = match said.iter().position(|byte| *byte == b'\n') {
-        Some(end) if said.len() >= KEPT => said.get(end + 1..).unwrap_or_default(),
-        None if said.len() >= KEPT => &[],
-        _ => said,
-    };
-    let mut text = String::from_utf8_lossy(whole).into_owned();
-    for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
-        let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-        text = text.replace(secret.as_str(), "***").replace(&encoded, "***");
-    }
+/// The last lines of a text, in one.
+fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let shown = lines.iter().skip(lines.len().saturating_sub(SHOWN));
     shown.map(|line| line.chars().take(300).collect::<String>()).collect::<Vec<_>>().join(" | ")
@@ -151,12 +113,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_lines_are_told_without_secrets() {
-        let secrets = ["p@ss".to_owned(), String::new()];
-        assert_eq!(last_lines(b"first\nlogin p@ss\n\n url p%40ss/ \n", &secrets), "first | login *** | url ***/");
+    fn the_last_lines_are_told() {
+        assert_eq!(last_lines("first\nsecond\n\n third \n"), "first | second | third");
         let many = (0..20).map(|n| format!("{n}\n")).collect::<String>();
-        assert_eq!(last_lines(many.as_bytes(), &[]), "15 | 16 | 17 | 18 | 19");
-        assert_eq!(last_lines(&vec![b'x'; KEPT], &secrets), "");
-        assert_eq!(last_lines(b"", &[]), "");
+        assert_eq!(last_lines(&many), "15 | 16 | 17 | 18 | 19");
+        assert_eq!(last_lines(""), "");
     }
 }
