@@ -9,17 +9,15 @@ use super::failures::Shown;
 use super::{Global, args, once, output, progress, signals};
 use crate::clients::search::Search;
 use crate::context::Context;
-use crate::daemon::jobs::{AdoptJob, Site};
+use crate::daemon::jobs::{AdoptJob, GUARD_VERB, Site};
 use crate::daemon::ledger::Trigger;
 use crate::daemon::runner::{Request, Runner};
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
 use crate::job::Job;
 use crate::units::Span;
-use crate::visibility::adopt::{GuardCommand, Method, Wanted, guard};
+use crate::visibility::adopt::{Method, Wanted, guard};
 
-/// The hidden verb that the guard is started with.
-pub(super) const GUARD_VERB: &str = "adopt-guard";
 /// A copy may take long; what must be short is bounded by `--deadline`.
 const RUN_DEADLINE: Duration = Duration::from_secs(24 * 3_600);
 
@@ -64,7 +62,7 @@ pub(super) async fn adopt(site: Site, args: &AdoptArgs, global: &Global) -> Resu
         MethodArg::Copy => Method::Copy,
     };
     let wanted = Wanted { method, deadline: args.deadline };
-    let job = AdoptJob::new(site.clone(), wanted, guard_command(&site)?);
+    let job = AdoptJob::new(site.clone(), wanted, site.guard_command().map_err(Shown::from)?);
     let stop = signals::stop_token();
     if args.dry_run {
         let job: Arc<dyn Job> = Arc::new(job);
@@ -80,15 +78,6 @@ pub(super) async fn adopt(site: Site, args: &AdoptArgs, global: &Global) -> Resu
     };
     let finished = runner.run(&job, &request).await.map_err(Shown::of)?;
     Ok(once::conclude(&finished, args.json))
-}
-
-/// This binary with the same configuration; the secrets in the environment are inherited.
-fn guard_command(site: &Site) -> Result<GuardCommand, Shown> {
-    let program = std::env::current_exe().map_err(|error| {
-        Shown::from(Failure::new(Kind::Failed, format!("sexton does not find its own binary: {error}")))
-    })?;
-    let arguments = vec![GUARD_VERB.into(), "--config".into(), site.config.path.clone().into_os_string()];
-    Ok(GuardCommand { program, arguments })
 }
 
 /// The guard's process. It takes no signals: its life is bounded by the adoption's deadline and by its input.

@@ -87,7 +87,7 @@ enum Verb {
     /// Turn the live visibility index into an alias that can be rolled over
     Adopt(adopt::AdoptArgs),
     /// Lift the write block of an adoption whose process died; started by `adopt` itself
-    #[command(hide = true, name = adopt::GUARD_VERB)]
+    #[command(hide = true, name = crate::daemon::jobs::GUARD_VERB)]
     AdoptGuard(adopt::GuardArgs),
     /// sexton's own database
     #[command(subcommand)]
@@ -152,6 +152,8 @@ async fn dispatch(cli: &Cli) -> Result<Exit, failures::Shown> {
         Verb::Backup(backup::BackupVerb::Keygen(args)) => keygen::keygen(args),
         Verb::Backup(verb) => backup::backup(site(global)?, verb, global).await,
         Verb::Visibility(args) => visibility::visibility(site(global)?, args, global).await,
+        // A recipe is examined where it is written.
+        Verb::Migrate(migrate::MigrateVerb::Lint(args)) => migrate::lint::run(args),
         Verb::Migrate(verb) => migrate::migrate(site(global)?, verb, global).await,
         Verb::Adopt(args) => adopt::adopt(site(global)?, args, global).await,
         Verb::AdoptGuard(args) => adopt::guard(site(global)?, args).await,

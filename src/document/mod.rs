@@ -59,6 +59,12 @@ impl Document {
         &self.path
     }
 
+    /// What is in it.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The folder that relative paths in it are relative to.
     #[must_use]
     pub fn folder(&self) -> &Path {

@@ -17,6 +17,7 @@ mod error;
 mod fingerprint;
 mod hands;
 mod journal;
+pub mod lint;
 mod migration;
 mod names;
 mod parameters;
@@ -40,10 +41,10 @@ pub use parameters::{Parameter, ParameterError, ParameterKind, Values};
 pub use plan::{MigratePlan, MigrationPlan, Standing, StepPlan, Work, decide, plan};
 pub use recipe::{Each, Recipe, Requirement, Stage, Step};
 pub use saga::{MigrateReport, MigrationOutcome, MigrationReport, Options, StepOutcome, StepReport, apply, undo};
-pub use set::{RecipeError, RecipeSet};
+pub use set::{RecipeError, RecipeSet, files};
 pub use steps::{
-    ApproveStep, BackupStep, CompareStep, CopyStep, ExecStep, FenceStep, HealthStep, Operation, RestartStep,
+    AdoptStep, ApproveStep, BackupStep, CompareStep, CopyStep, ExecStep, FenceStep, HealthStep, Operation, RestartStep,
     RestoreStep, Reversal, ScaleStep, ScaleTo, SecretKey, SecretOf, SetSecretStep, SqlStep, StepError,
     TemporalSchemaStep, WaitPodsGoneStep, WaitStep, WayBackStep,
 };
-pub use world::{Backups, Place, Server, World};
+pub use world::{Adoption, Backups, Place, Server, World};

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::error::MigrateError;
+use super::lint::Places;
 use super::migration::Migration;
 use super::recipe::Recipe;
 use crate::document::{ConfigError, Document};
 use crate::failure::{Explain, Kind};
 
 /// The recipes that come with sexton: file name and text.
-const BUILT_IN: [(&str, &str); 7] = [
+const BUILT_IN: [(&str, &str); 9] = [
     ("add-index.yaml", include_str!("../../migrations/recipes/add-index.yaml")),
+    ("adopt-rollover.yaml", include_str!("../../migrations/recipes/adopt-rollover.yaml")),
+    ("first-day.yaml", include_str!("../../migrations/recipes/first-day.yaml")),
     ("move-database.yaml", include_str!("../../migrations/recipes/move-database.yaml")),
     ("move-database-kubernetes.yaml", include_str!("../../migrations/recipes/move-database-kubernetes.yaml")),
     ("move-database-live.yaml", include_str!("../../migrations/recipes/move-database-live.yaml")),
@@ -98,6 +101,11 @@ impl RecipeSet {
         Ok(Self { recipes })
     }
 
+    /// The texts of the recipes that come with sexton, by the names of their files.
+    pub fn built_in() -> impl Iterator<Item = (&'static Path, &'static str)> {
+        BUILT_IN.iter().map(|(file, text)| (Path::new(*file), *text))
+    }
+
     /// The recipe of a name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Recipe> {
@@ -131,7 +139,11 @@ impl RecipeSet {
     }
 }
 
-fn files(folder: &Path) -> Result<Vec<PathBuf>, RecipeError> {
+/// The files of a folder that are recipes by their names.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>, RecipeError> {
     let read = |source| RecipeError::Read { path: folder.to_owned(), source };
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(read)? {
@@ -151,7 +163,11 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Recipe, RecipeError> {
     let recipe: Recipe = document.parse()?;
     recipe.validate().map_err(|message| {
         let (message, hint) = message.split_once("; ").unwrap_or((&message, "compare it with a recipe that works"));
-        ConfigError::about_file(path, message, hint)
+        let step = message.strip_prefix("step `").and_then(|rest| rest.split('`').next());
+        match step.and_then(|step| Places::of(&document).step(step)) {
+            Some(at) => document.error_at(at, message, hint),
+            None => ConfigError::about_file(path, message, hint),
+        }
     })?;
     Ok(recipe)
 }
@@ -215,8 +231,8 @@ mod tests {
         let error = set.select(&["tune".to_owned()], &BTreeMap::new()).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "there is no recipe `tune`; there are: add-index, move-database, move-database-kubernetes, \
-             move-database-live, tune-autovacuum, upgrade-schema, upgrade-visibility-schema"
+            "there is no recipe `tune`; there are: add-index, adopt-rollover, first-day, move-database, \
+             move-database-kubernetes, move-database-live, tune-autovacuum, upgrade-schema, upgrade-visibility-schema"
         );
         let wrong = BTreeMap::from([("history_share".to_owned(), "0.1); DROP TABLE x".to_owned())]);
         let parameters = BTreeMap::from([("tune-autovacuum".to_owned(), wrong)]);

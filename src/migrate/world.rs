@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
@@ -16,7 +17,10 @@ use crate::backup::seal::Identities;
 use crate::backup::store;
 use crate::clients::postgres::Postgres;
 use crate::clients::{kubernetes, temporal};
+use crate::context::Context;
+use crate::failure::Failure;
 use crate::policy::backup::BackupPolicy;
+use crate::units::Span;
 
 /// One PostgreSQL server and the names its databases have for Temporal.
 #[derive(Debug, Clone)]
@@ -77,6 +81,15 @@ pub struct Backups {
     pub policy: BackupPolicy,
 }
 
+/// The adoption of the visibility index, which is made as a run of its own job: nothing rolls or deletes beside it.
+#[async_trait]
+pub trait Adoption: std::fmt::Debug + Send + Sync {
+    /// Whether it is an alias that can be rolled over already.
+    async fn is_adopted(&self) -> Result<bool, Failure>;
+    /// Adopts it, with writes blocked no longer than that; what was found.
+    async fn adopt(&self, deadline: Span, ctx: &Context) -> Result<serde_json::Value, Failure>;
+}
+
 /// Everything a step may act on. What is not configured is `None`, and the steps that need it are refused.
 #[derive(Debug, Clone)]
 pub struct World {
@@ -90,6 +103,8 @@ pub struct World {
     pub temporal: Option<temporal::Settings>,
     /// Kubernetes.
     pub kubernetes: Option<kubernetes::Settings>,
+    /// The visibility index in a search engine.
+    pub adoption: Option<Arc<dyn Adoption>>,
     /// `temporal-sql-tool`; `None` looks on `PATH`.
     pub sql_tool: Option<PathBuf>,
 }
@@ -98,7 +113,7 @@ impl World {
     /// Only the databases; nothing else is configured.
     #[must_use]
     pub const fn of(source: Place) -> Self {
-        Self { source, target: None, backups: None, temporal: None, kubernetes: None, sql_tool: None }
+        Self { source, target: None, backups: None, temporal: None, kubernetes: None, adoption: None, sql_tool: None }
     }
 
     /// What a migration changes, by names that are the same wherever it is run: two migrations that have one in

@@ -8,6 +8,7 @@ mod kubernetes;
 mod moves;
 mod rehearsals;
 mod saga;
+mod stores;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

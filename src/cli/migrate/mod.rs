@@ -1,6 +1,7 @@
 //! `sexton migrate`: list, plan, approve, run and undo staged migrations.
 
 mod approve;
+pub(super) mod lint;
 mod list;
 mod plan;
 mod rehearse;
@@ -30,6 +31,8 @@ pub(super) enum MigrateVerb {
         #[arg(long)]
         json: bool,
     },
+    /// Look through recipes for what is likely to go wrong, with file and line; exits 3 when something is sure to
+    Lint(lint::LintArgs),
     /// Show what a migration would still do, step by step; exits 2 when there is something
     Plan(NamedArgs),
     /// Run a migration on a restored backup, under load, and tell what production has to expect
@@ -77,6 +80,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 pub(super) async fn migrate(site: Site, verb: &MigrateVerb, global: &Global) -> Result<Exit, Shown> {
     match verb {
         MigrateVerb::List { json } => list::list(&site, *json).await,
+        MigrateVerb::Lint(args) => lint::run(args),
         MigrateVerb::Plan(args) => plan::plan(&site, args).await,
         MigrateVerb::Rehearse(args) => rehearse::rehearse(&site, args, global).await,
         MigrateVerb::Approve(args) => approve::approve(&site, args).await,

@@ -1,18 +1,32 @@
+use std::sync::Arc;
+use std::time::Duration;
+
 use async_trait::async_trait;
+use serde_json::json;
 
 use super::reconcile::documents_of;
 use super::visibility::longest_retention;
 use super::{Site, no_policy, partly};
 use crate::clients::search::Resolved;
 use crate::context::Context;
-use crate::failure::{Failure, chain};
+use crate::daemon::ledger::Trigger;
+use crate::daemon::runner::{Request, Runner};
+use crate::failure::{Failure, Kind, chain};
 use crate::job::{Applied, Job, JobName, Planned};
+use crate::migrate::Adoption;
 use crate::plan::Plan;
 use crate::policy::visibility::VisibilityPolicy;
-use crate::units::counted;
+use crate::units::{Span, counted};
 use crate::visibility::VisibilityError;
-use crate::visibility::adopt::{self, AdoptPlan, Cleanup, GuardCommand, Surroundings, Wanted};
+use crate::visibility::adopt::{self, AdoptPlan, Cleanup, GuardCommand, Method, Surroundings, Wanted};
 use crate::visibility::reconcile::{self, Bookmarks, Ground, ReconcileReport};
+
+/// The hidden verb that the guard is started with.
+pub const GUARD_VERB: &str = "adopt-guard";
+/// How long a migration's step waits for a run of the job to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A copy may take long; what must be short is bounded by the adoption's own deadline.
+const RUN_DEADLINE: Duration = Duration::from_secs(24 * 3_600);
 
 /// The adoption of a plain index: a run of the job `visibility`, so that nothing rolls or deletes beside it.
 #[derive(Debug)]
@@ -105,4 +119,57 @@ fn not_reconciled(mut failure: Failure) -> Failure {
     let next = "the adoption stands; run `sexton once reconcile`";
     let hint = failure.hint.take().map_or_else(|| next.to_owned(), |hint| format!("{hint}; {next}"));
     failure.with_hint(hint)
+}
+
+impl Site {
+    /// This binary with the same configuration; the secrets in the environment are inherited.
+    ///
+    /// # Errors
+    /// When the binary is not found any more.
+    pub fn guard_command(&self) -> Result<GuardCommand, Failure> {
+        let program = std::env::current_exe()
+            .map_err(|error| Failure::new(Kind::Failed, format!("sexton does not find its own binary: {error}")))?;
+        let arguments = vec![GUARD_VERB.into(), "--config".into(), self.config.path.clone().into_os_string()];
+        Ok(GuardCommand { program, arguments })
+    }
+
+    /// What migrations adopt the index with; `None` where there is none.
+    pub(super) fn adoption(&self) -> Option<Arc<dyn Adoption>> {
+        let is_there = self.config.search.is_some() && self.policies.visibility.is_some();
+        is_there.then(|| Arc::new(SiteAdoption(self.clone())) as Arc<dyn Adoption>)
+    }
+}
+
+/// The adoption of a site's index, for migrations.
+#[derive(Debug)]
+struct SiteAdoption(Site);
+
+impl SiteAdoption {
+    fn job(&self, deadline: Span) -> Result<AdoptJob, Failure> {
+        let wanted = Wanted { method: Method::Auto, deadline };
+        Ok(AdoptJob::new(self.0.clone(), wanted, self.0.guard_command()?))
+    }
+}
+
+#[async_trait]
+impl Adoption for SiteAdoption {
+    async fn is_adopted(&self) -> Result<bool, Failure> {
+        let planned = self.job(Span::seconds(60))?.plan(&Context::plain()).await?;
+        Ok(planned.plan().is_empty())
+    }
+
+    async fn adopt(&self, deadline: Span, ctx: &Context) -> Result<serde_json::Value, Failure> {
+        let request = Request {
+            trigger: Trigger::Cli,
+            deadline: RUN_DEADLINE,
+            patience: PATIENCE,
+            cancel: ctx.cancel.clone(),
+            progress: Arc::clone(&ctx.progress),
+        };
+        let finished = Runner::new(self.0.ledger().await?).run(&self.job(deadline)?, &request).await?;
+        match finished.error {
+            Some(failure) => Err(failure),
+            None => Ok(json!({ "run": finished.run, "summary": finished.summary })),
+        }
+    }
 }

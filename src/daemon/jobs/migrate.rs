@@ -76,6 +76,7 @@ impl Site {
             backups: store.map(|(store, policy)| Backups { store, policy, identities: Arc::clone(&config.identities) }),
             temporal: config.temporal.clone(),
             kubernetes: config.kubernetes.clone(),
+            adoption: self.adoption(),
             sql_tool: config.sql_tool.clone(),
         }
     }

@@ -1,5 +1,6 @@
 //! The closed set of typed operations a step can be, one file each.
 
+mod adopt;
 mod approve;
 mod backup;
 pub(super) mod child;
@@ -22,6 +23,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+pub use self::adopt::AdoptStep;
 pub use self::approve::ApproveStep;
 pub use self::backup::BackupStep;
 pub use self::compare::CompareStep;
@@ -79,6 +81,8 @@ pub enum Operation {
     Wait(WaitStep),
     /// A person's agreement before what comes next.
     Approve(ApproveStep),
+    /// The visibility index made one that rolls.
+    Adopt(AdoptStep),
 }
 
 /// Whether and how a step can be undone.
@@ -182,6 +186,7 @@ impl Operation {
             Self::Health(_) => "health",
             Self::Wait(_) => "wait",
             Self::Approve(_) => "approve",
+            Self::Adopt(_) => "adopt",
         }
     }
 
@@ -209,6 +214,7 @@ impl Operation {
             Self::Health(step) => step,
             Self::Wait(step) => step,
             Self::Approve(step) => step,
+            Self::Adopt(step) => step,
         }
     }
 
@@ -246,6 +252,7 @@ impl Operation {
             Self::Exec(step) => step.validate(),
             Self::Fence(step) => step.validate(),
             Self::Health(step) => step.validate(),
+            Self::Adopt(step) => step.validate(),
             _ => Ok(()),
         }
     }

@@ -26,6 +26,9 @@ pub struct SqlStep {
     /// The database, when it is another than the recipe's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<Database>,
+    /// Passed over where the site does not have the database.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub optional: bool,
     /// The server.
     #[serde(default, skip_serializing_if = "is_source")]
     pub server: Server,
@@ -62,6 +65,10 @@ pub struct SqlStep {
 
 fn is_source(server: &Server) -> bool {
     *server == Server::Source
+}
+
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 const fn default_lock_timeout() -> Span {
@@ -316,6 +323,10 @@ impl Act for SqlStep {
     }
 
     async fn check(&self, hands: &mut Hands<'_>) -> Result<Option<bool>, StepError> {
+        let database = self.database.as_ref().unwrap_or_else(|| hands.migration.database());
+        if self.optional && matches!(hands.world.place(self.server)?.name(database), Err(MigrateError::NoVisibility)) {
+            return Ok(Some(true));
+        }
         self.asks(hands, self.check.as_ref()).await
     }
 

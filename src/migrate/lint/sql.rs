@@ -1,0 +1,220 @@
+//! What a statement does to a database that is in use.
+
+use sqlparser::ast::{
+    AlterColumnOperation, AlterTableOperation, ColumnDef, ColumnOption, DataType, Expr, GeneratedExpressionMode,
+    ObjectType, Statement, TableConstraint,
+};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::Parser;
+use sqlparser::tokenizer::{Token, Tokenizer};
+
+use super::Rule;
+
+/// A rule that a statement breaks, and how.
+pub(super) type Broken = (Rule, String);
+
+/// The statements that the parser does not know, by their first words.
+const BY_WORD: [(&str, Rule, &str); 9] = [
+    ("BEGIN", Rule::OwnTransaction, "a step has its transaction already"),
+    ("START", Rule::OwnTransaction, "a step has its transaction already"),
+    ("COMMIT", Rule::OwnTransaction, "it would end the step's transaction half way"),
+    ("END", Rule::OwnTransaction, "it would end the step's transaction half way"),
+    ("ROLLBACK", Rule::OwnTransaction, "it would end the step's transaction half way"),
+    ("CLUSTER", Rule::Rewrite, "it writes the table anew under ACCESS EXCLUSIVE, and nobody reads it meanwhile"),
+    ("LOCK", Rule::Lock, "it holds the lock until the step ends"),
+    ("TRUNCATE", Rule::DataLoss, "it empties the table"),
+    ("REINDEX", Rule::Lock, "it keeps writers of the table waiting; REINDEX INDEX CONCURRENTLY does not"),
+];
+
+/// Reads one statement. `transaction` is whether the step runs it in one.
+pub(super) fn examine(sql: &str, transaction: bool) -> Vec<Broken> {
+    let dialect = PostgreSqlDialect {};
+    let Ok(tokens) = Tokenizer::new(&dialect, sql).tokenize() else {
+        return vec![(Rule::NotParsed, "it cannot be read as SQL".to_owned())];
+    };
+    let word = |token: &Token| match token {
+        Token::Word(word) if word.quote_style.is_none() => Some(word.value.to_uppercase()),
+        _ => None,
+    };
+    let words: Vec<String> = tokens.iter().filter_map(word).collect();
+    let has = |wanted: &str| words.iter().any(|word| word == wanted);
+    let first = words.first().map_or("", String::as_str);
+    let concurrently = has("CONCURRENTLY");
+    let mut broken = Vec::new();
+    if concurrently && transaction {
+        let what = "CONCURRENTLY does not run in a transaction; write `transaction: false`";
+        broken.push((Rule::Concurrently, what.to_owned()));
+    }
+    if first == "SET" && (has("LOCK_TIMEOUT") || has("STATEMENT_TIMEOUT")) {
+        broken.push((Rule::LockTimeout, "the step's own `lock_timeout` and `statement_timeout` say that".to_owned()));
+    }
+    if first == "VACUUM" && has("FULL") {
+        let what = "it writes the table anew under ACCESS EXCLUSIVE, and nobody reads it meanwhile";
+        broken.push((Rule::Rewrite, what.to_owned()));
+    }
+    for (begins, rule, what) in BY_WORD.iter().filter(|(begins, ..)| *begins == first) {
+        if !(concurrently && *begins == "REINDEX") {
+            broken.push((*rule, (*what).to_owned()));
+        }
+    }
+    if BY_WORD.iter().any(|(begins, ..)| *begins == first) || first == "VACUUM" {
+        return broken;
+    }
+    // Where it may stand the parser knows for some statements only.
+    let rest = tokens.into_iter().filter(|token| word(token).as_deref() != Some("CONCURRENTLY")).collect();
+    match Parser::new(&dialect).with_tokens(rest).parse_statements() {
+        Ok(statements) => broken.extend(statements.iter().flat_map(|one| statement(one, concurrently))),
+        Err(error) => broken.push((Rule::NotParsed, format!("the parser does not know it ({error})"))),
+    }
+    broken
+}
+
+fn statement(statement: &Statement, concurrently: bool) -> Vec<Broken> {
+    let one = |rule, what: String| vec![(rule, what)];
+    match statement {
+        Statement::CreateIndex(index) if !concurrently => one(
+            Rule::Lock,
+            format!("it keeps writers of {} waiting until the index is built; write CONCURRENTLY", index.table_name),
+        ),
+        Statement::Drop { object_type: ObjectType::Index, .. } if !concurrently => {
+            one(Rule::Lock, "it waits for and keeps out everybody at the table; write CONCURRENTLY".to_owned())
+        }
+        Statement::Drop { object_type, names, cascade, .. } => {
+            let mut broken = Vec::new();
+            let named = names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            if matches!(
+                object_type,
+                ObjectType::Table | ObjectType::Schema | ObjectType::Database | ObjectType::MaterializedView
+            ) {
+                broken.push((Rule::DataLoss, format!("what is in {named} is gone with it")));
+            }
+            if *cascade {
+                broken.push((Rule::DataLoss, format!("CASCADE drops what depends on {named}, whatever that is")));
+            }
+            broken
+        }
+        Statement::Delete(delete) if delete.selection.is_none() => {
+            one(Rule::DataLoss, "it has no WHERE: every row is deleted".to_owned())
+        }
+        Statement::Update(update) if update.selection.is_none() => {
+            one(Rule::DataLoss, "it has no WHERE: every row is changed, in one transaction".to_owned())
+        }
+        Statement::AlterTable(alter) => alter.operations.iter().flat_map(altered).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn altered(operation: &AlterTableOperation) -> Option<Broken> {
+    let scan = |what: &str| (Rule::Scan, what.to_owned());
+    match operation {
+        AlterTableOperation::AddColumn { column_def, .. } => added(column_def),
+        AlterTableOperation::DropColumn { .. } => Some((Rule::DataLoss, "what is in the column is gone".to_owned())),
+        AlterTableOperation::RenameTable { .. }
+        | AlterTableOperation::RenameColumn { .. }
+        | AlterTableOperation::ChangeColumn { .. } => {
+            Some((Rule::Rename, "a server that runs knows only the former name".to_owned()))
+        }
+        AlterTableOperation::AddConstraint { constraint, not_valid: false, .. } => match constraint {
+            TableConstraint::Check(_) | TableConstraint::ForeignKey(_) => Some(scan(
+                "every row is looked at under a lock that keeps writers waiting; add it NOT VALID, and VALIDATE it in a \
+                 step of its own",
+            )),
+            TableConstraint::Unique(_) | TableConstraint::PrimaryKey(_) => Some(scan(
+                "its index is built under ACCESS EXCLUSIVE; CREATE UNIQUE INDEX CONCURRENTLY first, then ADD CONSTRAINT \
+                 USING INDEX",
+            )),
+            _ => None,
+        },
+        AlterTableOperation::AlterColumn { op: AlterColumnOperation::SetNotNull, .. } => {
+            Some(scan("every row is looked at under ACCESS EXCLUSIVE, unless a valid CHECK (… IS NOT NULL) proves it"))
+        }
+        AlterTableOperation::AlterColumn { op: AlterColumnOperation::SetDataType { .. }, .. } => {
+            let what = "most changes of a type write the table anew under ACCESS EXCLUSIVE; rehearse it";
+            Some((Rule::Rewrite, what.to_owned()))
+        }
+        _ => None,
+    }
+}
+
+fn added(column: &ColumnDef) -> Option<Broken> {
+    let rewrites = |what: &str| {
+        Some((Rule::Rewrite, format!("{what}, which writes the table anew under ACCESS EXCLUSIVE; rehearse it")))
+    };
+    if let DataType::Custom(name, _) = &column.data_type
+        && ["SERIAL", "BIGSERIAL", "SMALLSERIAL"].contains(&name.to_string().to_uppercase().as_str())
+    {
+        return rewrites("the column's default is another one for each row");
+    }
+    column.options.iter().find_map(|option| match &option.option {
+        ColumnOption::Default(Expr::Function(function)) => {
+            // Of these the planner makes a constant (PostgreSQL manual, ALTER TABLE, ADD COLUMN).
+            let stable = ["NOW", "CURRENT_TIMESTAMP", "CURRENT_DATE", "TRANSACTION_TIMESTAMP"];
+            let name = function.name.to_string().to_uppercase();
+            if stable.contains(&name.as_str()) {
+                None
+            } else {
+                rewrites("the column's default may be a volatile function")
+            }
+        }
+        ColumnOption::Generated { generation_expr: None, .. } => rewrites("each row gets an identity"),
+        ColumnOption::Generated { generation_expr_mode: Some(GeneratedExpressionMode::Virtual), .. } => None,
+        ColumnOption::Generated { .. } => rewrites("the column is generated and stored"),
+        ColumnOption::PrimaryKey(_) | ColumnOption::Unique(_) => {
+            Some((Rule::Scan, "its index is built under ACCESS EXCLUSIVE".to_owned()))
+        }
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_statement_does_is_told() {
+        let check = |sql: &str, expect: &[Rule]| {
+            let found: Vec<Rule> = examine(sql, true).into_iter().map(|(rule, _)| rule).collect();
+            assert_eq!(found, expect, "{sql}");
+        };
+        use Rule::{Concurrently, DataLoss, Lock, LockTimeout, NotParsed, OwnTransaction, Rename, Rewrite, Scan};
+        check("SELECT 1", &[]);
+        check("CREATE TABLE made (n int PRIMARY KEY)", &[]);
+        check("CREATE INDEX i ON t (n)", &[Lock]);
+        check("CREATE INDEX CONCURRENTLY i ON t (n)", &[Concurrently]);
+        check("DROP INDEX i", &[Lock]);
+        check("DROP INDEX CONCURRENTLY IF EXISTS i", &[Concurrently]);
+        check("REINDEX TABLE t", &[Lock]);
+        check("ALTER TABLE t ADD COLUMN n int", &[]);
+        check("ALTER TABLE t ADD COLUMN n int DEFAULT 5", &[]);
+        check("ALTER TABLE t ADD COLUMN n timestamptz DEFAULT now()", &[]);
+        check("ALTER TABLE t ADD COLUMN n float8 DEFAULT random()", &[Rewrite]);
+        check("ALTER TABLE t ADD COLUMN n bigserial", &[Rewrite]);
+        check("ALTER TABLE t ADD COLUMN n int GENERATED ALWAYS AS (m * 2) STORED", &[Rewrite]);
+        check("ALTER TABLE t ADD COLUMN n int GENERATED BY DEFAULT AS IDENTITY", &[Rewrite]);
+        check("ALTER TABLE t ALTER COLUMN n TYPE bigint", &[Rewrite]);
+        check("ALTER TABLE t ALTER COLUMN n SET NOT NULL", &[Scan]);
+        check("ALTER TABLE t ADD CONSTRAINT c CHECK (n > 0)", &[Scan]);
+        check("ALTER TABLE t ADD CONSTRAINT c CHECK (n > 0) NOT VALID", &[]);
+        check("ALTER TABLE t ADD CONSTRAINT c FOREIGN KEY (n) REFERENCES u (n)", &[Scan]);
+        check("ALTER TABLE t ADD CONSTRAINT c UNIQUE (n)", &[Scan]);
+        check("ALTER TABLE t ADD CONSTRAINT c UNIQUE USING INDEX i", &[]);
+        check("ALTER TABLE t DROP COLUMN n", &[DataLoss]);
+        check("ALTER TABLE t RENAME COLUMN n TO m", &[Rename]);
+        check("ALTER TABLE t RENAME TO u", &[Rename]);
+        check("DROP TABLE t CASCADE", &[DataLoss, DataLoss]);
+        check("TRUNCATE t", &[DataLoss]);
+        check("DELETE FROM t", &[DataLoss]);
+        check("DELETE FROM t WHERE n = 1", &[]);
+        check("UPDATE t SET n = 1", &[DataLoss]);
+        check("VACUUM (FULL, ANALYZE) t", &[Rewrite]);
+        check("CLUSTER t USING i", &[Rewrite]);
+        check("LOCK TABLE t IN EXCLUSIVE MODE", &[Lock]);
+        check("COMMIT", &[OwnTransaction]);
+        check("SET lock_timeout = 0", &[LockTimeout]);
+        check("FROB THE TABLE", &[NotParsed]);
+        check("SELECT 'unfinished", &[NotParsed]);
+        check("SELECT \"drop\" FROM t WHERE x = 'TRUNCATE t'", &[]);
+        assert!(examine("CREATE INDEX CONCURRENTLY i ON t (n)", false).is_empty());
+        assert!(examine("REINDEX INDEX CONCURRENTLY i", false).is_empty());
+    }
+}
