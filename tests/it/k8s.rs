@@ -4,8 +4,8 @@ mod accepted;
 mod access;
 mod api;
 mod certificates;
-mod commands;
 mod image;
+mod moving;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -253,13 +253,13 @@ fn staging_rehearses_on_a_schedule_and_writes_to_no_store() {
 
 #[test]
 fn a_recipe_is_a_job_that_runs_it_and_is_not_repeated_where_that_is_of_no_use() {
-    for recipe in ["move-database", "tune-autovacuum"] {
+    for (recipe, runs) in [("move-database", "move-database-kubernetes"), ("tune-autovacuum", "tune-autovacuum")] {
         let documents = render(format!("k8s/recipes/{recipe}"));
         assert!(of_kind(&documents, "CronJob").is_empty());
         let jobs = of_kind(&documents, "Job");
         assert_eq!(jobs.keys().copied().collect::<Vec<_>>(), [format!("sexton-{recipe}")]);
         let spec = &jobs.values().next().unwrap()["spec"];
-        assert_eq!(arguments(at(spec, "/template")), ["migrate", "run", recipe]);
+        assert_eq!(arguments(at(spec, "/template")), ["migrate", "run", runs]);
         assert_eq!(at(spec, "/template/spec/restartPolicy"), "Never");
         assert!(spec["activeDeadlineSeconds"].as_u64().unwrap() > 0 && spec["ttlSecondsAfterFinished"].is_u64());
         // A failure may pass, such as a lock that was not to be had. What the other exit codes say does not.

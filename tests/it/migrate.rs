@@ -23,6 +23,8 @@ use sexton::migrate::{
 };
 use sqlx::{Connection, Executor};
 
+pub(super) use self::ground::Move;
+pub(super) use self::moves::quiet;
 use super::support::postgres::{Scratch, postgres15};
 use super::support::stack;
 

@@ -72,6 +72,10 @@ impl Api {
         command.env("KUBECONFIG", self.folder.path().join("config")).env("HOME", self.folder.path());
     }
 
+    pub fn kubeconfig(&self) -> std::path::PathBuf {
+        self.folder.path().join("config")
+    }
+
     pub fn ask(&self, arguments: &[&str]) -> Said {
         self.tell(arguments, "")
     }

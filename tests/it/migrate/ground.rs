@@ -9,12 +9,12 @@ use crate::support::site::{Said, Site};
 use crate::support::{stack, suffix};
 
 /// Two servers and a site between them.
-pub(super) struct Move {
-    pub(super) source: Scratch,
-    pub(super) ledger: Scratch,
+pub(crate) struct Move {
+    pub(crate) source: Scratch,
+    pub(crate) ledger: Scratch,
     /// The database's name on the target.
-    pub(super) target: String,
-    pub(super) site: Site,
+    pub(crate) target: String,
+    pub(crate) site: Site,
     roles: [Role; 2],
 }
 
@@ -27,7 +27,7 @@ fn role(server: Server) -> Role {
 
 impl Move {
     /// A move of a database that `temporal` owns; `address` is what is asked for its health.
-    pub(super) fn new(source: Scratch, address: &str) -> Self {
+    pub(crate) fn new(source: Scratch, address: &str) -> Self {
         let (here, there) = (role(Server::Pg15), role(Server::Pg17));
         let ledger = Scratch::new("ledger");
         ledger.psql(&format!("GRANT ALL ON SCHEMA public TO {}", here.name));
@@ -57,7 +57,7 @@ impl Move {
     }
 
     /// Writes a command, which logs that it was called.
-    pub(super) fn command(&self, name: &str, body: &str) {
+    pub(crate) fn command(&self, name: &str, body: &str) {
         let path = self.site.path().join(name);
         let text = format!("#!/bin/bash\nset -e\ncd \"$(dirname \"$0\")\"\necho {name} $* >>log\n{body}\n");
         std::fs::write(&path, text).unwrap();
@@ -65,7 +65,7 @@ impl Move {
     }
 
     /// The body of a command that writes to the target, as a server does that serves there.
-    pub(super) fn writing(&self) -> String {
+    pub(crate) fn writing(&self) -> String {
         format!(
             "[ $(cat place) = here ] || PGPASSWORD=$SEXTON_TARGET_PASSWORD {}/psql -Xq -h $SEXTON_TARGET_HOST -p $SEXTON_TARGET_PORT \
              -U $SEXTON_TARGET_USER -d $SEXTON_TARGET_DATABASE \
@@ -75,38 +75,38 @@ impl Move {
     }
 
     /// What was called so far.
-    pub(super) fn log(&self) -> Vec<String> {
+    pub(crate) fn log(&self) -> Vec<String> {
         let log = std::fs::read_to_string(self.site.path().join("log")).unwrap_or_default();
         log.lines().map(|line| line.trim().to_owned()).collect()
     }
 
     /// Where Temporal is pointed at.
-    pub(super) fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         std::fs::read_to_string(self.site.path().join("place")).unwrap().trim().to_owned()
     }
 
     /// A recipe that takes the place of the one that comes with sexton.
-    pub(super) fn recipe(&self, change: impl Fn(String) -> String) {
+    pub(crate) fn recipe(&self, change: impl Fn(String) -> String) {
         let built_in = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("migrations/recipes/move-database.yaml");
         let text = change(std::fs::read_to_string(built_in).unwrap());
         std::fs::write(self.site.path().join("recipes/move-database.yaml"), text).unwrap();
     }
 
-    pub(super) fn approve(&self) {
+    pub(crate) fn approve(&self) {
         self.site.run(&["migrate", "approve", "move-database", "--by", "Ada"]).expect(0);
     }
 
-    pub(super) fn run(&self) -> Said {
+    pub(crate) fn run(&self) -> Said {
         self.site.run(&["migrate", "run", "move-database", "--json", "-q"])
     }
 
     /// Those of its roles.
-    pub(super) fn passwords(&self) -> [String; 2] {
+    pub(crate) fn passwords(&self) -> [String; 2] {
         self.roles.each_ref().map(|role| role.password.clone())
     }
 
     /// The source's access list, and who may connect.
-    pub(super) fn access(&self) -> String {
+    pub(crate) fn access(&self) -> String {
         let query =
             format!("SELECT string_agg(format('%s %s %s', a.grantee, a.privilege_type, a.is_grantable), ', ' ORDER BY a.grantee, a.privilege_type)
              FROM pg_database d, aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a WHERE d.datname = '{}'", self.source.name);
@@ -114,14 +114,14 @@ impl Move {
     }
 
     /// Whether Temporal's role gets into the source.
-    pub(super) fn lets_temporal_in(&self) -> bool {
+    pub(crate) fn lets_temporal_in(&self) -> bool {
         let mut psql = Server::Pg15.tool("psql", &self.source.name);
         psql.env("PGUSER", "temporal").env("PGPASSWORD", stack().get("TEMPORAL_DB_PASSWORD"));
         psql.args(["-Xqc", "SELECT 1"]).output().unwrap().status.success()
     }
 
     /// Whether the target has the database.
-    pub(super) fn has_target(&self) -> bool {
+    pub(crate) fn has_target(&self) -> bool {
         let query = format!("SELECT count(*) FROM pg_database WHERE datname = '{}'", self.target);
         Server::Pg17.psql("postgres", &query) == "1"
     }

@@ -136,7 +136,7 @@ async fn a_cluster_is_moved_to_a_newer_server_under_load() {
 
 /// A move of Temporal's schema with some rows; the commands only log, and the health that is asked for is the stack's
 /// own server's.
-pub(super) fn quiet(what: &str) -> Move {
+pub(crate) fn quiet(what: &str) -> Move {
     let source = Scratch::copy_of(Server::Pg15, what, schema());
     source.psql(&format!(
         "ALTER DATABASE {} OWNER TO temporal; ALTER SCHEMA public OWNER TO temporal;
@@ -162,7 +162,7 @@ pub(super) fn quiet(what: &str) -> Move {
 
 /// What a failed move leaves: the source as before, open as before, Temporal started on it, nothing on the target.
 #[track_caller]
-pub(super) fn as_before(ground: &Move, dump: &[String], access: &str) {
+pub(crate) fn as_before(ground: &Move, dump: &[String], access: &str) {
     assert_eq!(ground.source.dump(), dump);
     assert_eq!(ground.access(), access);
     assert!(ground.lets_temporal_in());
@@ -268,6 +268,18 @@ fn each_step_that_fails_leads_back() {
     let states =
         ground.ledger.psql("SELECT DISTINCT state FROM migration_steps WHERE state NOT IN ('undone', 'failed')");
     assert_eq!(states, "", "every step is undone");
+}
+
+#[test]
+fn a_target_that_lets_nobody_in_stops_nothing() {
+    let ground = quiet("locked_out");
+    let (dump, access) = (ground.source.dump(), ground.access());
+    for verb in ["plan", "run"] {
+        let refused = ground.site.run_with(&["migrate", verb, "move-database"], &[("THERE", "wrong")]).expect(1);
+        assert!(refused.err.contains("password authentication failed"), "{refused:?}");
+    }
+    assert_eq!(ground.log(), Vec::<String>::new());
+    as_before(&ground, &dump, &access);
 }
 
 #[test]

@@ -27,7 +27,7 @@ impl Stores {
             "VisibilityTaskKey": "1~1000", "NamespaceId": "n", "WorkflowId": "w", "RunId": "r", "WorkflowType": "T",
             "TaskQueue": "q", "ExecutionStatus": "Completed", "StartTime": "2026-01-01T00:00:00Z", "CloseTime": "2026-01-01T00:01:00Z",
         });
-        index.bulk([(index.alias.clone(), ("w~r".to_owned(), 1_000, document))].into_iter());
+        index.bulk([(index.alias.clone(), ("w~r".to_owned(), 1_000, document))]);
         let mut databases = format!("databases: {{main: {}", main.name);
         let sections = postgres_sections(&ledger, &main.name);
         let former = databases.clone();
