@@ -214,7 +214,7 @@ pub enum MigrateError {
         cause: Option<Box<MigrateError>>,
     },
     /// It failed behind a step that cannot be undone.
-    #[error("{cause}; step `{step}` was done and cannot be undone, so there is only forward")]
+    #[error("{cause}; step `{step}` cannot be undone, so there is only forward")]
     OnlyForward {
         /// Of the migration.
         name: String,
@@ -288,6 +288,11 @@ impl MigrateError {
             Self::Cancelled { .. }
             | Self::LockLost { .. }
             | Self::Awaits { .. }
+            | Self::AwaitsApproval { .. }
+            | Self::StaleApproval { .. }
+            | Self::NotRehearsed { .. }
+            | Self::Busy { .. }
+            | Self::BusyThing { .. }
             | Self::Journal(_)
             | Self::JournalTimeout(_) => MigrationState::Stopped,
             _ => MigrationState::Failed,
@@ -365,14 +370,19 @@ impl Explain for MigrateError {
                 "give the edited recipe a new name (`{name}-2`), or take back the edit; steps that hold already are \
                  not run again"
             ),
-            Self::Requirement { .. } => "check `database` in the recipe and `postgres.databases`".to_owned(),
+            Self::Requirement { .. } => {
+                "nothing was done; look whether `database` and `postgres.databases` name the right one, and at what the \
+                 recipe requires"
+                    .to_owned()
+            }
             Self::Busy { .. } => "wait for the other session; `sexton migrate list` shows how far it is".to_owned(),
             Self::LockLost { .. } | Self::Cancelled { .. } => {
                 "run the migration again; it goes on where it stopped".to_owned()
             }
-            Self::Unknown { .. } => "look whether it took effect, then give the recipe a `check` query and a new \
-                                     name"
-                .to_owned(),
+            Self::Unknown { name, .. } => format!(
+                "look whether it took effect; `sexton migrate undo {name}` undoes what was done, and the recipe should get \
+                 a `check`"
+            ),
             Self::Rehearsal(source) => return source.hint(),
             Self::OtherTarget => "name it in both, or leave it out of both".to_owned(),
             Self::SameTarget { .. } => "`postgres:` is where the databases are before the move, also when it is to be undone; `target:` \
@@ -391,8 +401,14 @@ impl Explain for MigrateError {
             }
             Self::NotRehearsed { name } => format!("`sexton migrate rehearse {name}`"),
             Self::NoApproveStep { .. } => "leave `--step` out to approve the beginning".to_owned(),
-            Self::Undone { cause, .. } => match cause.as_ref().and_then(|cause| cause.hint()) {
-                Some(hint) => format!("{hint}; the next run begins anew"),
+            Self::Undone { cause, .. } => match cause.as_deref() {
+                Some(Self::Step { source, .. }) if source.hint().is_none() => {
+                    "correct the cause; the next run begins anew, and needs a new approval where it needs one".to_owned()
+                }
+                Some(cause) => match cause.hint() {
+                    Some(hint) => format!("{hint}; it was undone, and the next run begins anew"),
+                    None => "the next run begins anew".to_owned(),
+                },
                 None => "the next run begins anew".to_owned(),
             },
             Self::WayBackClosed { source, .. } => return source.hint(),

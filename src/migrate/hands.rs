@@ -1,6 +1,7 @@
 //! What a step acts with: the systems, the sessions of this run, and what earlier steps have left.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 use sqlx::{Connection, PgConnection};
@@ -20,6 +21,11 @@ struct Session {
     connection: PgConnection,
     pid: i32,
 }
+
+/// A session that does not answer for so long is taken for broken.
+const PING: Duration = Duration::from_secs(10);
+/// When this end is gone the server ends what it does for it, such as an index of hours.
+const CHECK: &str = "SET client_connection_check_interval = '2s'";
 
 /// The hands of one run, or of a plan that only looks.
 pub(crate) struct Hands<'a> {
@@ -74,14 +80,13 @@ impl<'a> Hands<'a> {
         let key = (server, place.name(database)?.to_owned());
         // A session that broke is of no use to the next step.
         if let Some(session) = self.sessions.get_mut(&key)
-            && session.connection.ping().await.is_err()
+            && !matches!(tokio::time::timeout(PING, session.connection.ping()).await, Ok(Ok(())))
         {
             self.sessions.remove(&key);
         }
         if !self.sessions.contains_key(&key) {
             let mut session = place.postgres.connect(&key.1).await?;
-            // When this end is gone the server ends what it does for it, such as an index of hours.
-            let _ = sqlx::query("SET client_connection_check_interval = '2s'").execute(&mut session).await;
+            let _ = sqlx::query(CHECK).execute(&mut session).await;
             if self.claims {
                 self.journal.claim(&mut session, self.migration.name(), &self.ctx.cancel).await?;
             }
@@ -90,6 +95,15 @@ impl<'a> Hands<'a> {
             self.sessions.insert(key.clone(), Session { connection: session, pid });
         }
         self.sessions.get_mut(&key).map(|session| &mut session.connection).ok_or(MigrateError::NoTarget)
+    }
+
+    /// Takes back what an earlier step has set in the sessions. One that is broken is found out when it is needed.
+    pub(crate) async fn renew(&mut self) {
+        for session in self.sessions.values_mut() {
+            for reset in ["RESET ALL", CHECK] {
+                let _ = tokio::time::timeout(PING, sqlx::query(reset).execute(&mut session.connection)).await;
+            }
+        }
     }
 
     /// Notes something about the step at work in its journal entry. Hands that only look have no step at work.

@@ -193,11 +193,32 @@ impl Journal {
         step: &MigrationStep,
         undo: &Value,
     ) -> Result<(), MigrateError> {
+        self.write(migration, position, step, StepState::Intended, undo).await
+    }
+
+    /// Written of a step that holds although nothing was tried: there is nothing to undo.
+    pub(crate) async fn present(
+        &self,
+        migration: &Migration,
+        position: usize,
+        step: &MigrationStep,
+    ) -> Result<(), MigrateError> {
+        self.write(migration, position, step, StepState::Present, &json!([])).await
+    }
+
+    async fn write(
+        &self,
+        migration: &Migration,
+        position: usize,
+        step: &MigrationStep,
+        state: StepState,
+        undo: &Value,
+    ) -> Result<(), MigrateError> {
         let query = sqlx::query(
             "INSERT INTO migration_steps (migration, step, position, stage, operation, state, undo)
-             VALUES ($1, $2, $3, $4, $5, 'intended', $6)
+             VALUES ($1, $2, $3, $4, $5, $7, $6)
              ON CONFLICT (migration, step)
-             DO UPDATE SET state = 'intended', intended_at = now(), ended_at = NULL, evidence = NULL, error = NULL,
+             DO UPDATE SET state = excluded.state, intended_at = now(), ended_at = NULL, evidence = NULL, error = NULL,
                undo = CASE WHEN migration_steps.state = 'undone' OR migration_steps.state = 'failed'
                             AND migration_steps.evidence @> '{\"rolled_back\": true}'
                            THEN excluded.undo ELSE migration_steps.undo END",
@@ -207,7 +228,8 @@ impl Journal {
         .bind(i32::try_from(position).unwrap_or(i32::MAX))
         .bind(step.stage.as_str())
         .bind(step.operation.kind())
-        .bind(Json(undo));
+        .bind(Json(undo))
+        .bind(state.as_str());
         bounded(query.execute(&self.ledger)).await.map(drop)
     }
 
@@ -238,6 +260,13 @@ impl Journal {
             "UPDATE migration_steps SET evidence = coalesce(evidence, '{}') || $3 WHERE migration = $1 AND step = $2",
         );
         bounded(query.bind(name).bind(step).bind(Json(what)).execute(&self.ledger)).await.map(drop)
+    }
+
+    /// Why a step could not be undone. All else that is known of it stays, above all what was noted: the next try asks the
+    /// world by that.
+    pub(crate) async fn not_undone(&self, name: &str, step: &str, error: &str) -> Result<(), MigrateError> {
+        let query = sqlx::query("UPDATE migration_steps SET error = $3 WHERE migration = $1 AND step = $2");
+        bounded(query.bind(name).bind(step).bind(error).execute(&self.ledger)).await.map(drop)
     }
 
     /// That the migration is going back from now on, as somebody may have wanted.

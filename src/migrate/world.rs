@@ -22,6 +22,9 @@ use crate::failure::Failure;
 use crate::policy::backup::BackupPolicy;
 use crate::units::Span;
 
+/// Bytes from which on a value of the environment is blotted out; a shorter one would blot out parts of words.
+const SECRET: usize = 6;
+
 /// One PostgreSQL server and the names its databases have for Temporal.
 #[derive(Debug, Clone)]
 pub struct Place {
@@ -157,7 +160,14 @@ impl World {
     pub(crate) fn secrets(&self) -> Vec<String> {
         let places = std::iter::once(&self.source).chain(&self.target);
         let passwords = places.filter_map(|place| place.postgres.settings().password.as_ref());
-        passwords.map(|password| password.expose_secret().to_owned()).collect()
+        // A program inherits the environment, which is where the configuration has its secrets.
+        let is_secret =
+            |name: &str| ["PASSWORD", "SECRET", "TOKEN", "KEY"].iter().any(|word| name.to_uppercase().contains(word));
+        let inherited =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let inherited =
+            inherited.filter(|(name, value)| is_secret(name) && value.len() >= SECRET).map(|(_, value)| value);
+        passwords.map(|password| password.expose_secret().to_owned()).chain(inherited).collect()
     }
 
     /// The place of a server.

@@ -56,7 +56,11 @@ fn approval(seen: &Seen) -> String {
     match newest {
         _ if !migrate::is_needed(&seen.planned) => "not needed".to_owned(),
         None => "needed".to_owned(),
-        Some(approval) => format!("{}, by {} until {}", approval.state, approval.by, approval.expires),
+        Some(approval) => {
+            let fits = approval.plan == seen.planned.digest() && approval.source == seen.source.digest().as_str();
+            let state = if approval.state == "open" && !fits { "stale" } else { approval.state.as_str() };
+            format!("{state}, by {} until {}", approval.by, approval.expires)
+        }
     }
 }
 

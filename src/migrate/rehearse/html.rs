@@ -20,6 +20,8 @@ svg{width:100%;height:auto;font:12px system-ui,sans-serif}svg text{fill:currentC
 
 /// Locks that are drawn; the longest ones.
 const DRAWN: usize = 20;
+/// The load and the watch begin so long before the first step, in milliseconds.
+const LEAD: u64 = 500;
 
 /// The page.
 #[must_use]
@@ -92,8 +94,8 @@ fn timeline(page: &mut String, rehearsal: &Rehearsal) {
     locks.sort_by_key(|held| std::cmp::Reverse((held.keeps_writers_waiting(), held.milliseconds)));
     locks.truncate(DRAWN);
     locks.sort_by_key(|held| held.from);
-    // The locks' zero is before the first step by what it takes to begin.
-    let begin = locks.first().map_or(0, |held| held.from);
+    // The locks' zero is before the first step by what it takes to begin, half a second.
+    let begin = locks.first().map_or(0, |held| held.from).min(LEAD);
     let end = locks.iter().map(|held| held.from + held.milliseconds).max().unwrap_or(0);
     let span = (end.saturating_sub(begin)).max(rehearsal.milliseconds).max(1);
     let x = |at: u64| 260.0 + 700.0 * at as f64 / span as f64;

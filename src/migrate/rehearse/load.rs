@@ -43,22 +43,21 @@ const TARGETS: &str = "SELECT c.relname::text, (SELECT a.attname::text FROM pg_a
     FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND c.reltuples > 0 \
     ORDER BY pg_table_size(c.oid) DESC LIMIT $1";
 
-/// Reads and writes in every database of a place until it is stopped.
-pub(super) async fn load(place: Place, stop: CancellationToken) -> Vec<Felt> {
+/// Reads and writes in every database of a place until it is stopped; `None` when it could not begin in one.
+pub(super) async fn load(place: Place, stop: CancellationToken) -> Option<Vec<Felt>> {
     let mut sessions = JoinSet::new();
     for name in place.all() {
         sessions.spawn(one(place.clone(), name, stop.clone()));
     }
-    sessions.join_all().await.into_iter().flatten().collect()
+    let all: Option<Vec<Vec<Felt>>> = sessions.join_all().await.into_iter().collect();
+    Some(all?.into_iter().flatten().collect())
 }
 
-async fn one(place: Place, database: String, stop: CancellationToken) -> Vec<Felt> {
-    let Ok(mut session) = place.postgres.connect_held(&database).await else { return Vec::new() };
+async fn one(place: Place, database: String, stop: CancellationToken) -> Option<Vec<Felt>> {
+    let mut session = place.postgres.connect_held(&database).await.ok()?;
     let set = format!("SET application_name = '{PROGRAM}'; SET statement_timeout = 0; SET lock_timeout = 0");
-    if sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut session).await.is_err() {
-        return Vec::new();
-    }
-    let targets: Vec<Target> = sqlx::query_as(TARGETS).bind(TABLES).fetch_all(&mut session).await.unwrap_or_default();
+    sqlx::raw_sql(AssertSqlSafe(set)).execute(&mut session).await.ok()?;
+    let targets: Vec<Target> = sqlx::query_as(TARGETS).bind(TABLES).fetch_all(&mut session).await.ok()?;
     let mut felt: BTreeMap<String, Felt> = BTreeMap::new();
     let mut turn = 0_usize;
     while !stop.is_cancelled() && !targets.is_empty() {
@@ -85,7 +84,7 @@ async fn one(place: Place, database: String, stop: CancellationToken) -> Vec<Fel
         tokio::time::sleep(PAUSE).await;
     }
     let _ = session.close().await;
-    felt.into_values().collect()
+    Some(felt.into_values().collect())
 }
 
 /// Reads a row, and sets a column of it to itself, in a transaction that is rolled back.

@@ -45,23 +45,24 @@ const LOCKS: &str = "SELECT l.pid, l.virtualtransaction AS transaction, l.mode, 
       AND l.mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock') \
       AND n.nspname !~ '^pg_' AND c.relkind IN ('r', 'p', 'm')";
 
-/// Watches every database of a place until it is stopped.
-pub(super) async fn watch(place: Place, origin: Instant, stop: CancellationToken) -> Vec<Held> {
+/// Watches every database of a place until it is stopped; `None` when it could not watch one to the end.
+pub(super) async fn watch(place: Place, origin: Instant, stop: CancellationToken) -> Option<Vec<Held>> {
     let mut watchers = JoinSet::new();
     for name in place.all() {
         watchers.spawn(one(place.clone(), name, origin, stop.clone()));
     }
-    let mut all: Vec<Held> = watchers.join_all().await.into_iter().flatten().collect();
+    let all: Option<Vec<Vec<Held>>> = watchers.join_all().await.into_iter().collect();
+    let mut all: Vec<Held> = all?.into_iter().flatten().collect();
     all.sort_by_key(|held| held.from);
-    all
+    Some(all)
 }
 
-async fn one(place: Place, database: String, origin: Instant, stop: CancellationToken) -> Vec<Held> {
+async fn one(place: Place, database: String, origin: Instant, stop: CancellationToken) -> Option<Vec<Held>> {
     let mut seen: BTreeMap<(i32, String, String, String), (Instant, Instant)> = BTreeMap::new();
-    let Ok(mut session) = place.postgres.connect_held(&database).await else { return Vec::new() };
+    let mut session = place.postgres.connect_held(&database).await.ok()?;
     while !stop.is_cancelled() {
         let now = Instant::now();
-        let Ok(rows) = sqlx::query(LOCKS).bind(PROGRAM).fetch_all(&mut session).await else { break };
+        let rows = sqlx::query(LOCKS).bind(PROGRAM).fetch_all(&mut session).await.ok()?;
         for row in rows {
             let key = (|| {
                 Ok::<_, sqlx::Error>((
@@ -86,5 +87,5 @@ async fn one(place: Place, database: String, origin: Instant, stop: Cancellation
         // It was there before it was seen first and after it was seen last: half a look each.
         milliseconds: millis(last.duration_since(first) + LOOK),
     };
-    seen.into_iter().map(held).collect()
+    Some(seen.into_iter().map(held).collect())
 }

@@ -23,6 +23,7 @@ use super::error::MigrateError;
 use super::fingerprint::fingerprint;
 use super::journal::Journal;
 use super::migration::Migration;
+use super::names::Database;
 use super::steps::StepError;
 use super::world::World;
 use crate::backup::{self, BackupId, Chunks, Target, manifest, store};
@@ -67,6 +68,15 @@ pub async fn rehearse(
     ctx: &Context,
 ) -> Result<Rehearsal, MigrateError> {
     let began = Timestamp::now();
+    if let Database::Named(name) = migration.database() {
+        return Err(refused(
+            format!(
+                "migration `{}` acts on database `{name}`, and a rehearsal has copies of Temporal's only",
+                migration.name()
+            ),
+            "write `database: main` or `database: visibility` where one of these is meant",
+        ));
+    }
     let rehearsed = practice::rehearsed(migration);
     if rehearsed.steps.is_empty() {
         return Err(refused(
@@ -112,9 +122,13 @@ pub async fn rehearse(
         tracing::warn!(error = %chain(&error), "the databases of the rehearsal are left");
     }
     let (restored, practised) = result?;
+    let is_watched = practised.is_watched;
     let mut report = report::of(migration, &source, &id, practised, restored);
     report.id = Uuid::now_v7();
     report.began = began;
+    if !is_watched {
+        report.findings.push("the locks or the load could not be watched to the end; rehearse it again".to_owned());
+    }
     report.judge(migration);
     let stored = serde_json::to_value(&report).unwrap_or_default();
     journal.keep_rehearsal(report.id, migration, &source, id.as_str(), report.passed, &stored).await?;

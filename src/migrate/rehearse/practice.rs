@@ -14,6 +14,7 @@ use crate::context::Context;
 use crate::migrate::error::MigrateError;
 use crate::migrate::journal::Journal;
 use crate::migrate::migration::{Migration, MigrationStep};
+use crate::migrate::names::Database;
 use crate::migrate::plan::plan;
 use crate::migrate::saga::{MigrateReport, Observer, Options, apply};
 use crate::migrate::steps::Operation;
@@ -22,6 +23,8 @@ use crate::units::millis_since;
 
 /// What running it came to.
 pub(super) struct Practised {
+    /// Whether the locks and the load were watched from the beginning to the end.
+    pub(super) is_watched: bool,
     /// The saga's own report.
     pub(super) report: MigrateReport,
     /// What each step cost, by its key.
@@ -41,7 +44,8 @@ pub(super) struct Practised {
 /// Whether a step is part of a rehearsal: what acts on the source's databases and on nothing else.
 pub(super) fn is_rehearsed(step: &MigrationStep) -> bool {
     match &step.operation {
-        Operation::Sql(sql) => sql.server == Server::Source,
+        // A name of its own would be that of a database which is the scratch server's, not of a copy.
+        Operation::Sql(sql) => sql.server == Server::Source && !matches!(sql.database, Some(Database::Named(_))),
         Operation::TemporalSchema(_) => true,
         Operation::Exec(exec) => exec.rehearsed,
         _ => false,
@@ -98,10 +102,12 @@ pub(super) async fn run(migration: &Migration, ground: &Ground, ctx: &Context) -
     };
     let milliseconds = millis_since(clock);
     stop.cancel();
-    let (held, felt) = (watching.await.unwrap_or_default(), loading.await.unwrap_or_default());
+    let (held, felt) = (watching.await.ok().flatten(), loading.await.ok().flatten());
+    let is_watched = held.is_some() && felt.is_some();
+    let (held, felt) = (held.unwrap_or_default(), felt.unwrap_or_default());
     let invalid = measure::invalid_indexes(&place).await?;
     journal.ledger().close().await;
     planned?;
     let costs = std::mem::take(&mut *measuring.costs.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(Practised { report, costs, held, felt, invalid, bytes: before.bytes(), milliseconds })
+    Ok(Practised { is_watched, report, costs, held, felt, invalid, bytes: before.bytes(), milliseconds })
 }

@@ -6,11 +6,10 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::{Run, StepOutcome, StepReport};
-use crate::failure::Kind;
 use crate::migrate::entry::{MigrationState, StepEntry, StepState};
 use crate::migrate::error::MigrateError;
 use crate::migrate::migration::MigrationStep;
-use crate::migrate::steps::{Operation, Reversal, StepError, child};
+use crate::migrate::steps::{Reversal, StepError, child};
 use crate::units::millis_since;
 
 impl<'a> Run<'a> {
@@ -66,9 +65,9 @@ impl<'a> Run<'a> {
         for (step, _) in happened {
             self.hands.step.clone_from(&step.key);
             if let Err(source) = step.operation.act().lets_back(&mut self.hands).await {
-                return Err(match source.kind() {
-                    Kind::Refused => self.closed(step, source),
-                    _ => MigrateError::UndoFailed { name, step: step.key.clone(), source, cause: None },
+                return Err(match source {
+                    StepError::WayBackClosed(_) => self.closed(step, source),
+                    source => MigrateError::UndoFailed { name, step: step.key.clone(), source, cause: None },
                 });
             }
         }
@@ -98,16 +97,15 @@ impl<'a> Run<'a> {
             self.ctx.progress.note(&format!("undoing {}", step.key));
             match self.one_back(step, &entry).await? {
                 Ok(()) => {}
+                Err(source @ StepError::WayBackClosed(_)) => {
+                    // It stands as it was, and what comes after it can be done again.
+                    let (evidence, text) = (entry.evidence(), source.to_string());
+                    self.journal.evidence(self.migration, step, StepState::Done, &evidence, Some(&text)).await?;
+                    return Err(self.closed(step, source));
+                }
                 Err(source) => {
-                    let is_closed = matches!(step.operation, Operation::WayBack(_)) && source.kind() == Kind::Refused;
-                    // Closed it stands as it was, and what comes after it can be done again.
-                    let state = if is_closed { StepState::Done } else { StepState::Undoing };
-                    let text = source.to_string();
-                    self.journal.evidence(self.migration, step, state, &entry.evidence(), Some(&text)).await?;
-                    return Err(match is_closed {
-                        true => self.closed(step, source),
-                        false => MigrateError::UndoFailed { name, step: step.key.clone(), source, cause: None },
-                    });
+                    self.journal.not_undone(&name, &step.key, &source.to_string()).await?;
+                    return Err(MigrateError::UndoFailed { name, step: step.key.clone(), source, cause: None });
                 }
             }
             let evidence = json!({ "found": entry.found });
@@ -130,6 +128,7 @@ impl<'a> Run<'a> {
         step: &MigrationStep,
         entry: &StepEntry,
     ) -> Result<Result<(), StepError>, MigrateError> {
+        self.hands.renew().await;
         if matches!(entry.state, StepState::Intended | StepState::Undoing) {
             child::end_left_over(&entry.noted).await;
         }

@@ -139,6 +139,7 @@ impl Acting<'_, '_, '_> {
         };
         let failed = |source: StepError| MigrateError::step(name, &step.key, source);
 
+        self.hands.renew().await;
         // What an earlier try may have done; `interrupted` when nothing is known of it since.
         let tried = self.known.get(&step.key).filter(|entry| entry.may_have_happened());
         let interrupted = tried.filter(|entry| entry.state == StepState::Intended);
@@ -164,8 +165,7 @@ impl Acting<'_, '_, '_> {
                 journal.evidence(migration, step, StepState::Done, &evidence, None).await?;
                 return Ok(report(StepOutcome::Recovered, 0, Value::Null));
             }
-            journal.intend(migration, self.position, step, &json!([])).await?;
-            journal.evidence(migration, step, StepState::Present, &json!({}), None).await?;
+            journal.present(migration, self.position, step).await?;
             return Ok(report(StepOutcome::Present, 0, Value::Null));
         }
         self.agree().await?;
@@ -190,7 +190,9 @@ impl Acting<'_, '_, '_> {
                 let unclear = source.is_lost() || matches!(source, StepError::Cancelled | StepError::Awaits(_));
                 let error = failed(source);
                 if !unclear {
-                    self.fail(&json!({ ROLLED_BACK: step.operation.rolls_back() }), &error).await;
+                    let rolled_back = step.operation.rolls_back()
+                        || act.undoes_itself() && matches!(act.check(self.hands).await, Ok(Some(false)));
+                    self.fail(&json!({ ROLLED_BACK: rolled_back }), &error).await;
                 }
                 return Err(error);
             }

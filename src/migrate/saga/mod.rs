@@ -21,6 +21,7 @@ use super::migration::{Migration, MigrationStep};
 use super::names::Name;
 use super::plan::{MigratePlan, MigrationPlan, require, same};
 use super::recipe::OnFailure;
+use super::steps::Operation;
 use super::world::{Server, World};
 use crate::context::Context;
 use crate::failure::chain;
@@ -199,6 +200,7 @@ async fn one(
     let (agreed, planned) = (Agreed::Yes, Some(planned));
     let mut run = Run { migration, journal, ctx, lock: &mut lock, hands, known, options, agreed, planned };
     let done = run.all(report).await;
+    run.tell_what_is_in_force().await;
     run.hands.close().await;
     lock.release().await;
     done
@@ -223,10 +225,16 @@ pub async fn undo(
     if entry.state == MigrationState::Undone {
         return Ok(unchanged(migration));
     }
+    let things = world.locked(migration)?;
     journal.request_undo(name).await?;
-    let mut lock = match journal.lock(name, &world.locked(migration)?, &ctx.cancel).await {
+    let mut lock = match journal.lock(name, &things, &ctx.cancel).await {
         Err(MigrateError::Busy { .. }) => return Err(MigrateError::UndoAsked { name: name.to_owned() }),
-        lock => lock?,
+        Err(error) => {
+            // Nobody is at it who would do it: left, the word would turn a later run around.
+            journal.forget_undo(name).await?;
+            return Err(error);
+        }
+        Ok(lock) => lock,
     };
     let hands = Hands::acting(world, migration, journal, ctx);
     let (known, options) = (BTreeMap::new(), Options::default());
@@ -313,6 +321,26 @@ impl Run<'_> {
             Err(Halt::Failed(error)) => self.end(MigrationState::Failed, error).await,
             Err(Halt::Stopped(error)) => self.end(error.leaves(), error).await,
         })
+    }
+
+    /// What a run that stopped on its way leaves: a stopped Temporal, a closed source.
+    async fn tell_what_is_in_force(&self) {
+        let Ok(Some(entry)) = self.journal.read(self.migration.name()).await else { return };
+        if matches!(entry.state, MigrationState::Applied | MigrationState::Undone) {
+            return;
+        }
+        let steps = self.migration.steps.iter().filter(|step| {
+            let is_done = entry.steps.get(&step.key).is_some_and(StepEntry::may_have_happened);
+            is_done && matches!(step.operation, Operation::Fence(_) | Operation::Scale(_) | Operation::Exec(_))
+        });
+        let keys: Vec<&str> = steps.map(|step| step.key.as_str()).collect();
+        if !keys.is_empty() {
+            tracing::warn!(
+                migration = self.migration.name(),
+                steps = keys.join(", "),
+                "these steps are in force until it goes on or is undone; Temporal may be stopped"
+            );
+        }
     }
 
     /// Undoes it, as somebody wants. Refused, it stands as it stood.

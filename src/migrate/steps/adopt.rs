@@ -52,6 +52,10 @@ impl Act for AdoptStep {
         true
     }
 
+    fn undoes_itself(&self) -> bool {
+        true
+    }
+
     async fn check(&self, hands: &mut Hands<'_>) -> Result<Option<bool>, StepError> {
         adoption(hands)?.is_adopted().await.map(Some).map_err(StepError::Failed)
     }

@@ -20,6 +20,9 @@ pub enum StepError {
     /// It waits for a person.
     #[error("it waits for an approval: {0}")]
     Awaits(String),
+    /// Going back would lose what the target has taken.
+    #[error("the target has been written to, which going back would lose ({0})")]
+    WayBackClosed(String),
     /// Asked to stop at a safe point.
     #[error("asked to stop")]
     Cancelled,
@@ -56,6 +59,7 @@ impl StepError {
             Self::Failed(failure) => failure.kind,
             Self::Outside(error) => error.kind(),
             Self::Cancelled => Kind::Cancelled,
+            Self::WayBackClosed(_) => Kind::Refused,
             Self::Awaits(_) => Kind::Awaited,
             Self::Sql(_) | Self::Deadline(_) => Kind::Failed,
         }
@@ -67,6 +71,9 @@ impl StepError {
         match self {
             Self::Failed(failure) => failure.hint.clone(),
             Self::Outside(error) => error.hint(),
+            Self::WayBackClosed(_) => {
+                Some("correct what failed and run the migration again: it goes forward".to_owned())
+            }
             Self::Sql(SqlFailure::Locked { .. }) => Some(
                 "find who holds the lock (pg_locks, pg_stat_activity), then run the migration again; a step in a \
                  transaction has done nothing, CREATE INDEX CONCURRENTLY may leave an invalid index"

@@ -217,7 +217,7 @@ impl Act for FenceStep {
             let name = quote_identifier(hands.world.source.name(database)?);
             let session = hands.session(Server::Source, database).await?;
             let Some(kept) = kept.get(database.to_string()) else { continue };
-            let connect: Vec<Kept> = serde_json::from_value(kept["connect"].clone()).unwrap_or_default();
+            let connect: Vec<Kept> = super::kept(&kept["connect"])?;
             for one in &connect {
                 // A role that was dropped meanwhile has nothing to come back to.
                 if !one.role.is_empty() && !is_there(session, &one.role).await? {

@@ -30,10 +30,7 @@ const fn default_patience() -> Span {
 
 impl HealthStep {
     pub(super) fn validate(&self) -> Result<(), String> {
-        match self.within.as_millis() {
-            0 => Err("`within` is nothing; write a duration such as `5m`".to_owned()),
-            _ => Ok(()),
-        }
+        super::is_some_time("within", self.within)
     }
 }
 

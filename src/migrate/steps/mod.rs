@@ -20,6 +20,7 @@ mod wait;
 mod way_back;
 
 use async_trait::async_trait;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -44,6 +45,8 @@ use super::hands::Hands;
 use super::names::{Database, Name};
 use super::parameters::{ParameterError, Placed, Values};
 use super::world::Server;
+use crate::failure::Kind;
+use crate::units::Span;
 
 /// What a step does.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -125,6 +128,11 @@ pub(crate) trait Act: Send + Sync {
         false
     }
 
+    /// True when a failure of it leaves nothing behind as long as it does not hold: it has taken back what it began.
+    fn undoes_itself(&self) -> bool {
+        false
+    }
+
     /// Whether it holds already; `None` when nothing can tell.
     async fn check(&self, _: &mut Hands<'_>) -> Result<Option<bool>, StepError> {
         Ok(None)
@@ -162,6 +170,24 @@ pub(crate) trait Act: Send + Sync {
     /// Undoes it, with what was kept.
     async fn undo(&self, _: &mut Hands<'_>, _: &Value) -> Result<(), StepError> {
         Ok(())
+    }
+}
+
+/// Reads what an operation has kept.
+///
+/// # Errors
+/// When it was kept by another version: without it nobody knows what to undo.
+fn kept<T: DeserializeOwned>(kept: &Value) -> Result<T, StepError> {
+    serde_json::from_value(kept.clone()).map_err(|error| {
+        let message = format!("what the journal has kept to undo it cannot be read: {error}");
+        StepError::new(Kind::Failed, message, "undo it with the version of sexton that wrote it, or by hand")
+    })
+}
+
+fn is_some_time(name: &str, span: Span) -> Result<(), String> {
+    match span.as_millis() {
+        0 => Err(format!("`{name}` is nothing; write a duration such as `5m`")),
+        _ => Ok(()),
     }
 }
 
@@ -253,7 +279,19 @@ impl Operation {
             Self::Fence(step) => step.validate(),
             Self::Health(step) => step.validate(),
             Self::Adopt(step) => step.validate(),
-            _ => Ok(()),
+            Self::TemporalSchema(step) => step.validate(),
+            Self::SetSecret(step) => step.validate(),
+            Self::WaitPodsGone(WaitPodsGoneStep { within, .. }) | Self::Restart(RestartStep { within, .. }) => {
+                is_some_time("within", *within)
+            }
+            Self::Scale(_)
+            | Self::Backup(_)
+            | Self::Restore(_)
+            | Self::Copy(_)
+            | Self::Compare(_)
+            | Self::WayBack(_)
+            | Self::Wait(_)
+            | Self::Approve(_) => Ok(()),
         }
     }
 

@@ -62,7 +62,7 @@ impl ScaleStep {
     }
 
     /// What is wanted of each; `None` while the earlier step has not been done.
-    async fn wanted(&self, hands: &Hands<'_>, counts: &BTreeMap<String, i32>) -> Option<BTreeMap<String, i32>> {
+    fn wanted(&self, hands: &Hands<'_>, counts: &BTreeMap<String, i32>) -> Option<BTreeMap<String, i32>> {
         match &self.to {
             ScaleTo::Zero => Some(counts.keys().map(|name| (name.clone(), 0)).collect()),
             ScaleTo::Before(step) => {
@@ -119,7 +119,7 @@ impl Act for ScaleStep {
     async fn run(&self, hands: &mut Hands<'_>, kept: &Value) -> Result<Ran, StepError> {
         let kubernetes = hands.kubernetes().await?.clone();
         let counts = self.counts(&kubernetes).await?;
-        let wanted = self.wanted(hands, &counts).await.ok_or_else(|| {
+        let wanted = self.wanted(hands, &counts).ok_or_else(|| {
             StepError::new(Kind::Failed, "how many replicas there were is not known", "name the step that stopped them")
         })?;
         for (name, replicas) in &wanted {
@@ -133,12 +133,12 @@ impl Act for ScaleStep {
     async fn verify(&self, hands: &mut Hands<'_>) -> Result<Option<bool>, StepError> {
         let kubernetes = hands.kubernetes().await?.clone();
         let counts = self.counts(&kubernetes).await?;
-        Ok(self.wanted(hands, &counts).await.map(|wanted| wanted == counts))
+        Ok(self.wanted(hands, &counts).map(|wanted| wanted == counts))
     }
 
     async fn undo(&self, hands: &mut Hands<'_>, kept: &Value) -> Result<(), StepError> {
         let kubernetes = hands.kubernetes().await?.clone();
-        let before: BTreeMap<String, i32> = serde_json::from_value(kept["replicas"].clone()).unwrap_or_default();
+        let before: BTreeMap<String, i32> = super::kept(&kept["replicas"])?;
         for (name, replicas) in before {
             kubernetes.scale(&name, replicas).await?;
         }

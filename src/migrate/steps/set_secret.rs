@@ -20,7 +20,7 @@ use crate::migrate::world::Server;
 pub struct SetSecretStep {
     /// The Secret.
     pub secret: Text,
-    /// What each key is set to. Keys whose name is empty are left out.
+    /// What each key is set to. A key `-` is left out.
     pub keys: Vec<SecretKey>,
 }
 
@@ -66,6 +66,13 @@ impl SetSecretStep {
 
     pub(super) fn templates(&self) -> impl Iterator<Item = &Text> {
         std::iter::once(&self.secret).chain(self.keys.iter().map(|one| &one.key))
+    }
+
+    pub(super) fn validate(&self) -> Result<(), String> {
+        match self.keys.is_empty() {
+            true => Err("`keys` is empty; name a key and its value".to_owned()),
+            false => Ok(()),
+        }
     }
 
     fn wanted(&self, hands: &Hands<'_>) -> Result<BTreeMap<String, Vec<u8>>, StepError> {
@@ -135,8 +142,9 @@ impl Act for SetSecretStep {
         let wanted = self.wanted(hands)?;
         let now = hands.kubernetes().await?.secret(self.secret.as_str()).await?;
         let mut values = BTreeMap::new();
-        for (key, sealed) in kept["sealed"].as_object().into_iter().flatten() {
-            let before = match sealed.as_str() {
+        let sealed: BTreeMap<String, Option<String>> = super::kept(&kept["sealed"])?;
+        for (key, sealed) in &sealed {
+            let before = match sealed {
                 Some(sealed) => Some(hands.journal.open(sealed).await?),
                 None => None,
             };

@@ -370,7 +370,7 @@ impl Act for SqlStep {
     }
 
     async fn undo(&self, hands: &mut Hands<'_>, kept: &Value) -> Result<(), StepError> {
-        let kept: Vec<Sql> = serde_json::from_value(kept.clone()).unwrap_or_default();
+        let kept: Vec<Sql> = super::kept(kept)?;
         if kept.is_empty() {
             return Ok(());
         }

@@ -103,6 +103,16 @@ fn parse(text: &str) -> Result<Version, StepError> {
 }
 
 impl TemporalSchemaStep {
+    /// Zero is "wait for ever" to PostgreSQL.
+    pub(super) fn validate(&self) -> Result<(), String> {
+        super::is_some_time("lock_timeout", self.lock_timeout)?;
+        super::is_some_time("timeout", self.timeout)?;
+        match self.attempts {
+            1..=1_000 => Ok(()),
+            _ => Err("`attempts` is out of bounds; write a number from 1 to 1000".to_owned()),
+        }
+    }
+
     pub(super) fn render(&self, values: &Values) -> Result<Self, ParameterError> {
         Ok(Self { to: self.to.render(values)?, ..self.clone() })
     }

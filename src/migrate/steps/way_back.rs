@@ -1,13 +1,14 @@
 //! The `way_back` operation: nothing on the way forward. On the way back it asks whether the target still holds what the
 //! source does; a server that has served on the target has written to it, and going back would lose that.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
 use super::{Act, Ran, Reversal, SqlFailure, StepError};
-use crate::failure::Kind;
 use crate::migrate::hands::Hands;
 use crate::migrate::names::Database;
 use crate::migrate::world::Server;
@@ -27,11 +28,11 @@ const TABLES: [(&str, bool); 4] =
 
 /// Rows of each table and a sum over their hashes. `hash_record_extended` gives the same for the same row of these types
 /// on every server, whatever its version from 14 on.
-async fn sums(server: Server, hands: &mut Hands<'_>) -> Result<Vec<(&'static str, String)>, StepError> {
+async fn sums(server: Server, hands: &mut Hands<'_>) -> Result<BTreeMap<&'static str, String>, StepError> {
     let session = hands.session(server, &Database::Main).await?;
     // As long as it takes: the session's own time-out is for queries of milliseconds.
     sqlx::query("SET statement_timeout = 0").execute(&mut *session).await.map_err(SqlFailure::Database)?;
-    let mut sums = Vec::new();
+    let mut sums = BTreeMap::new();
     for (table, of_namespaces) in TABLES {
         let there = sqlx::query_scalar("SELECT to_regclass($1) IS NOT NULL").bind(table).fetch_one(&mut *session).await;
         // A table that this version of the schema does not have is missing on both sides.
@@ -44,7 +45,7 @@ async fn sums(server: Server, hands: &mut Hands<'_>) -> Result<Vec<(&'static str
              FROM ONLY {table} t {but}"
         );
         let sum = sqlx::query_scalar(AssertSqlSafe(sum)).fetch_one(&mut *session).await;
-        sums.push((table, sum.map_err(SqlFailure::Database)?));
+        sums.insert(table, sum.map_err(SqlFailure::Database)?);
     }
     Ok(sums)
 }
@@ -66,14 +67,16 @@ impl Act for WayBackStep {
     async fn lets_back(&self, hands: &mut Hands<'_>) -> Result<(), StepError> {
         hands.ctx.progress.note("looking whether the target has been written to");
         let (source, target) = (sums(Server::Source, hands).await?, sums(Server::Target, hands).await?);
-        let differing = source.iter().zip(&target).filter(|(left, right)| left != right);
-        let differing: Vec<String> =
-            differing.map(|((table, left), (_, right))| format!("{table}: source {left}, target {right}")).collect();
-        if differing.is_empty() {
-            return Ok(());
+        let told =
+            |sums: &BTreeMap<_, String>, table| sums.get(table).map_or("has no such table", String::as_str).to_owned();
+        let tables = TABLES.iter().map(|(table, _)| *table).filter(|table| source.get(table) != target.get(table));
+        let differing: Vec<String> = tables
+            .map(|table| format!("{table}: source {}, target {}", told(&source, table), told(&target, table)))
+            .collect();
+        match differing.is_empty() {
+            true => Ok(()),
+            false => Err(StepError::WayBackClosed(differing.join("; "))),
         }
-        let message = format!("the target has been written to, which going back would lose ({})", differing.join("; "));
-        Err(StepError::new(Kind::Refused, message, "correct what failed and run the migration again: it goes forward"))
     }
 
     /// Once more, with the server that might write to the target stopped.

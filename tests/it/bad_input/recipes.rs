@@ -49,7 +49,7 @@ error: recipes/mine.yaml:2:1: unknown key `descriptoin`
         .case(recipe("parameter not declared", "${rows}", "${row}").says(
             78,
             "\
-error: recipes/mine.yaml: step `t`: `${row}` is not a parameter of the recipe
+error: recipes/mine.yaml:9:15: step `t`: `${row}` is not a parameter of the recipe
   hint: declare it under `parameters`",
         ))
         .case(recipe("default of another type", "default: 5", "default: many").says(
@@ -100,7 +100,7 @@ fn names_and_parameters() {
         .case(plan("unknown recipe", "mien").says(
             64,
             "\
-error: there is no recipe `mien`; there are: add-index, mine, move-database, move-database-kubernetes, move-database-live, tune-autovacuum, upgrade-schema, upgrade-visibility-schema
+error: there is no recipe `mien`; there are: add-index, adopt-rollover, first-day, mine, move-database, move-database-kubernetes, move-database-live, tune-autovacuum, upgrade-schema, upgrade-visibility-schema
   hint: `sexton migrate list` shows what each of them does",
         ))
         .case(plan("unknown parameter", "mine --set row=5").says(
@@ -118,7 +118,7 @@ error: migration `mine`: parameter `rows`: `many` is not an integer
         .case(Case::new("unknown recipe in the configuration", applied, "once migrate --dry-run").says(
             78,
             "\
-error: there is no recipe `theirs`; there are: add-index, mine, move-database, move-database-kubernetes, move-database-live, tune-autovacuum, upgrade-schema, upgrade-visibility-schema
+error: there is no recipe `theirs`; there are: add-index, adopt-rollover, first-day, mine, move-database, move-database-kubernetes, move-database-live, tune-autovacuum, upgrade-schema, upgrade-visibility-schema
   hint: correct `migrations.apply`, or put the recipe into the folder of recipes",
         ))
         .case(Case::new("unknown parameter in the configuration", parameters, "migrate plan mine").says(

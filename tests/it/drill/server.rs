@@ -114,7 +114,8 @@ fn a_server_on_the_restored_databases_reads_their_workflows() {
     let run = ground.drill().expect(0).json()["runs"][0].clone();
     let served = &run["report"]["server"];
     assert_eq!((&served["workflows"], &served["version"]), (&4.into(), &"1.31.0".into()), "{run:#}");
-    assert!(served["events"].as_u64() >= Some(9), "{served}");
+    // Others of the cluster may be read instead of these; two events each has every run.
+    assert!(served["events"].as_u64() >= Some(8), "{served}");
     let check = run["report"]["databases"][0]["checks"].as_array().unwrap().last().unwrap().clone();
     assert_eq!((&check["check"], &check["outcome"]), (&"server".into(), &"holds".into()));
     let marker: Value = serde_json::from_slice(&std::fs::read(ground.marker(&id)).unwrap()).unwrap();

@@ -68,6 +68,27 @@ async fn a_transaction_that_was_committed_is_not_run_again_and_is_undone_once() 
 }
 
 #[tokio::test]
+async fn an_undo_that_cannot_ask_the_server_forgets_nothing() {
+    let ground = counter().await;
+    let migration = counting("away", ", SELECT 1 / 0");
+    ground.run(&migration).await.unwrap_err();
+    let aborted = "BEGIN; UPDATE counter SET n = n + 10; SELECT json_build_object('transaction', pg_current_xact_id()::text); ROLLBACK";
+    let noted = ground.main.psql(aborted);
+    ground.ledger.psql(&format!("UPDATE migration_steps SET state = 'intended', evidence = '{noted}'"));
+    let allow = |allowed: bool| {
+        ground.main.server.psql("postgres", &format!("ALTER DATABASE {} ALLOW_CONNECTIONS {allowed}", ground.main.name))
+    };
+    allow(false);
+    let failed = undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap_err();
+    assert!(matches!(failed, MigrateError::UndoFailed { .. }), "{failed}");
+    allow(true);
+    let kept = ground.ledger.psql("SELECT state, evidence ? 'transaction', error IS NOT NULL FROM migration_steps");
+    assert_eq!(kept, "intended|t|t");
+    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    assert_eq!(ground.main.psql("SELECT n FROM counter"), "0");
+}
+
+#[tokio::test]
 async fn what_no_transaction_holds_together_is_not_guessed_about() {
     let ground = counter().await;
     let text = "name: blind\ndescription: x\ndatabase: main\napproval: none\nstages:\n  - name: s\n    steps:\n      \
