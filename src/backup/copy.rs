@@ -8,6 +8,7 @@ use futures::{FutureExt, StreamExt};
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
+use super::chunk::rows;
 use super::error::BackupError;
 use super::manifest::{Column, Name};
 use super::rows::{Format, Rows};
@@ -120,8 +121,7 @@ pub struct Piece {
 impl Piece {
     /// Its rows.
     pub fn rows(&self) -> impl Iterator<Item = &[u8]> {
-        let begins = std::iter::once(0).chain(self.ends.iter().copied());
-        begins.zip(&self.ends).map(|(from, to)| self.bytes.get(from..*to).unwrap_or_default())
+        rows(&self.bytes, &self.ends)
     }
 }
 

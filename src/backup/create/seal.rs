@@ -29,7 +29,7 @@ impl Job {
             if let Some(chunk) = chunk.filter(|_| piece.places.is_empty()) {
                 return Ok((chunk, None, Vec::new()));
             }
-            let hashes: Vec<u64> = piece.rows().map(|row| keys.row(row)).collect();
+            let hashes = keys.rows(piece.rows());
             let content = hashes.iter().fold(Content::default(), |sum, hash| sum.plus(Content::of_row(*hash)));
             let placed = piece.places.iter().copied().zip(hashes).collect();
             if let Some(chunk) = chunk {

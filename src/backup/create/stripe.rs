@@ -199,7 +199,7 @@ impl Reading<'_> {
             self.job.read(piece.bytes.len()).await?;
             let keys = self.keys.clone();
             let hashed = tokio::task::spawn_blocking(move || {
-                let hashes: Vec<u64> = piece.rows().map(|row| keys.row(row)).collect();
+                let hashes = keys.rows(piece.rows());
                 (piece, hashes)
             });
             let (piece, hashes) = hashed.await.map_err(|error| BackupError::Internal(error.to_string()))?;
