@@ -18,7 +18,7 @@ pub(super) type Sealed = (ChunkRef, Vec<Placed>);
 impl Job {
     /// Names a chunk, and compresses and stores it unless the store has it.
     pub(super) async fn seal(self, piece: Piece, keys: Keys) -> Result<Sealed, BackupError> {
-        let (known, sealing) = (Arc::clone(&self.known), Arc::clone(&self.sealing));
+        let (known, sealing, spares) = (Arc::clone(&self.known), Arc::clone(&self.sealing), self.spares.clone());
         let level = self.policy.compression_level.get();
         let bytes = u64::try_from(piece.bytes.len()).unwrap_or(u64::MAX);
         let sealed = tokio::task::spawn_blocking(move || {
@@ -36,6 +36,7 @@ impl Job {
                 return Ok((chunk, None, placed));
             }
             let body = seal::seal(&piece.bytes, level, sealing.recipients.as_ref())?;
+            spares.give(piece.bytes);
             let stored = u64::try_from(body.len()).unwrap_or(u64::MAX);
             let Content { rows, sum } = content;
             Ok((ChunkRef { id, bytes, stored, rows, content: sum, sealed: sealing.set() }, Some(body), placed))

@@ -171,7 +171,8 @@ impl Reading<'_> {
             let pages = Pages { from, to: if is_last { self.pages.to } else { Some(to) } };
             let sql = copy::placed_sql(&self.table.name, &self.table.columns, pages, None);
             let most = self.job.policy.max_chunk_bytes();
-            let mut reader = Reader::placed(connection, self.source(), &sql, most).await?;
+            let reader = Reader::placed(connection, self.source(), &sql, most).await?;
+            let mut reader = reader.into_spares(&self.job.spares);
             while let Some(piece) = reader.next().await? {
                 self.job.read(piece.bytes.len()).await?;
                 fresh.seal(self.job, piece, &self.keys).await?;
