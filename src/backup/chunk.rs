@@ -6,6 +6,7 @@ use std::str::FromStr;
 use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::lanes;
 use super::names::ChunkName;
 use super::rows::{Format, Rows};
 use super::seal::SetId;
@@ -72,22 +73,19 @@ impl Keys {
     /// The content hash of rows that lie one after the other and end where `ends` says.
     #[must_use]
     pub fn content(&self, bytes: &[u8], ends: &[usize]) -> Content {
-        let (mut sum, mut from) = (Content::default(), 0);
-        for end in ends {
-            if let Some(row) = bytes.get(from..*end) {
-                sum = sum.plus(Content::of_row(self.row(row)));
-            }
-            from = *end;
-        }
-        sum
+        let hashes = self.rows(rows(bytes, ends));
+        hashes.into_iter().fold(Content::default(), |sum, hash| sum.plus(Content::of_row(hash)))
     }
 
     /// The hash of one row, as it goes into [`Content`].
     #[must_use]
     pub fn row(&self, row: &[u8]) -> u64 {
-        let hash = blake3::keyed_hash(&self.row, row);
-        let (low, _) = hash.as_bytes().split_at(8);
-        low.iter().rev().fold(0, |sum, byte| (sum << 8) | u64::from(*byte))
+        low(blake3::keyed_hash(&self.row, row).as_bytes())
+    }
+
+    /// The hashes of these rows, in a part of the time that each alone would take.
+    pub(super) fn rows<'a>(&self, rows: impl Iterator<Item = &'a [u8]>) -> Vec<u64> {
+        lanes::keyed_hashes(&self.row, rows).iter().map(low).collect()
     }
 
     /// What the bytes are.
@@ -95,6 +93,18 @@ impl Keys {
     pub const fn holds(&self) -> Holds {
         self.holds
     }
+}
+
+/// Rows that lie one after the other and end where `ends` says.
+pub(super) fn rows<'a>(bytes: &'a [u8], ends: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
+    let begins = std::iter::once(0).chain(ends.iter().copied());
+    begins.zip(ends).map(|(from, to)| bytes.get(from..*to).unwrap_or_default())
+}
+
+/// The first 8 bytes of a hash, little endian.
+fn low(hash: &[u8; 32]) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *hash;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
 }
 
 /// The name of a chunk: a keyed BLAKE3 of its bytes.
@@ -270,17 +280,16 @@ pub(super) fn contents_of(
 ) -> Result<(Content, Content), ChunkError> {
     let Holds::Rows(format) = keys.holds() else { return Ok(Default::default()) };
     let (mut out, mut ends) = (Vec::with_capacity(bytes.len()), Vec::new());
-    let mut rows = Rows::of_chunk(format);
-    rows.feed(bytes, &mut out, &mut ends)?;
-    rows.finish()?;
-    let (mut all, mut gone, mut from) = (Content::default(), Content::default(), 0);
-    for (row, end) in ends.into_iter().enumerate() {
-        let content = Content::of_row(keys.row(out.get(from..end).unwrap_or_default()));
+    let mut parser = Rows::of_chunk(format);
+    parser.feed(bytes, &mut out, &mut ends)?;
+    parser.finish()?;
+    let (mut all, mut gone) = (Content::default(), Content::default());
+    for (row, hash) in keys.rows(rows(&out, &ends)).into_iter().enumerate() {
+        let content = Content::of_row(hash);
         all = all.plus(content);
         if is_gone(row) {
             gone = gone.plus(content);
         }
-        from = end;
     }
     Ok((all, gone))
 }

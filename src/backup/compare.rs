@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::catalog;
 use super::chunk::{Content, Keys};
-use super::copy::{self, Reader, Source};
+use super::copy::{self, Reader, Source, Spares};
 use super::error::BackupError;
 use super::manifest::{Database, Table};
 use crate::clients::postgres::Postgres;
@@ -159,14 +159,17 @@ pub(super) async fn content_of(
         Some(Err(error)) => Err(BackupError::Internal(error.to_string())),
         None => Ok(Content::default()),
     };
-    let mut reader = Reader::start(connection, source, sql, PIECE_BYTES).await?;
+    let spares = Spares::of_pieces(2, PIECE_BYTES);
+    let mut reader = Reader::start(connection, source, sql, PIECE_BYTES).await?.into_spares(&spares);
     while let Some(piece) = reader.next().await? {
         if hashing.len() >= 2 {
             sum = sum.plus(add(hashing.join_next().await)?);
         }
-        let keys = keys.clone();
+        let (keys, spares) = (keys.clone(), spares.clone());
         hashing.spawn_blocking(move || {
-            (keys.content(&piece.bytes, &piece.ends), u64::try_from(piece.bytes.len()).unwrap_or_default())
+            let (content, bytes) = (keys.content(&piece.bytes, &piece.ends), piece.bytes.len());
+            spares.give(piece.bytes);
+            (content, u64::try_from(bytes).unwrap_or_default())
         });
     }
     while !hashing.is_empty() {

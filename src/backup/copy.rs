@@ -1,5 +1,6 @@
 //! Reads rows with COPY and cuts them into pieces of whole rows; memory is bounded by a piece and the largest row.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,6 +9,7 @@ use futures::{FutureExt, StreamExt};
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
+use super::chunk::rows;
 use super::error::BackupError;
 use super::manifest::{Column, Name};
 use super::rows::{Format, Rows};
@@ -120,8 +122,36 @@ pub struct Piece {
 impl Piece {
     /// Its rows.
     pub fn rows(&self) -> impl Iterator<Item = &[u8]> {
-        let begins = std::iter::once(0).chain(self.ends.iter().copied());
-        begins.zip(&self.ends).map(|(from, to)| self.bytes.get(from..*to).unwrap_or_default())
+        rows(&self.bytes, &self.ends)
+    }
+}
+
+/// Buffers of pieces that are done with: a new one for each piece would be mapped and cleared by the system each time.
+#[derive(Debug, Clone, Default)]
+pub struct Spares {
+    kept: Arc<Mutex<Vec<Vec<u8>>>>,
+    most: usize,
+    largest: usize,
+}
+
+impl Spares {
+    /// At most so many, of pieces of about `piece_bytes`. What a huge row made larger than that is not kept.
+    #[must_use]
+    pub fn of_pieces(most: usize, piece_bytes: usize) -> Self {
+        Self { kept: Arc::default(), most, largest: piece_bytes.saturating_mul(2) }
+    }
+
+    fn take(&self) -> Vec<u8> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    /// Keeps a piece's buffer for a later one.
+    pub fn give(&self, mut bytes: Vec<u8>) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if bytes.capacity() <= self.largest && kept.len() < self.most {
+            bytes.clear();
+            kept.push(bytes);
+        }
     }
 }
 
@@ -147,6 +177,7 @@ pub struct Reader<'a> {
     rows: Rows,
     piece: Piece,
     piece_bytes: usize,
+    spares: Spares,
 }
 
 impl<'a> Reader<'a> {
@@ -185,7 +216,15 @@ impl<'a> Reader<'a> {
     ) -> Result<Self, BackupError> {
         let started = tokio::time::timeout(STALL, connection.copy_out_raw(sql)).await;
         let stream = started.map_err(|_| source.stalled())?.map_err(|error| source.failed(error))?;
-        Ok(Self { source, stream, rows, piece: Piece::default(), piece_bytes })
+        Ok(Self { source, stream, rows, piece: Piece::default(), piece_bytes, spares: Spares::default() })
+    }
+
+    /// Puts the pieces into buffers of these, to which whoever is done with one gives it back.
+    #[must_use]
+    pub fn into_spares(mut self, spares: &Spares) -> Self {
+        self.spares = spares.clone();
+        self.piece.bytes = spares.take();
+        self
     }
 
     /// The next piece, of at least one row; `None` at the end.
@@ -204,7 +243,8 @@ impl<'a> Reader<'a> {
             {
                 let rest = self.piece.bytes.split_off(end);
                 // As large as the last one, so that it need not grow step by step.
-                let mut bytes = Vec::with_capacity(self.piece.bytes.capacity());
+                let mut bytes = self.spares.take();
+                bytes.reserve(self.piece.bytes.capacity());
                 bytes.extend_from_slice(&rest);
                 let next = Piece { bytes, ..Piece::default() };
                 return Ok(Some(self.ended(next)));

@@ -14,25 +14,34 @@ pub(super) struct Split {
     pub(super) indexes: Vec<String>,
     /// Everything else, in its order, with the constraints on those indexes.
     pub(super) rest: String,
+    /// Whether the rest makes something that statistics are gathered for, such as an index on an expression.
+    pub(super) rest_has_statistics: bool,
 }
+
+/// What of the rest has none.
+const WITHOUT_STATISTICS: [&str; 4] = ["CHECK CONSTRAINT", "COMMENT", "FK CONSTRAINT", "TRIGGER"];
 
 /// Takes the section apart. An entry that is not plainly one index, or one key of a plain table, stays in the rest.
 pub(super) fn split(post_data: &str, tables: &[Table]) -> Split {
     let (preamble, entries) = entries(post_data);
     // A function stands in this section when it needs a key; an index may then need the function.
     let in_order = entries.iter().any(|entry| entry.kind == "FUNCTION");
-    let mut split = Split { preamble: preamble.to_owned(), indexes: Vec::new(), rest: preamble.to_owned() };
+    let mut split = Split {
+        preamble: preamble.to_owned(),
+        indexes: Vec::new(),
+        rest: preamble.to_owned(),
+        rest_has_statistics: false,
+    };
     for entry in &entries {
-        if in_order {
-            split.rest.push_str(entry.whole);
-        } else if is_index(entry, tables) {
+        if !in_order && is_index(entry, tables) {
             split.indexes.push(entry.sql.to_owned());
-        } else if let Some((index, constraint)) = key(entry, tables) {
+        } else if !in_order && let Some((index, constraint)) = key(entry, tables) {
             split.indexes.push(index);
             split.rest.push_str(&constraint);
             split.rest.push('\n');
         } else {
             split.rest.push_str(entry.whole);
+            split.rest_has_statistics |= !WITHOUT_STATISTICS.contains(&entry.kind);
         }
     }
     split
@@ -127,6 +136,7 @@ mod tests {
         let (before, after) = split.rest.split_once(constraint).unwrap();
         assert_eq!(before, "SET x = 1;\n");
         assert!(after.contains("CREATE TRIGGER g"));
+        assert!(!split.rest_has_statistics);
     }
 
     #[test]
@@ -137,7 +147,9 @@ mod tests {
             entry("INDEX", "CREATE INDEX i ON public.t USING btree (public.f(a));"),
         ]
         .concat();
-        assert_eq!(split(&dump, &[table("t")]), Split { preamble: String::new(), indexes: vec![], rest: dump });
+        let expected =
+            Split { preamble: String::new(), indexes: vec![], rest: dump.clone(), rest_has_statistics: true };
+        assert_eq!(split(&dump, &[table("t")]), expected);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod error;
 mod id;
 mod indexes;
 mod known;
+mod lanes;
 mod list;
 mod live;
 pub mod manifest;

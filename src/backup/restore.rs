@@ -187,10 +187,14 @@ impl Run {
         schema::run(&mut session, postgres, name, major, "post-data", &split.rest).await?;
         let _ = session.close().await;
         self.finish(source).await?;
+        if split.rest_has_statistics {
+            self.ctx.progress.stage("gathering statistics", None, Unit::Items);
+            self.statistics(source).await?;
+        }
         Ok(tables)
     }
 
-    /// Makes the indexes, and reads the rows back meanwhile: an index that is being made keeps nobody from reading.
+    /// Makes the indexes and gathers statistics, and reads the rows back meanwhile: neither keeps anybody from reading.
     async fn indexes_and_comparison(
         &self,
         source: &Database,
@@ -199,7 +203,13 @@ impl Run {
     ) -> Result<Vec<TableVerdict>, BackupError> {
         let making = (self.target.jobs / 2).max(1);
         let comparing = self.target.jobs.saturating_sub(making).max(1);
-        let indexes = self.indexes(split, making, major);
+        let indexes = async {
+            self.indexes(split, making, major).await?;
+            if !split.rest_has_statistics {
+                self.statistics(source).await?;
+            }
+            Ok(())
+        };
         let comparison =
             compare::with_manifest(&self.target.postgres, &self.target.database, source, comparing, &self.ctx);
         if self.target.jobs > 1 {
@@ -345,12 +355,18 @@ impl Run {
             let filled = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut session).await;
             filled.map_err(fail("filling the materialized views"))?;
         }
-        self.ctx.progress.stage("gathering statistics", None, Unit::Items);
+        let _ = session.close().await;
+        Ok(())
+    }
+
+    async fn statistics(&self, source: &Database) -> Result<(), BackupError> {
+        let (postgres, name) = (&self.target.postgres, self.target.database.as_str());
+        let mut session = postgres.connect_held(name).await?;
         // Table by table: a bare ANALYZE also tries the system's tables, which an ordinary role may not.
         for table in &source.tables {
             let sql = format!("ANALYZE {}", table.name.sql());
             let done = sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut session).await;
-            done.map_err(fail("gathering statistics"))?;
+            done.map_err(|error| postgres.error(name, "gathering statistics", error))?;
         }
         let _ = session.close().await;
         Ok(())

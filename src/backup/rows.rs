@@ -121,6 +121,14 @@ impl Rows {
     /// When the stream is not what COPY writes; the parser is of no use after that.
     pub fn feed(&mut self, mut piece: &[u8], out: &mut Vec<u8>, ends: &mut Vec<usize>) -> Result<(), RowsError> {
         while !piece.is_empty() {
+            if self.at == At::Count
+                && self.held_len == 0
+                && let Some(rest) = self.whole_row(piece, out)
+            {
+                ends.push(out.len());
+                piece = rest;
+                continue;
+            }
             match self.at {
                 At::Header => {
                     let Some(header) = self.collect(19, &mut piece) else { return Ok(()) };
@@ -222,6 +230,32 @@ impl Rows {
             _ => false,
         };
         if complete { Ok(()) } else { Err(RowsError::Truncated) }
+    }
+
+    /// Takes the row that `piece` begins with, when the whole of it is there, as in nearly every message of the server's;
+    /// what follows it. Whatever is unusual is left to the way in steps.
+    fn whole_row<'a>(&mut self, piece: &'a [u8], out: &mut Vec<u8>) -> Option<&'a [u8]> {
+        let (count, mut rest) = piece.split_first_chunk::<2>()?;
+        let fields = u16::try_from(i16::from_be_bytes(*count)).ok()?;
+        for _ in 0..fields {
+            let (length, after) = rest.split_first_chunk::<4>()?;
+            rest = match i32::from_be_bytes(*length) {
+                -1 => after,
+                length => after.get(usize::try_from(length).ok()?..)?,
+            };
+        }
+        let row = piece.get(..piece.len() - rest.len())?;
+        match &mut self.places {
+            None => out.extend_from_slice(row),
+            Some(places) => {
+                let (place, columns) = row.get(2..)?.split_first_chunk::<10>()?;
+                let [0, 0, 0, 6, a, b, c, d, e, f] = *place else { return None };
+                places.push(Tid::new(u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([e, f])));
+                out.extend_from_slice(&fields.checked_sub(1)?.to_be_bytes());
+                out.extend_from_slice(columns);
+            }
+        }
+        Some(rest)
     }
 
     fn next_field(&mut self, fields: u16, out: &[u8], ends: &mut Vec<usize>) {

@@ -13,7 +13,7 @@ use super::lists::Lists;
 use super::table::{self, Done};
 use super::throttle::Throttle;
 use crate::backup::catalog;
-use crate::backup::copy::{self, Pages, Reader, Source};
+use crate::backup::copy::{self, Pages, Reader, Source, Spares};
 use crate::backup::error::BackupError;
 use crate::backup::known::{Known, Sealing};
 use crate::backup::manifest::{self, Database};
@@ -42,6 +42,7 @@ pub(super) struct Job {
     pub(super) maker: Arc<Identities>,
     pub(super) totals: Arc<Mutex<Totals>>,
     pub(super) throttle: Arc<Throttle>,
+    pub(super) spares: Spares,
     pub(super) policy: Policy,
     /// When the backup began.
     pub(super) started: Timestamp,
@@ -121,7 +122,8 @@ impl Job {
                     let keys = manifest::keys(&table.columns, table.format);
                     let sql = copy::out_sql(&table.name, &table.columns, table.format, pages);
                     let most = self.policy.max_chunk_bytes();
-                    let mut reader = Reader::start(&mut connection, self.source(table), &sql, most).await?;
+                    let reader = Reader::start(&mut connection, self.source(table), &sql, most).await?;
+                    let mut reader = reader.into_spares(&self.spares);
                     let mut part = 0;
                     while let Some(piece) = reader.next().await? {
                         // One chunk is sealed and stored while the next one is read; a third would only take memory.

@@ -17,6 +17,7 @@ use self::job::Job;
 use self::lists::Lists;
 use self::throttle::Throttle;
 use super::claim;
+use super::copy::Spares;
 use super::error::BackupError;
 use super::known::{Known, Sealing};
 use super::manifest::{BackupId, FORMAT, Manifest};
@@ -93,6 +94,7 @@ pub async fn apply(
     let (known, last) = Known::read(store.as_ref(), &sealing).await?;
     let known = Arc::new(known);
     let totals = Arc::new(Mutex::new(Totals::default()));
+    let spares = Spares::of_pieces(plan.policy.parallel.get(), plan.policy.max_chunk_bytes());
     let throttle = Arc::new(Throttle::new(plan.policy.throttle.map(|throttle| throttle.get())));
     let mut databases = Vec::new();
     for planned in &plan.databases {
@@ -111,6 +113,7 @@ pub async fn apply(
                 maker: maker.cloned().unwrap_or_default(),
                 totals: Arc::clone(&totals),
                 throttle: Arc::clone(&throttle),
+                spares: spares.clone(),
                 policy: plan.policy.clone(),
                 started,
                 ctx: ctx.clone(),

@@ -18,7 +18,7 @@ pub(super) type Sealed = (ChunkRef, Vec<Placed>);
 impl Job {
     /// Names a chunk, and compresses and stores it unless the store has it.
     pub(super) async fn seal(self, piece: Piece, keys: Keys) -> Result<Sealed, BackupError> {
-        let (known, sealing) = (Arc::clone(&self.known), Arc::clone(&self.sealing));
+        let (known, sealing, spares) = (Arc::clone(&self.known), Arc::clone(&self.sealing), self.spares.clone());
         let level = self.policy.compression_level.get();
         let bytes = u64::try_from(piece.bytes.len()).unwrap_or(u64::MAX);
         let sealed = tokio::task::spawn_blocking(move || {
@@ -29,13 +29,14 @@ impl Job {
             if let Some(chunk) = chunk.filter(|_| piece.places.is_empty()) {
                 return Ok((chunk, None, Vec::new()));
             }
-            let hashes: Vec<u64> = piece.rows().map(|row| keys.row(row)).collect();
+            let hashes = keys.rows(piece.rows());
             let content = hashes.iter().fold(Content::default(), |sum, hash| sum.plus(Content::of_row(*hash)));
             let placed = piece.places.iter().copied().zip(hashes).collect();
             if let Some(chunk) = chunk {
                 return Ok((chunk, None, placed));
             }
             let body = seal::seal(&piece.bytes, level, sealing.recipients.as_ref())?;
+            spares.give(piece.bytes);
             let stored = u64::try_from(body.len()).unwrap_or(u64::MAX);
             let Content { rows, sum } = content;
             Ok((ChunkRef { id, bytes, stored, rows, content: sum, sealed: sealing.set() }, Some(body), placed))

@@ -171,7 +171,8 @@ impl Reading<'_> {
             let pages = Pages { from, to: if is_last { self.pages.to } else { Some(to) } };
             let sql = copy::placed_sql(&self.table.name, &self.table.columns, pages, None);
             let most = self.job.policy.max_chunk_bytes();
-            let mut reader = Reader::placed(connection, self.source(), &sql, most).await?;
+            let reader = Reader::placed(connection, self.source(), &sql, most).await?;
+            let mut reader = reader.into_spares(&self.job.spares);
             while let Some(piece) = reader.next().await? {
                 self.job.read(piece.bytes.len()).await?;
                 fresh.seal(self.job, piece, &self.keys).await?;
@@ -199,7 +200,7 @@ impl Reading<'_> {
             self.job.read(piece.bytes.len()).await?;
             let keys = self.keys.clone();
             let hashed = tokio::task::spawn_blocking(move || {
-                let hashes: Vec<u64> = piece.rows().map(|row| keys.row(row)).collect();
+                let hashes = keys.rows(piece.rows());
                 (piece, hashes)
             });
             let (piece, hashes) = hashed.await.map_err(|error| BackupError::Internal(error.to_string()))?;
