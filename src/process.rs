@@ -97,7 +97,8 @@ fn without_secrets(said: &[u8], most: usize, secrets: &[String]) -> String {
         None if said.len() >= most => &[],
         _ => said,
     };
-    let mut text = String::from_utf8_lossy(whole).into_owned();
+    // The journal's PostgreSQL takes no NUL.
+    let mut text = String::from_utf8_lossy(whole).replace('\0', "\u{fffd}");
     for secret in secrets.iter().filter(|secret| !secret.is_empty()) {
         let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
         text = text.replace(secret.as_str(), "***").replace(&encoded, "***");
@@ -114,6 +115,7 @@ mod tests {
         let secrets = ["p@ss".to_owned(), String::new()];
         let check = |said: &[u8], expect: &str| assert_eq!(without_secrets(said, 30, &secrets), expect);
         check(b"login p@ss\n url p%40ss/\n", "login ***\n url ***/\n");
+        check(b"a\0b", "a\u{fffd}b");
         check(b"", "");
         check(&[b'x'; 30], "");
         check(b"ss is a part of it\nthe rest 1234", "the rest 1234");

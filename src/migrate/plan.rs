@@ -263,6 +263,11 @@ impl MigrationPlan {
                 Work::Drifted => drifted.push(step.key.as_str()),
             }
         }
+        if self.standing == Standing::GoingBack && self.steps.iter().all(|planned| planned.work != Work::Undo) {
+            let change =
+                Change::new(Action::Run, format!("migration {name}"), "every step is undone; journal it as undone");
+            plan.changes.push(change);
+        }
         if let Some(step) = self.migration.point_of_no_return().filter(|_| !self.is_applied()) {
             plan.notes.push(format!("migration {name}: behind step {} there is no way back", step.key));
         }

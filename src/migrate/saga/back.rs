@@ -5,14 +5,58 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Run, StepOutcome, StepReport};
+use super::{Hands, Run, StepOutcome, StepReport};
 use crate::migrate::entry::{MigrationState, StepEntry, StepState};
 use crate::migrate::error::MigrateError;
 use crate::migrate::migration::MigrationStep;
 use crate::migrate::steps::{Reversal, StepError, child};
 use crate::units::millis_since;
 
-impl<'a> Run<'a> {
+/// How a migration stands whose way back ended with this: where it can go on by itself, it goes on.
+pub(super) const fn left_by(error: &MigrateError) -> MigrationState {
+    match error {
+        MigrateError::LockLost { .. }
+        | MigrateError::Journal(_)
+        | MigrateError::JournalTimeout(_)
+        | MigrateError::UndoFailed { .. } => MigrationState::Undoing,
+        _ => MigrationState::Failed,
+    }
+}
+
+/// The steps that may have happened, the last one first. What happened in this very run is in the journal, too.
+async fn happened<'a>(hands: &Hands<'a>) -> Result<Vec<(&'a MigrationStep, StepEntry)>, MigrateError> {
+    let known = hands.journal.read(hands.migration.name()).await?.map(|entry| entry.steps).unwrap_or_default();
+    let steps = hands.migration.steps.iter().rev();
+    let known = steps.filter_map(|step| known.get(&step.key).map(|entry| (step, entry.clone())));
+    Ok(known.filter(|(_, entry)| entry.may_have_happened()).collect())
+}
+
+/// Whether every step that may have happened can be undone. Asked before any is, and before a run at work is called back,
+/// so that a refusal changes nothing.
+pub(super) async fn lets_back(hands: &mut Hands<'_>) -> Result<(), MigrateError> {
+    let happened = happened(hands).await?;
+    let name = hands.migration.name().to_owned();
+    if let Some((step, _)) = happened.iter().find(|(step, _)| step.operation.reversal() == Reversal::Never) {
+        return Err(MigrateError::NoWayBack { name, step: step.key.clone() });
+    }
+    for (step, _) in happened {
+        hands.step.clone_from(&step.key);
+        if let Err(source) = step.operation.act().lets_back(hands).await {
+            return Err(match source {
+                StepError::WayBackClosed(_) => closed(&name, step, source),
+                source => MigrateError::UndoFailed { name, step: step.key.clone(), source, cause: None },
+            });
+        }
+    }
+    Ok(())
+}
+
+fn closed(name: &str, step: &MigrationStep, source: StepError) -> MigrateError {
+    let (name, step) = (name.to_owned(), step.key.clone());
+    MigrateError::WayBackClosed { name, step, source, again: false, cause: None }
+}
+
+impl Run<'_> {
     /// Undoes a migration that failed (or that somebody wants undone), and says what came of it.
     pub(super) async fn back(&mut self, cause: Option<MigrateError>, reports: &mut Vec<StepReport>) -> MigrateError {
         let name = self.migration.name().to_owned();
@@ -42,47 +86,21 @@ impl<'a> Run<'a> {
                     }
                     (other, _) => other,
                 };
-                self.end(MigrationState::Failed, error).await
+                let state = left_by(&error);
+                self.end(state, error).await
             }
         }
     }
 
-    /// The steps that may have happened, the last one first. What happened in this very run is in the journal, too.
-    async fn happened(&self) -> Result<Vec<(&'a MigrationStep, StepEntry)>, MigrateError> {
-        let known = self.journal.read(self.migration.name()).await?.map(|entry| entry.steps).unwrap_or_default();
-        let steps = self.migration.steps.iter().rev();
-        let known = steps.filter_map(|step| known.get(&step.key).map(|entry| (step, entry.clone())));
-        Ok(known.filter(|(_, entry)| entry.may_have_happened()).collect())
-    }
-
-    /// Whether every step that may have happened can be undone. Asked before any is, so that a refusal changes nothing.
+    /// See [`lets_back`].
     pub(super) async fn lets_back(&mut self) -> Result<(), MigrateError> {
-        let happened = self.happened().await?;
-        let name = self.migration.name().to_owned();
-        if let Some((step, _)) = happened.iter().find(|(step, _)| step.operation.reversal() == Reversal::Never) {
-            return Err(MigrateError::NoWayBack { name, step: step.key.clone() });
-        }
-        for (step, _) in happened {
-            self.hands.step.clone_from(&step.key);
-            if let Err(source) = step.operation.act().lets_back(&mut self.hands).await {
-                return Err(match source {
-                    StepError::WayBackClosed(_) => self.closed(step, source),
-                    source => MigrateError::UndoFailed { name, step: step.key.clone(), source, cause: None },
-                });
-            }
-        }
-        Ok(())
-    }
-
-    fn closed(&self, step: &MigrationStep, source: StepError) -> MigrateError {
-        let (name, step) = (self.migration.name().to_owned(), step.key.clone());
-        MigrateError::WayBackClosed { name, step, source, again: false, cause: None }
+        lets_back(&mut self.hands).await
     }
 
     /// Undoes every step that may have happened, the last one first.
     pub(super) async fn reverse(&mut self, reports: &mut Vec<StepReport>) -> Result<(), MigrateError> {
         self.lets_back().await?;
-        let happened = self.happened().await?;
+        let happened = happened(&self.hands).await?;
         let name = self.migration.name().to_owned();
         self.journal.undoing(&name).await?;
         // A process that is asked to stop while it goes back leaves things half done for longer than it needs to: only
@@ -101,7 +119,7 @@ impl<'a> Run<'a> {
                     // It stands as it was, and what comes after it can be done again.
                     let (evidence, text) = (entry.evidence(), source.to_string());
                     self.journal.evidence(self.migration, step, StepState::Done, &evidence, Some(&text)).await?;
-                    return Err(self.closed(step, source));
+                    return Err(closed(&name, step, source));
                 }
                 Err(source) => {
                     self.journal.not_undone(&name, &step.key, &source.to_string()).await?;

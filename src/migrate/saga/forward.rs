@@ -56,7 +56,11 @@ impl Run<'_> {
                 return Err(MigrateError::Cancelled { name, step: key }.into());
             }
             let finished = self.known.get(&key).map(|s| s.state);
-            if matches!(finished, Some(StepState::Done | StepState::Present)) {
+            let is_finished = matches!(finished, Some(StepState::Done | StepState::Present));
+            if let Some((limit, _)) = deadline.filter(|(_, at)| !is_finished && Instant::now() >= *at) {
+                return Err(MigrateError::step(&name, &key, StepError::Deadline(limit)).into());
+            }
+            if is_finished {
                 if let Some(found) = self.known.get(&key).map(|s| s.found.clone()) {
                     self.hands.evidence.insert(key, found);
                 }
@@ -143,6 +147,16 @@ impl Acting<'_, '_, '_> {
         // What an earlier try may have done; `interrupted` when nothing is known of it since.
         let tried = self.known.get(&step.key).filter(|entry| entry.may_have_happened());
         let interrupted = tried.filter(|entry| entry.state == StepState::Intended);
+        if let Some(entry) = tried.filter(|entry| entry.state == StepState::Undoing) {
+            child::end_left_over(&entry.noted).await;
+            // An undo that never took effect: what it was to undo is still there.
+            if act.took_effect(self.hands, &entry.noted).await.map_err(failed)? == Some(false) {
+                self.hands.evidence.insert(step.key.clone(), entry.found.clone());
+                let evidence = json!({ "recovered": true, "found": entry.found });
+                journal.evidence(migration, step, StepState::Done, &evidence, None).await?;
+                return Ok(report(StepOutcome::Recovered, 0, Value::Null));
+            }
+        }
         let mut took_effect = None;
         if let Some(entry) = interrupted {
             child::end_left_over(&entry.noted).await;
@@ -150,8 +164,19 @@ impl Acting<'_, '_, '_> {
         }
         // The world is asked, not the memory; after a kill `verify` can tell as well as `check`.
         let mut present = act.check(self.hands).await.map_err(failed)?;
-        if present.is_none() && interrupted.is_some() {
-            present = act.verify(self.hands).await.map_err(failed)?.or(took_effect);
+        // Committed for certain, in the run that was killed or in one that did not like what came of it.
+        let is_committed = took_effect == Some(true)
+            || step.operation.rolls_back()
+                && tried.is_some_and(|entry| entry.noted.get("verified") == Some(&json!(false)));
+        if present.is_none() && is_committed {
+            if act.verify(self.hands).await.map_err(failed)? == Some(false) {
+                let error = MigrateError::NotVerified { name: name.to_owned(), step: step.key.clone() };
+                self.fail(&json!({ "verified": false }), &error).await;
+                return Err(error);
+            }
+            present = Some(true);
+        } else if present.is_none() && interrupted.is_some() {
+            present = took_effect.or(act.verify(self.hands).await.map_err(failed)?);
         }
         if present.is_none() && interrupted.is_some() && !act.is_repeatable() {
             return Err(MigrateError::Unknown { name: name.to_owned(), step: step.key.clone() });

@@ -226,6 +226,13 @@ pub async fn undo(
         return Ok(unchanged(migration));
     }
     let things = world.locked(migration)?;
+    let mut looking = Hands::looking(world, migration, journal, ctx);
+    let allowed = back::lets_back(&mut looking).await;
+    looking.close().await;
+    // A run at work is not disturbed for what is refused anyway. What an earlier undo has begun is for the lock to decide.
+    if entry.state != MigrationState::Undoing {
+        allowed?;
+    }
     journal.request_undo(name).await?;
     let mut lock = match journal.lock(name, &things, &ctx.cancel).await {
         Err(MigrateError::Busy { .. }) => return Err(MigrateError::UndoAsked { name: name.to_owned() }),
@@ -382,7 +389,10 @@ impl Run<'_> {
                     Err(Halt::UndoRequested) => Err(self.end(MigrationState::Failed, error).await),
                 }
             }
-            error => Err(self.end(MigrationState::Failed, error).await),
+            error => {
+                let state = back::left_by(&error);
+                Err(self.end(state, error).await)
+            }
         }
     }
 

@@ -89,6 +89,56 @@ async fn an_undo_that_cannot_ask_the_server_forgets_nothing() {
 }
 
 #[tokio::test]
+async fn a_step_whose_undo_never_took_effect_is_not_run_again() {
+    let ground = counter().await;
+    let migration = counting("turned", "");
+    ground.run(&migration).await.unwrap();
+    // As an undo leaves it that was killed half way, and whose way back closed then.
+    let aborted = "BEGIN; UPDATE counter SET n = n - 10; SELECT json_build_object('transaction', pg_current_xact_id()::text); ROLLBACK";
+    let noted = ground.main.psql(aborted);
+    ground.ledger.psql(&format!(
+        "UPDATE migrations SET state = 'failed'; \
+         UPDATE migration_steps SET state = 'undoing', evidence = '{noted}' WHERE step = 'count'"
+    ));
+    ground.run(&migration).await.unwrap();
+    assert_eq!(ground.main.psql("SELECT n FROM counter"), "10");
+    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    assert_eq!(ground.main.psql("SELECT n FROM counter"), "0");
+}
+
+#[tokio::test]
+async fn what_was_committed_and_is_not_as_it_should_be_is_not_run_twice() {
+    let ground = counter().await;
+    let text = "name: wrong\ndescription: x\ndatabase: main\napproval: none\non_failure: stop\nstages:\n  - name: s\n    steps:\n      \
+         - name: count\n        do: {sql: {run: [UPDATE counter SET n = n + 10], undo: [UPDATE counter SET n = n - 10], verify: SELECT n = 11 FROM counter}}\n";
+    let migration = from_text(text);
+    for _ in 0..2 {
+        let error = ground.run(&migration).await.unwrap_err();
+        assert!(matches!(error, MigrateError::NotVerified { .. }), "{error}");
+        forget_its_end(&ground, "running", "intended");
+    }
+    assert_eq!(ground.main.psql("SELECT n FROM counter"), "10");
+    ground.run(&migration).await.unwrap_err();
+    ground.run(&migration).await.unwrap_err();
+    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    assert_eq!(ground.main.psql("SELECT n FROM counter"), "0");
+}
+
+#[tokio::test]
+async fn an_undo_that_lacks_only_its_last_word_is_not_taken_for_applied() {
+    let ground = counter().await;
+    let migration = counting("last-word", "");
+    ground.run(&migration).await.unwrap();
+    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    ground.ledger.psql("UPDATE migrations SET state = 'undoing'");
+    let planned = ground.plan(&migration).await.unwrap().plan();
+    assert!(planned.changes.iter().any(|change| change.reason.contains("journal it as undone")), "{planned:?}");
+    let error = ground.run(&migration).await.unwrap_err();
+    assert!(matches!(error, MigrateError::Undone { steps: 0, .. }), "{error}");
+    assert_eq!(ground.ledger.psql("SELECT state FROM migrations"), "undone");
+}
+
+#[tokio::test]
 async fn what_no_transaction_holds_together_is_not_guessed_about() {
     let ground = counter().await;
     let text = "name: blind\ndescription: x\ndatabase: main\napproval: none\nstages:\n  - name: s\n    steps:\n      \

@@ -150,6 +150,43 @@ async fn a_stage_has_its_time_and_no_more() {
     eventually_dumps(&ground, &before);
 }
 
+#[tokio::test]
+async fn a_stage_of_short_steps_has_no_more_time_either() {
+    let ground = Ground::new().await;
+    let text = three_tables("short", "", "").replace("  - name: early\n", "  - name: early\n    deadline: 500ms\n");
+    let text =
+        text.replacen("run: [CREATE TABLE one (n int)]", "run: [CREATE TABLE one (n int), SELECT pg_sleep(2)]", 1);
+    let error = ground.run(&from_text(&text)).await.unwrap_err();
+    assert!(error.to_string().contains("was not done within its deadline of 500ms"), "{error}");
+    assert_eq!((error.kind(), ground.steps().as_str()), (Kind::Compensated, "one|undone"));
+}
+
+#[tokio::test]
+async fn a_refused_undo_does_not_disturb_a_run() {
+    let ground = Ground::new().await;
+    let gated = |text: String| {
+        let text = text.replacen("            undo: [DROP TABLE IF EXISTS one]\n", "", 1);
+        text.replace(
+            "            check: SELECT to_regclass('three')",
+            "            attempts: 1000\n            lock_timeout: 100ms\n            check: SELECT to_regclass('three')",
+        )
+    };
+    let migration = from_text(&gated(three_tables("steady", ", SELECT pg_advisory_xact_lock(43)", "approval: none\n")));
+    let mut gate = postgres15().connect(&ground.main.name).await.unwrap();
+    gate.execute("SELECT pg_advisory_lock(43)").await.unwrap();
+    let planned = ground.plan(&migration).await.unwrap();
+    let (journal, world, ctx) = (ground.journal.clone(), ground.world.clone(), ground.ctx.clone());
+    let run = tokio::spawn(async move { apply(&planned, &journal, &world, &Options::default(), &ctx).await.verdict() });
+    while !ground.steps().contains("three|intended") {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let refused = undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap_err();
+    assert!(matches!(refused, MigrateError::NoWayBack { .. }), "{refused}");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    gate.execute("SELECT pg_advisory_unlock(43)").await.unwrap();
+    assert_eq!(run.await.unwrap().unwrap().changed, 1);
+}
+
 fn eventually_dumps(ground: &Ground, before: &[String]) {
     for _ in 0..100 {
         if ground.main.dump() == before {
