@@ -1,11 +1,15 @@
 //! Programs that sexton starts: their process groups, and what they say.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Child;
 use tokio::task::JoinHandle;
+
+/// How long last words are waited for.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 
 /// The process group of a program that was started with one of its own. Dropped, what is left of it is killed.
 #[derive(Debug)]
@@ -72,9 +76,13 @@ impl Heard {
         }));
     }
 
-    /// Whether every stream has ended.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.tasks.iter().all(JoinHandle::is_finished)
+    /// Waits for its last words: until every stream has ended, and for a moment at most, since what the program has started
+    /// may hold them open for ever.
+    pub(crate) async fn settle(&self) {
+        let until = Instant::now() + LAST_WORDS;
+        while !self.tasks.iter().all(JoinHandle::is_finished) && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// The end of it, without secrets.

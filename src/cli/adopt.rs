@@ -1,7 +1,6 @@
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -9,7 +8,7 @@ use super::failures::Shown;
 use super::{Global, args, once, output, progress, signals};
 use crate::clients::search::Search;
 use crate::context::Context;
-use crate::daemon::jobs::{AdoptJob, GUARD_VERB, Site};
+use crate::daemon::jobs::{ADOPT_DEADLINE, AdoptJob, GUARD_VERB, Site};
 use crate::daemon::ledger::Trigger;
 use crate::daemon::runner::{Request, Runner};
 use crate::exit::Exit;
@@ -17,9 +16,6 @@ use crate::failure::{Failure, Kind};
 use crate::job::Job;
 use crate::units::Span;
 use crate::visibility::adopt::{Method, Wanted, guard};
-
-/// A copy may take long; what must be short is bounded by `--deadline`.
-const RUN_DEADLINE: Duration = Duration::from_secs(24 * 3_600);
 
 /// `sexton adopt`.
 #[derive(Debug, Args)]
@@ -71,7 +67,7 @@ pub(super) async fn adopt(site: Site, args: &AdoptArgs, global: &Global) -> Resu
     let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
     let request = Request {
         trigger: Trigger::Cli,
-        deadline: RUN_DEADLINE,
+        deadline: ADOPT_DEADLINE,
         patience: args.wait.into(),
         cancel: stop,
         progress: progress::sink(global.quiet),

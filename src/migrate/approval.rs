@@ -134,6 +134,17 @@ struct Kept {
     bytes: i64,
 }
 
+impl Kept {
+    /// How what is there now differs from what was approved, each seen by the same look.
+    fn differences(&self, now: &Fingerprint, look: impl Fn(&Fingerprint) -> Fingerprint) -> Option<String> {
+        let found = match &self.source {
+            Some(before) => look(now).differences(&look(before)),
+            None => vec!["the fingerprint of the approval cannot be read".to_owned()],
+        };
+        (!found.is_empty()).then(|| found.join("; "))
+    }
+}
+
 async fn kept(name: &str, journal: &Journal) -> Result<Vec<Kept>, MigrateError> {
     let rows = bounded(sqlx::query(APPROVALS).bind(name).fetch_all(journal.ledger())).await?;
     let one = |row: &sqlx::postgres::PgRow| -> Result<Kept, sqlx::Error> {
@@ -255,12 +266,8 @@ pub(super) async fn take_one(
         return stale(format!("{} approved another plan (digest {})", approval.by, approval.plan));
     }
     let now = fingerprint(world, migration, ctx).await?;
-    let differences = match &kept.source {
-        Some(before) => now.differences(before),
-        None => vec!["the fingerprint of the approval cannot be read".to_owned()],
-    };
-    if !differences.is_empty() {
-        return stale(format!("{} approved it for another source: {}", approval.by, differences.join("; ")));
+    if let Some(differences) = kept.differences(&now, Fingerprint::clone) {
+        return stale(format!("{} approved it for another source: {differences}", approval.by));
     }
     if now.bytes() > kept.bytes.saturating_add(kept.bytes / 100 * GROWTH) {
         return stale(format!(
@@ -305,13 +312,9 @@ impl Journal {
         let all = kept(migration.name(), self).await?;
         let Some(kept) = all.iter().find(fits) else { return Ok(None) };
         let by = kept.approval.by.clone();
-        let now = fingerprint(world, migration, ctx).await?.identity();
-        let differences = match &kept.source {
-            Some(before) => now.differences(&before.identity()),
-            None => vec!["its fingerprint cannot be read".to_owned()],
-        };
-        if !differences.is_empty() {
-            let why = format!("{by} approved step {step} for another source: {}", differences.join("; "));
+        let now = fingerprint(world, migration, ctx).await?;
+        if let Some(differences) = kept.differences(&now, Fingerprint::identity) {
+            let why = format!("{by} approved step {step} for another source: {differences}");
             return Err(MigrateError::StaleApproval { name: migration.name().to_owned(), why });
         }
         Ok(use_up(kept.approval.id, self).await?.then_some(by))

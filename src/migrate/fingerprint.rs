@@ -4,12 +4,13 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use sqlx::{Connection, Row};
+use sqlx::{Connection, PgConnection, Row};
 
 use super::error::MigrateError;
 use super::migration::Migration;
 use super::names::Digest;
 use super::world::{Place, Server, World};
+use crate::clients::postgres::{MAINTENANCE, Postgres};
 use crate::context::Context;
 
 /// What a source is.
@@ -59,8 +60,6 @@ pub struct DatabasePrint {
     pub bytes: i64,
 }
 
-/// The database that is connected to where no other is there yet.
-const MAINTENANCE: &str = "postgres";
 const SETTINGS: [&str; 8] = [
     "autovacuum",
     "default_transaction_read_only",
@@ -169,15 +168,19 @@ impl Fingerprint {
 /// When the source or the target cannot be asked.
 pub async fn fingerprint(world: &World, migration: &Migration, ctx: &Context) -> Result<Fingerprint, MigrateError> {
     let postgres = &world.source.postgres;
-    let (server, settings) = (String::new(), BTreeMap::new());
-    let mut print = Fingerprint { server, version: 0, settings, databases: Vec::new(), target: None };
-    let acted_on = migration.databases();
-    if acted_on.iter().any(|(server, _)| *server == Server::Target) {
+    let mut print = Fingerprint {
+        server: String::new(),
+        version: 0,
+        settings: BTreeMap::new(),
+        databases: Vec::new(),
+        target: None,
+    };
+    if migration.has_target() {
         print.target = Some(target(world.place(Server::Target)?).await?);
     }
     let mut names = world.source.all();
-    for (_, database) in acted_on.iter().filter(|(server, _)| *server == Server::Source) {
-        match world.source.name(database) {
+    for (_, database) in migration.databases().into_iter().filter(|(server, _)| *server == Server::Source) {
+        match world.source.name(&database) {
             Ok(name) if !names.iter().any(|known| known == name) => names.push(name.to_owned()),
             _ => {}
         }
@@ -189,16 +192,7 @@ pub async fn fingerprint(world: &World, migration: &Migration, ctx: &Context) ->
         let failed = |error| postgres.error(&name, "taking the fingerprint", error);
         let mut session = postgres.connect(&name).await?;
         if print.databases.is_empty() {
-            match sqlx::query(SERVER).fetch_one(&mut session).await {
-                Ok(row) => {
-                    print.version = row.try_get("version").map_err(failed)?;
-                    print.server = row.try_get::<Option<String>, _>("identifier").map_err(failed)?.unwrap_or_default();
-                }
-                // Where the server's control data is kept from the role, its version still counts.
-                Err(_) => {
-                    print.version = i32::try_from(postgres.server_version(&name, &mut session).await?.0).unwrap_or(0)
-                }
-            }
+            (print.version, print.server) = server(postgres, &name, &mut session).await?;
             let settings: Vec<(String, String)> =
                 sqlx::query_as("SELECT name::text, setting::text FROM pg_settings WHERE name = ANY ($1)")
                     .bind(SETTINGS.map(str::to_owned).to_vec())
@@ -222,21 +216,29 @@ pub async fn fingerprint(world: &World, migration: &Migration, ctx: &Context) ->
     Ok(print)
 }
 
+/// The version of the server that a session is on, and its `system_identifier`. Where the control data is kept from the
+/// role, the version still counts.
+async fn server(
+    postgres: &Postgres,
+    database: &str,
+    session: &mut PgConnection,
+) -> Result<(i32, String), MigrateError> {
+    match sqlx::query_as::<_, (i32, Option<String>)>(SERVER).fetch_one(&mut *session).await {
+        Ok((version, identifier)) => Ok((version, identifier.unwrap_or_default())),
+        Err(_) => {
+            let version = postgres.server_version(database, session).await?.0;
+            Ok((i32::try_from(version).unwrap_or(0), String::new()))
+        }
+    }
+}
+
 async fn target(place: &Place) -> Result<TargetPrint, MigrateError> {
     let (postgres, settings) = (&place.postgres, place.postgres.settings());
     let mut session = postgres.connect(MAINTENANCE).await?;
-    let asked = sqlx::query_as(SERVER).fetch_one(&mut session).await;
-    let (version, server): (i32, Option<String>) = match asked {
-        Ok(answer) => answer,
-        Err(_) => {
-            let version = postgres.server_version(MAINTENANCE, &mut session).await?.0;
-            (i32::try_from(version).unwrap_or(0), None)
-        }
-    };
+    let (version, server) = server(postgres, MAINTENANCE, &mut session).await?;
     let _ = session.close().await;
     let role = settings.role.as_ref().unwrap_or(&settings.user).clone();
-    let (address, server) = (postgres.address(), server.unwrap_or_default());
-    Ok(TargetPrint { address, server, version, databases: place.all(), role })
+    Ok(TargetPrint { address: postgres.address(), server, version, databases: place.all(), role })
 }
 
 #[cfg(test)]

@@ -27,6 +27,24 @@ const PING: Duration = Duration::from_secs(10);
 /// When this end is gone the server ends what it does for it, such as an index of hours.
 const CHECK: &str = "SET client_connection_check_interval = '2s'";
 
+/// The journal entry of the step at work.
+pub(crate) struct Noting<'a> {
+    journal: &'a Journal,
+    migration: &'a Migration,
+    step: String,
+    acts: bool,
+}
+
+impl Noting<'_> {
+    /// Notes something about the step. Hands that only look have none at work.
+    pub(crate) async fn note(&self, what: &Value) -> Result<(), MigrateError> {
+        match self.acts {
+            true => self.journal.note(self.migration.name(), &self.step, what).await,
+            false => Ok(()),
+        }
+    }
+}
+
 /// The hands of one run, or of a plan that only looks.
 pub(crate) struct Hands<'a> {
     /// The systems.
@@ -106,12 +124,9 @@ impl<'a> Hands<'a> {
         }
     }
 
-    /// Notes something about the step at work in its journal entry. Hands that only look have no step at work.
-    pub(crate) async fn note(&self, what: &Value) -> Result<(), MigrateError> {
-        match self.claims {
-            true => self.journal.note(self.migration.name(), &self.step, what).await,
-            false => Ok(()),
-        }
+    /// Where the step at work notes things, also while it holds a session of these hands.
+    pub(crate) fn noting(&self) -> Noting<'a> {
+        Noting { journal: self.journal, migration: self.migration, step: self.step.clone(), acts: self.claims }
     }
 
     /// A place, for steps that make connections of their own.

@@ -91,6 +91,11 @@ impl Migration {
         std::iter::once(own).chain(steps).collect()
     }
 
+    /// Whether it acts on the target.
+    pub(crate) fn has_target(&self) -> bool {
+        self.databases().iter().any(|(server, _)| *server == Server::Target)
+    }
+
     /// The digest of what would be run: every step with its final texts, and the rules around it. It does not depend on
     /// how far the migration is, nor on where: a rehearsal of it has the same.
     #[must_use]

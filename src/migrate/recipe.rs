@@ -91,7 +91,8 @@ pub struct Limits {
     pub window: Option<Span>,
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+/// For fields that are left out of the canonical form at their default.
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 

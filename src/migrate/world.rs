@@ -141,8 +141,7 @@ impl World {
     /// [`MigrateError::SameTarget`], or when the source cannot be asked. A target that cannot be is told by the step that
     /// needs it.
     pub(crate) async fn distinct(&self, hands: &mut Hands<'_>) -> Result<(), MigrateError> {
-        let migration = hands.migration;
-        if !migration.databases().iter().any(|(server, _)| *server == Server::Target) {
+        if !hands.migration.has_target() {
             return Ok(());
         }
         let target = self.place(Server::Target)?;

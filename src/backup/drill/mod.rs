@@ -17,7 +17,7 @@ use super::compare::{TableVerdict, Verdict};
 use super::error::BackupError;
 use super::manifest::{BackupId, Manifest};
 use super::store::{Store, StoreError};
-use crate::clients::postgres::Postgres;
+use crate::clients::postgres::{MAINTENANCE, Postgres};
 use crate::context::Context;
 use crate::failure::{Explain, Kind, chain};
 use crate::plan::{Action, Change, Plan};
@@ -145,7 +145,7 @@ async fn observe(scratch: &Postgres, manifest: Manifest, policy: &DrillPolicy) -
     let subject = format!("backup `{}`", manifest.id);
     let seen = async {
         let mut session = scratch::session(scratch).await?;
-        let version = scratch.server_version(scratch::MAINTENANCE, &mut session).await?;
+        let version = scratch.server_version(MAINTENANCE, &mut session).await?;
         let found = scratch::found(scratch, &mut session).await?;
         let _ = session.close().await;
         Ok((version, found))

@@ -7,10 +7,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use crate::backup::error::BackupError;
 use crate::backup::manifest::{BackupId, Database};
-use crate::clients::postgres::{Postgres, PostgresError, quote_identifier, quote_literal};
-
-/// The database that is connected to for making and dropping others.
-pub(super) const MAINTENANCE: &str = "postgres";
+use crate::clients::postgres::{MAINTENANCE, Postgres, PostgresError, quote_identifier, quote_literal};
 
 const PREFIX: &str = "sexton_drill_";
 const MARK: &str = "a sexton drill at work";

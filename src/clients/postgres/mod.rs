@@ -12,3 +12,6 @@ pub use copy_out::{CopyOut, Fields};
 pub use error::PostgresError;
 pub use settings::{Settings, TlsMode};
 pub use tools::{Tool, find_tool};
+
+/// The database that a session is in which makes or drops others, or that has no other to be in.
+pub const MAINTENANCE: &str = "postgres";

@@ -26,7 +26,7 @@ pub const GUARD_VERB: &str = "adopt-guard";
 /// How long a migration's step waits for a run of the job to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// A copy may take long; what must be short is bounded by the adoption's own deadline.
-const RUN_DEADLINE: Duration = Duration::from_secs(24 * 3_600);
+pub const ADOPT_DEADLINE: Duration = Duration::from_secs(24 * 3_600);
 
 /// The adoption of a plain index: a run of the job `visibility`, so that nothing rolls or deletes beside it.
 #[derive(Debug)]
@@ -161,7 +161,7 @@ impl Adoption for SiteAdoption {
     async fn adopt(&self, deadline: Span, ctx: &Context) -> Result<serde_json::Value, Failure> {
         let request = Request {
             trigger: Trigger::Cli,
-            deadline: RUN_DEADLINE,
+            deadline: ADOPT_DEADLINE,
             patience: PATIENCE,
             cancel: ctx.cancel.clone(),
             progress: Arc::clone(&ctx.progress),

@@ -13,7 +13,7 @@ mod retention;
 mod site;
 mod visibility;
 
-pub use adopt::{AdoptJob, GUARD_VERB};
+pub use adopt::{ADOPT_DEADLINE, AdoptJob, GUARD_VERB};
 pub use audit::AuditJob;
 pub use migrate::MigrateJob;
 pub use rebuild::RebuildJob;

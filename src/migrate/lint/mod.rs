@@ -7,7 +7,7 @@ mod sql;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use self::places::List;
 pub(super) use self::places::Places;
@@ -24,8 +24,7 @@ const LONG_LOCK_TIMEOUT: Span = Span::seconds(10);
 const ALLOW: &str = "lint: allow ";
 
 /// What is looked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
     /// A statement that only runs outside of a transaction, in one.
     Concurrently,
@@ -77,6 +76,12 @@ impl Rule {
     #[must_use]
     pub const fn is_error(self) -> bool {
         matches!(self, Self::Concurrently | Self::OwnTransaction)
+    }
+}
+
+impl Serialize for Rule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 

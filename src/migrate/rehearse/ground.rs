@@ -5,15 +5,13 @@
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
-use crate::clients::postgres::{Postgres, quote_identifier, quote_literal};
+use crate::clients::postgres::{MAINTENANCE, Postgres, quote_identifier, quote_literal};
 use crate::migrate::error::MigrateError;
 use crate::migrate::world::{Place, World};
 
 const PREFIX: &str = "sexton_rehearsal_";
 const MARK: &str = "sexton: a rehearsal's";
 const KEPT: &str = "sexton: kept after a rehearsal";
-/// Where databases are made and dropped from.
-const MAINTENANCE: &str = "postgres";
 
 /// The databases of one rehearsal, and the session that holds its lock.
 pub(super) struct Ground {

@@ -5,7 +5,9 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::{Hands, Run, StepOutcome, StepReport};
+use super::forward::Halt;
+use super::{Hands, MigrationOutcome, MigrationReport, Run, StepOutcome, StepReport};
+use crate::failure::chain;
 use crate::migrate::entry::{MigrationState, StepEntry, StepState};
 use crate::migrate::error::MigrateError;
 use crate::migrate::migration::MigrationStep;
@@ -61,7 +63,11 @@ impl Run<'_> {
     pub(super) async fn back(&mut self, cause: Option<MigrateError>, reports: &mut Vec<StepReport>) -> MigrateError {
         let name = self.migration.name().to_owned();
         let before = reports.len();
-        match self.reverse(reports).await {
+        let reversed = match lets_back(&mut self.hands).await {
+            Ok(()) => self.reverse(reports).await,
+            Err(error) => Err(error),
+        };
+        match reversed {
             Ok(()) => {
                 let steps = reports.len() - before;
                 let error = MigrateError::Undone { name, steps, cause: cause.map(Box::new) };
@@ -92,14 +98,62 @@ impl Run<'_> {
         }
     }
 
-    /// See [`lets_back`].
-    pub(super) async fn lets_back(&mut self) -> Result<(), MigrateError> {
-        lets_back(&mut self.hands).await
+    /// Undoes it, as somebody wants. Refused, it stands as it stood.
+    pub(super) async fn undo(&mut self, report: &mut MigrationReport) -> Result<(), MigrateError> {
+        let (journal, name) = (self.journal, self.migration.name());
+        let stood = journal.read(name).await?.map(|entry| entry.state);
+        let allowed = match self.hands.world.distinct(&mut self.hands).await {
+            Ok(()) => lets_back(&mut self.hands).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = allowed {
+            journal.forget_undo(name).await?;
+            // What an earlier undo has begun and cannot go on with can go forward again.
+            let is_stuck =
+                stood == Some(MigrationState::Undoing) && matches!(error, MigrateError::WayBackClosed { .. });
+            return Err(if is_stuck { self.end(MigrationState::Failed, error).await } else { error });
+        }
+        match self.reverse(&mut report.steps).await {
+            Ok(()) => {
+                report.outcome = MigrationOutcome::Undone;
+                journal.end(name, MigrationState::Undone, None).await
+            }
+            // Written to in the last moment. It served before, and is not left stopped.
+            Err(MigrateError::WayBackClosed { name, step, source, cause, .. })
+                if stood == Some(MigrationState::Applied) =>
+            {
+                let closed = MigrateError::WayBackClosed { name, step, source, cause, again: true };
+                Err(self.again(closed, &mut report.steps).await?)
+            }
+            Err(error) => {
+                let state = left_by(&error);
+                Err(self.end(state, error).await)
+            }
+        }
     }
 
-    /// Undoes every step that may have happened, the last one first.
-    pub(super) async fn reverse(&mut self, reports: &mut Vec<StepReport>) -> Result<(), MigrateError> {
-        self.lets_back().await?;
+    /// Does again what was undone before the way back turned out to be closed, and gives back what there is to tell.
+    async fn again(
+        &mut self,
+        closed: MigrateError,
+        reports: &mut Vec<StepReport>,
+    ) -> Result<MigrateError, MigrateError> {
+        let name = self.migration.name();
+        self.known = self.journal.read(name).await?.map(|entry| entry.steps).unwrap_or_default();
+        self.hands.ctx.cancel = self.ctx.cancel.clone();
+        let error = match self.forward(reports).await {
+            Ok(_) if self.journal.applied(name).await? => return Ok(closed),
+            Ok(_) | Err(Halt::UndoRequested) => closed,
+            Err(Halt::Failed(error) | Halt::Stopped(error)) => {
+                tracing::error!(error = %chain(&error), "what was undone could not be done again");
+                error
+            }
+        };
+        Ok(self.end(MigrationState::Failed, error).await)
+    }
+
+    /// Undoes every step that may have happened, the last one first; [`lets_back`] has been asked.
+    async fn reverse(&mut self, reports: &mut Vec<StepReport>) -> Result<(), MigrateError> {
         let happened = happened(&self.hands).await?;
         let name = self.migration.name().to_owned();
         self.journal.undoing(&name).await?;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::watch::{Reason, watched};
-use super::{Agreed, Observer, Run, StepOutcome, StepReport};
+use super::{Observer, Run, StepOutcome, StepReport};
 use crate::failure::chain;
 use crate::migrate::approval;
 use crate::migrate::entry::{ROLLED_BACK, StepEntry, StepState};
@@ -90,9 +90,8 @@ impl Run<'_> {
         self.hands.ctx.cancel = token.clone();
         self.hands.step.clone_from(&step.key);
         let (lock, known, observer) = (&mut *self.lock, &self.known, self.options.observer.as_deref());
-        let (planned, agreed) = (self.planned, self.agreed);
-        let mut acting =
-            Acting { name: &name, position, step, known, observer, planned, agreed, hands: &mut self.hands };
+        let asks = self.asks;
+        let mut acting = Acting { name: &name, position, step, known, observer, asks, hands: &mut self.hands };
         let (done, reason) = watched(acting.act(), &token, deadline, lock, || journal.undo_requested(&name)).await;
         if done.is_none() {
             self.hands.abandon().await;
@@ -123,8 +122,7 @@ struct Acting<'r, 'h, 'w> {
     step: &'r MigrationStep,
     known: &'r std::collections::BTreeMap<String, StepEntry>,
     observer: Option<&'r dyn Observer>,
-    planned: Option<&'r MigrationPlan>,
-    agreed: Agreed,
+    asks: Option<&'r MigrationPlan>,
     hands: &'h mut super::Hands<'w>,
 }
 
@@ -243,9 +241,10 @@ impl Acting<'_, '_, '_> {
 
     /// A step that cannot be undone, and that held when it was planned and asked about, is asked about now.
     async fn agree(&mut self) -> Result<(), MigrateError> {
-        let asks = self.agreed == Agreed::NotYet && self.step.operation.reversal() == Reversal::Never;
-        let Some(planned) = self.planned.filter(|_| asks) else { return Ok(()) };
-        approval::take_one(planned, self.hands.journal, self.hands.world, &self.hands.ctx).await
+        match self.asks.filter(|_| self.step.operation.reversal() == Reversal::Never) {
+            Some(planned) => approval::take_one(planned, self.hands.journal, self.hands.world, &self.hands.ctx).await,
+            None => Ok(()),
+        }
     }
 
     async fn fail(&self, evidence: &Value, error: &MigrateError) {

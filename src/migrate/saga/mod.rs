@@ -3,15 +3,16 @@
 
 mod back;
 mod forward;
+mod report;
 mod watch;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::Serialize;
 
 use self::forward::Halt;
+pub use self::report::{MigrateReport, MigrationOutcome, MigrationReport, StepOutcome, StepReport};
 use super::approval;
 use super::entry::{MigrationState, StepEntry};
 use super::error::MigrateError;
@@ -25,92 +26,6 @@ use super::steps::Operation;
 use super::world::{Server, World};
 use crate::context::Context;
 use crate::failure::chain;
-
-/// What a run did.
-#[derive(Debug, Default, Serialize)]
-pub struct MigrateReport {
-    /// Each migration of the plan that it came to, in order.
-    pub migrations: Vec<MigrationReport>,
-    /// How many migrations were applied, went on or went back.
-    pub changed: usize,
-    /// Why it did not come to its end.
-    #[serde(skip)]
-    pub error: Option<MigrateError>,
-}
-
-impl MigrateReport {
-    /// The report, or why the run did not come to its end.
-    ///
-    /// # Errors
-    /// The error of the migration at which it ended.
-    pub fn verdict(self) -> Result<Self, MigrateError> {
-        match self.error {
-            Some(error) => Err(error),
-            None => Ok(self),
-        }
-    }
-}
-
-/// What a run did about one migration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct MigrationReport {
-    /// Its name.
-    pub name: String,
-    /// Of its recipe.
-    pub digest: String,
-    /// How it ended.
-    pub outcome: MigrationOutcome,
-    /// The steps that this run came to, in the order of time; none when it had been applied before.
-    pub steps: Vec<StepReport>,
-}
-
-/// How a run of a migration ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MigrationOutcome {
-    /// It had been applied (or undone) before.
-    Unchanged,
-    /// Every step is done.
-    Applied,
-    /// It was to go no further, or waits; the next run goes on.
-    Stopped,
-    /// A step failed, and what is done stays.
-    Failed,
-    /// What was done was undone.
-    Undone,
-}
-
-/// What a run did about one step.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct StepReport {
-    /// Its key.
-    pub step: String,
-    /// The stage it belongs to.
-    pub stage: String,
-    /// What came of it.
-    pub outcome: StepOutcome,
-    /// How often it was tried.
-    pub attempts: u32,
-    /// How long it took, waiting for locks included.
-    pub milliseconds: u64,
-    /// What it found.
-    #[serde(skip_serializing_if = "serde_json::Value::is_null")]
-    pub found: serde_json::Value,
-}
-
-/// What came of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StepOutcome {
-    /// It ran.
-    Done,
-    /// It held already.
-    Present,
-    /// An earlier run had begun it and was killed; it had happened.
-    Recovered,
-    /// It was undone.
-    Undone,
-}
 
 /// How a run is made.
 #[derive(Debug, Clone, Default)]
@@ -197,9 +112,8 @@ async fn one(
     let mut lock = journal.lock(migration.name(), &world.locked(migration)?, &ctx.cancel).await?;
     let hands = Hands::acting(world, migration, journal, ctx);
     let known = BTreeMap::new();
-    let (agreed, planned) = (Agreed::Yes, Some(planned));
-    let mut run = Run { migration, journal, ctx, lock: &mut lock, hands, known, options, agreed, planned };
-    let done = run.all(report).await;
+    let mut run = Run { migration, journal, ctx, lock: &mut lock, hands, known, options, asks: None };
+    let done = run.all(planned, report).await;
     run.tell_what_is_in_force().await;
     run.hands.close().await;
     lock.release().await;
@@ -244,9 +158,8 @@ pub async fn undo(
         Ok(lock) => lock,
     };
     let hands = Hands::acting(world, migration, journal, ctx);
-    let (known, options) = (BTreeMap::new(), Options::default());
-    let (agreed, options) = (Agreed::Yes, &options);
-    let mut run = Run { migration, journal, ctx, lock: &mut lock, hands, known, options, agreed, planned: None };
+    let (known, options) = (BTreeMap::new(), &Options::default());
+    let mut run = Run { migration, journal, ctx, lock: &mut lock, hands, known, options, asks: None };
     let mut report = unchanged(migration);
     let undone = run.undo(&mut report).await;
     run.hands.close().await;
@@ -263,23 +176,14 @@ struct Run<'a> {
     hands: Hands<'a>,
     known: BTreeMap<String, StepEntry>,
     options: &'a Options,
-    agreed: Agreed,
-    /// What was planned; an undo has no plan.
-    planned: Option<&'a MigrationPlan>,
+    /// The plan that nobody was asked about, since no step of it that was left could not be undone. When one comes all the
+    /// same, it is asked about.
+    asks: Option<&'a MigrationPlan>,
 }
 
-/// Whether somebody has agreed to steps that cannot be undone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Agreed {
-    /// Or nobody is asked.
-    Yes,
-    /// No such step was left when it was planned. When one is all the same, it is asked about.
-    NotYet,
-}
-
-impl Run<'_> {
+impl<'a> Run<'a> {
     /// The whole run, under the lock.
-    async fn all(&mut self, report: &mut MigrationReport) -> Result<(), MigrateError> {
+    async fn all(&mut self, planned: &'a MigrationPlan, report: &mut MigrationReport) -> Result<(), MigrateError> {
         let (migration, journal, world) = (self.migration, self.journal, self.hands.world);
         let name = migration.name();
         let entry = journal.read(name).await?;
@@ -300,13 +204,10 @@ impl Run<'_> {
         require(migration, &mut self.hands).await?;
         if self.options.observer.is_none() {
             let is_agreed = match begun {
-                None => match self.planned {
-                    Some(planned) => approval::take(planned, journal, world, self.ctx).await?,
-                    None => true,
-                },
+                None => approval::take(planned, journal, world, self.ctx).await?,
                 Some(_) => approval::was_taken(migration, journal).await?,
             };
-            self.agreed = if is_agreed { Agreed::Yes } else { Agreed::NotYet };
+            self.asks = (!is_agreed).then_some(planned);
         }
         journal.begin(migration, world.source.name(migration.database())?).await?;
         self.known = begun.map(|entry| entry.steps).unwrap_or_default();
@@ -347,52 +248,6 @@ impl Run<'_> {
                 steps = keys.join(", "),
                 "these steps are in force until it goes on or is undone; Temporal may be stopped"
             );
-        }
-    }
-
-    /// Undoes it, as somebody wants. Refused, it stands as it stood.
-    async fn undo(&mut self, report: &mut MigrationReport) -> Result<(), MigrateError> {
-        let (journal, name) = (self.journal, self.migration.name());
-        let stood = journal.read(name).await?.map(|entry| entry.state);
-        let allowed = match self.hands.world.distinct(&mut self.hands).await {
-            Ok(()) => self.lets_back().await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = allowed {
-            journal.forget_undo(name).await?;
-            // What an earlier undo has begun and cannot go on with can go forward again.
-            let is_stuck =
-                stood == Some(MigrationState::Undoing) && matches!(error, MigrateError::WayBackClosed { .. });
-            return Err(if is_stuck { self.end(MigrationState::Failed, error).await } else { error });
-        }
-        let error = match self.reverse(&mut report.steps).await {
-            Ok(()) => {
-                report.outcome = MigrationOutcome::Undone;
-                return journal.end(name, MigrationState::Undone, None).await;
-            }
-            Err(error) => error,
-        };
-        match error {
-            // Written to in the last moment. It served before, and is not left stopped.
-            MigrateError::WayBackClosed { name, step, source, cause, .. } if stood == Some(MigrationState::Applied) => {
-                let error = MigrateError::WayBackClosed { name, step, source, cause, again: true };
-                self.known = journal.read(self.migration.name()).await?.map(|entry| entry.steps).unwrap_or_default();
-                self.hands.ctx.cancel = self.ctx.cancel.clone();
-                let again = self.forward(&mut report.steps).await;
-                match again {
-                    Ok(_) if journal.applied(self.migration.name()).await? => Err(error),
-                    Ok(_) => Err(self.end(MigrationState::Failed, error).await),
-                    Err(Halt::Failed(second) | Halt::Stopped(second)) => {
-                        tracing::error!(error = %chain(&second), "what was undone could not be done again");
-                        Err(self.end(MigrationState::Failed, second).await)
-                    }
-                    Err(Halt::UndoRequested) => Err(self.end(MigrationState::Failed, error).await),
-                }
-            }
-            error => {
-                let state = back::left_by(&error);
-                Err(self.end(state, error).await)
-            }
         }
     }
 

@@ -18,8 +18,6 @@ use crate::process::{Group, Heard};
 
 /// How long a program may take to end after SIGTERM.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
-/// How long its last words are waited for when it has ended; what it has started may hold its pipes open for ever.
-const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Bytes that are kept of what it says.
 const KEPT: usize = 4 << 10;
 /// Under which it is noted in the journal.
@@ -39,7 +37,7 @@ pub(super) struct Ended {
 /// # Errors
 /// When it cannot be started or took too long, [`StepError::Cancelled`], and when the journal cannot be written.
 pub(super) async fn run(command: Command, limit: Duration, hands: &Hands<'_>) -> Result<Ended, StepError> {
-    let noted = async |running: &Running| hands.note(&json!({ NOTED: running })).await;
+    let noted = async |running: &Running| hands.noting().note(&json!({ NOTED: running })).await;
     start(command, limit, &hands.ctx, &hands.world.secrets(), noted).await
 }
 
@@ -74,7 +72,7 @@ async fn start(
         Some(status) => {
             // What it has left running, such as a server that it started, is meant to run.
             group.release();
-            tokio::time::sleep(if out.is_closed() && err.is_closed() { Duration::ZERO } else { LAST_WORDS }).await;
+            tokio::join!(out.settle(), err.settle());
             let status = status.map_err(|error| {
                 StepError::new(Kind::Failed, format!("waiting for `{name}`: {error}"), "run the migration again")
             })?;

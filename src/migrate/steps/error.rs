@@ -1,6 +1,6 @@
 //! Why a step did not succeed.
 
-use super::sql::SqlFailure;
+use super::statements::SqlFailure;
 use crate::failure::{Explain, Failure, Kind};
 use crate::migrate::error::MigrateError;
 use crate::units::Span;

@@ -14,6 +14,7 @@ use crate::failure::Kind;
 use crate::migrate::hands::Hands;
 use crate::migrate::names::Text;
 use crate::migrate::parameters::{ParameterError, Values};
+use crate::migrate::recipe::is_default;
 use crate::migrate::world::Place;
 use crate::units::Span;
 
@@ -31,22 +32,18 @@ pub struct ExecStep {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub undo: Vec<Text>,
     /// It may be run again when a run was killed in the middle. Without it and `check` such a step is not guessed about.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub repeatable: bool,
     /// How long each of them may take.
     #[serde(default = "default_timeout")]
     pub timeout: Span,
     /// Whether a rehearsal runs it too; one that stops production's server must not be.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub rehearsed: bool,
 }
 
 const fn default_timeout() -> Span {
     Span::minutes(5)
-}
-
-fn is_false(value: &bool) -> bool {
-    !*value
 }
 
 impl ExecStep {

@@ -4,14 +4,11 @@
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use super::StepError;
-use crate::clients::postgres::{quote_identifier, quote_literal};
+use crate::clients::postgres::{MAINTENANCE, quote_identifier, quote_literal};
 use crate::failure::Kind;
 use crate::migrate::hands::Hands;
 use crate::migrate::journal::bounded;
 use crate::migrate::world::Server;
-
-/// The database that a session is in which makes or drops others.
-const MAINTENANCE: &str = "postgres";
 
 /// What the comment of an own database says: which migration of which ledger made it, and of what source. Another
 /// cluster's move to the same server has another.

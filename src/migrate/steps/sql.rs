@@ -6,16 +6,19 @@ use async_trait::async_trait;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 
+use super::statements::{
+    SqlFailure, StatementLimits, default_lock_timeout, default_statement_timeout, holds, is_contention, one, texts,
+};
 use super::{Act, Ran, Reversal, StepError};
 use crate::clients::postgres::PostgresError;
 use crate::migrate::error::MigrateError;
-use crate::migrate::hands::Hands;
-use crate::migrate::journal::Journal;
+use crate::migrate::hands::{Hands, Noting};
 use crate::migrate::names::{Database, Sql};
 use crate::migrate::parameters::{ParameterError, Values};
+use crate::migrate::recipe::is_default;
 use crate::migrate::world::Server;
 use crate::units::Span;
 
@@ -27,10 +30,10 @@ pub struct SqlStep {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<Database>,
     /// Passed over where the site does not have the database.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub optional: bool,
     /// The server.
-    #[serde(default, skip_serializing_if = "is_source")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub server: Server,
     /// A query that returns one boolean: does it hold already? Asked before the step, and after a kill. Without it, a
     /// step that was interrupted cannot be taken up again unless it has a `verify`.
@@ -63,23 +66,6 @@ pub struct SqlStep {
     pub transaction: bool,
 }
 
-fn is_source(server: &Server) -> bool {
-    *server == Server::Source
-}
-
-fn is_false(value: &bool) -> bool {
-    !*value
-}
-
-const fn default_lock_timeout() -> Span {
-    // Short enough that the queue of writers behind the waiting lock stays below what their callers notice.
-    Span::milliseconds(500)
-}
-
-const fn default_statement_timeout() -> Span {
-    Span::minutes(1)
-}
-
 const fn default_attempts() -> u32 {
     10
 }
@@ -91,78 +77,6 @@ const fn default_transaction() -> bool {
 /// The first pause after a lock was not to be had, and the longest one; each is doubled and jittered.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
-/// What the network may take on top of the server's own time-outs before an answer counts as lost.
-const NETWORK_MARGIN: Duration = Duration::from_secs(10);
-
-/// Why statements did not succeed.
-#[derive(Debug, thiserror::Error)]
-pub enum SqlFailure {
-    /// Somebody else held the lock each time.
-    #[error("the lock was not to be had in {attempts} attempts: {source}")]
-    Locked {
-        /// How often it was tried.
-        attempts: u32,
-        /// What the server said last.
-        source: sqlx::Error,
-    },
-    /// The server refused or the connection broke.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
-    /// The answer of a check is not one boolean.
-    #[error("`{0}` must return one row with one boolean that is not null")]
-    NotBoolean(String),
-    /// No answer within the server's time-outs and a margin.
-    #[error("no answer from the server within {0:?}")]
-    NoAnswer(Duration),
-    /// The journal could not take a note of the transaction, of which nothing was done then.
-    #[error(transparent)]
-    Journal(Box<MigrateError>),
-    /// Asked to stop while waiting for the next attempt.
-    #[error("stopped while waiting for a lock")]
-    Cancelled,
-}
-
-impl SqlFailure {
-    /// True when a statement named a table, column, function, schema or other object that does not exist.
-    pub(crate) fn is_undefined(&self) -> bool {
-        let Self::Database(error) = self else { return false };
-        let code = error.as_database_error().and_then(|e| e.code());
-        matches!(code.as_deref(), Some("42P01" | "42703" | "42883" | "42704" | "3F000"))
-    }
-}
-
-/// The server's time-outs of one statement.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct StatementLimits {
-    lock: Span,
-    statement: Span,
-}
-
-impl Default for StatementLimits {
-    fn default() -> Self {
-        Self { lock: default_lock_timeout(), statement: default_statement_timeout() }
-    }
-}
-
-impl StatementLimits {
-    /// For that many statements, as seen from here.
-    fn patience(self, statements: usize) -> Duration {
-        let each = Duration::from(self.statement) + Duration::from(self.lock);
-        each * u32::try_from(statements + 1).unwrap_or(u32::MAX) + NETWORK_MARGIN
-    }
-
-    /// `local` ends with the transaction.
-    async fn set(self, connection: &mut PgConnection, local: bool) -> Result<(), sqlx::Error> {
-        sqlx::query("SELECT set_config('lock_timeout', $1, $3), set_config('statement_timeout', $2, $3)")
-            .bind(format!("{}ms", self.lock.as_millis()))
-            .bind(format!("{}ms", self.statement.as_millis()))
-            .bind(local)
-            .execute(connection)
-            .await
-            .map(drop)
-    }
-}
-
 impl SqlStep {
     pub(crate) fn limits(&self) -> StatementLimits {
         StatementLimits { lock: self.lock_timeout, statement: self.statement_timeout }
@@ -251,7 +165,7 @@ impl SqlStep {
         if self.transaction {
             let mut transaction = connection.begin().await?;
             self.limits().set(&mut transaction, true).await?;
-            noting.note(&mut transaction).await?;
+            note(noting, &mut transaction).await?;
             for statement in statements {
                 one(&mut transaction, statement).await?;
             }
@@ -266,26 +180,12 @@ impl SqlStep {
     }
 }
 
-/// Where the transaction of a step is noted before it does anything. After a kill the server says what became of it.
-struct Noting<'a> {
-    journal: &'a Journal,
-    migration: &'a str,
-    step: String,
-}
-
-/// Under which it is noted.
+/// Under which the transaction of a step is noted before it does anything. After a kill the server says what became of it.
 const NOTED: &str = "transaction";
 
-impl<'a> Noting<'a> {
-    fn of(hands: &Hands<'a>) -> Self {
-        Self { journal: hands.journal, migration: hands.migration.name(), step: hands.step.clone() }
-    }
-
-    async fn note(&self, transaction: &mut PgConnection) -> Result<(), SqlFailure> {
-        let id: String = sqlx::query_scalar("SELECT pg_current_xact_id()::text").fetch_one(transaction).await?;
-        let noted = self.journal.note(self.migration, &self.step, &json!({ NOTED: id })).await;
-        noted.map_err(|error| SqlFailure::Journal(Box::new(error)))
-    }
+async fn note(noting: &Noting<'_>, transaction: &mut PgConnection) -> Result<(), SqlFailure> {
+    let id: String = sqlx::query_scalar("SELECT pg_current_xact_id()::text").fetch_one(transaction).await?;
+    noting.note(&json!({ NOTED: id })).await.map_err(|error| SqlFailure::Journal(Box::new(error)))
 }
 
 impl SqlStep {
@@ -360,7 +260,7 @@ impl Act for SqlStep {
     }
 
     async fn run(&self, hands: &mut Hands<'_>, _: &Value) -> Result<Ran, StepError> {
-        let (noting, cancel) = (Noting::of(hands), hands.ctx.cancel.clone());
+        let (noting, cancel) = (hands.noting(), hands.ctx.cancel.clone());
         let attempts = self.execute(self.session(hands).await?, &self.run, &noting, &cancel).await?;
         Ok(Ran { attempts, found: json!({}) })
     }
@@ -374,67 +274,8 @@ impl Act for SqlStep {
         if kept.is_empty() {
             return Ok(());
         }
-        let (noting, cancel) = (Noting::of(hands), hands.ctx.cancel.clone());
+        let (noting, cancel) = (hands.noting(), hands.ctx.cancel.clone());
         self.execute(self.session(hands).await?, &kept, &noting, &cancel).await?;
         Ok(())
     }
-}
-
-/// One statement through the extended protocol, which takes no second one in the same text.
-async fn one(connection: &mut PgConnection, statement: &str) -> Result<(), sqlx::Error> {
-    connection.execute(sqlx::query(AssertSqlSafe(statement)).persistent(false)).await.map(drop)
-}
-
-/// Asks a query for its one boolean, in a transaction that cannot write.
-pub(crate) async fn holds(
-    connection: &mut PgConnection,
-    query: &Sql,
-    limits: StatementLimits,
-) -> Result<bool, SqlFailure> {
-    let patience = limits.patience(1);
-    let answer = read_only(connection, limits, async |connection| {
-        sqlx::query_scalar::<_, Option<bool>>(AssertSqlSafe(query.as_str()))
-            .persistent(false)
-            .fetch_all(connection)
-            .await
-    });
-    let rows = match tokio::time::timeout(patience, answer).await.map_err(|_| SqlFailure::NoAnswer(patience))? {
-        Err(sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnIndexOutOfBounds { .. }) => Vec::new(),
-        other => other?,
-    };
-    match rows.as_slice() {
-        [Some(value)] => Ok(*value),
-        _ => Err(SqlFailure::NotBoolean(query.as_str().to_owned())),
-    }
-}
-
-/// Asks a query for rows of one text, in a transaction that cannot write.
-pub(crate) async fn texts(
-    connection: &mut PgConnection,
-    query: &Sql,
-    limits: StatementLimits,
-) -> Result<Vec<String>, SqlFailure> {
-    let patience = limits.patience(1);
-    let answer = read_only(connection, limits, async |connection| {
-        sqlx::query_scalar::<_, String>(AssertSqlSafe(query.as_str())).persistent(false).fetch_all(connection).await
-    });
-    Ok(tokio::time::timeout(patience, answer).await.map_err(|_| SqlFailure::NoAnswer(patience))??)
-}
-
-async fn read_only<T>(
-    connection: &mut PgConnection,
-    limits: StatementLimits,
-    ask: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
-) -> Result<T, sqlx::Error> {
-    let mut transaction = connection.begin_with("BEGIN READ ONLY").await?;
-    limits.set(&mut transaction, true).await?;
-    let answer = ask(&mut transaction).await?;
-    transaction.rollback().await?;
-    Ok(answer)
-}
-
-/// lock_not_available or deadlock_detected: https://www.postgresql.org/docs/15/errcodes-appendix.html
-fn is_contention(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|e| e.code());
-    matches!(code.as_deref(), Some("55P03" | "40P01"))
 }

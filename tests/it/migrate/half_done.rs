@@ -26,6 +26,13 @@ async fn counter() -> Ground {
     ground
 }
 
+/// What is noted of a transaction that the server has taken back.
+fn aborted(ground: &Ground) -> String {
+    ground.main.psql(
+        "BEGIN; UPDATE counter SET n = 0; SELECT json_build_object('transaction', pg_current_xact_id()::text); ROLLBACK",
+    )
+}
+
 /// As a kill right after the transaction has been committed leaves the step.
 fn forget_its_end(ground: &Ground, migration: &str, step: &str) {
     let noted = ground.main.psql("SELECT json_build_object('transaction', xmin::text) FROM counter");
@@ -41,8 +48,7 @@ async fn a_transaction_that_never_ended_is_not_undone() {
     let migration = counting("cut-off", ", SELECT 1 / 0");
     ground.run(&migration).await.unwrap_err();
     // As a kill before the end leaves the step: the server has taken the transaction back.
-    let aborted = "BEGIN; UPDATE counter SET n = n + 10; SELECT json_build_object('transaction', pg_current_xact_id()::text); ROLLBACK";
-    let noted = ground.main.psql(aborted);
+    let noted = aborted(&ground);
     ground.ledger.psql(&format!("UPDATE migration_steps SET state = 'intended', evidence = '{noted}'"));
     let report = undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
     assert_eq!(ground.main.psql("SELECT n FROM counter"), "0", "{report:?}");
@@ -72,8 +78,7 @@ async fn an_undo_that_cannot_ask_the_server_forgets_nothing() {
     let ground = counter().await;
     let migration = counting("away", ", SELECT 1 / 0");
     ground.run(&migration).await.unwrap_err();
-    let aborted = "BEGIN; UPDATE counter SET n = n + 10; SELECT json_build_object('transaction', pg_current_xact_id()::text); ROLLBACK";
-    let noted = ground.main.psql(aborted);
+    let noted = aborted(&ground);
     ground.ledger.psql(&format!("UPDATE migration_steps SET state = 'intended', evidence = '{noted}'"));
     let allow = |allowed: bool| {
         ground.main.server.psql("postgres", &format!("ALTER DATABASE {} ALLOW_CONNECTIONS {allowed}", ground.main.name))
@@ -94,8 +99,7 @@ async fn a_step_whose_undo_never_took_effect_is_not_run_again() {
     let migration = counting("turned", "");
     ground.run(&migration).await.unwrap();
     // As an undo leaves it that was killed half way, and whose way back closed then.
-    let aborted = "BEGIN; UPDATE counter SET n = n - 10; SELECT json_build_object('transaction', pg_current_xact_id()::text); ROLLBACK";
-    let noted = ground.main.psql(aborted);
+    let noted = aborted(&ground);
     ground.ledger.psql(&format!(
         "UPDATE migrations SET state = 'failed'; \
          UPDATE migration_steps SET state = 'undoing', evidence = '{noted}' WHERE step = 'count'"
@@ -200,29 +204,36 @@ fn a_fence_that_failed_and_holds_later_is_taken_down_on_the_way_back() {
 fn a_database_that_has_no_mark_yet_is_still_its_own() {
     let ground = quiet("unmarked");
     let (dump, access) = (ground.source.dump(), ground.access());
-    let new = "SELECT count(*) FROM pg_database WHERE datname LIKE 'sexton_new_%'";
     let there = |sql: &str| Server::Pg17.psql("postgres", sql);
-    // The comment has to wait for this one.
+    // The comment has to wait for this one. Others' do for a moment, too; they are told apart by the source's name.
     let mut psql = Server::Pg17.tool("psql", "postgres");
-    psql.args(["-Xqc", "BEGIN; LOCK TABLE pg_shdescription IN SHARE MODE; SELECT pg_sleep(300)"]);
-    let mut holds = psql.spawn().unwrap();
+    let hold =
+        format!("BEGIN; LOCK TABLE pg_shdescription IN SHARE MODE; SELECT pg_sleep(300) /* {} */", ground.source.name);
+    let mut holds = psql.args(["-Xqc", &hold]).spawn().unwrap();
     let mut running = ground.site.start(&["migrate", "run", "move-database", "-q"], "killed.log");
-    let waits =
-        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COMMENT ON DATABASE%' AND wait_event_type = 'Lock'";
-    assert!(eventually(Duration::from_secs(120), || there(waits) == "1"), "{}", running.log());
+    let sessions = |what: &str, begins: &str| {
+        let name = &ground.source.name;
+        there(&format!(
+            "SELECT {what} FROM pg_stat_activity WHERE query LIKE '{begins}%{name}%' AND wait_event IS NOT NULL"
+        ))
+    };
+    let commented = || sessions("substring(query FROM 'sexton_new_[0-9a-f]+')", "COMMENT ON DATABASE");
+    assert!(eventually(Duration::from_secs(120), || !commented().is_empty()), "{}", running.log());
+    let new = commented();
     running.signal("KILL");
     running.wait();
-    for query in ["COMMENT ON DATABASE%", "BEGIN; LOCK TABLE pg_shdescription%"] {
-        there(&format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE query LIKE '{query}'"));
+    for begins in ["COMMENT ON DATABASE", "BEGIN; LOCK TABLE pg_shdescription"] {
+        sessions("count(pg_terminate_backend(pid))", begins);
     }
     holds.wait().unwrap();
-    assert_eq!((there(new).as_str(), ground.has_target()), ("1", false));
+    let has_new = || there(&format!("SELECT count(*) FROM pg_database WHERE datname = '{new}'"));
+    assert_eq!((has_new().as_str(), ground.has_target()), ("1", false));
     ground.site.run(&["migrate", "undo", "move-database"]).expect(0);
-    assert_eq!(there(new), "0");
+    assert_eq!(has_new(), "0");
     as_before(&ground, &dump, &access);
     ground.approve();
     ground.run().expect(0);
-    assert_eq!((there(new).as_str(), ground.has_target()), ("0", true));
+    assert_eq!((has_new().as_str(), ground.has_target()), ("0", true));
 }
 
 #[test]

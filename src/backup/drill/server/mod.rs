@@ -142,10 +142,16 @@ async fn serve(
     let mut why = "no answer".to_owned();
     let temporal = loop {
         if let Some(status) = process.ended() {
-            return Err(Trouble::Broken(format!("the server ended before it served ({status}){}", process.words())));
+            return Err(Trouble::Broken(format!(
+                "the server ended before it served ({status}){}",
+                process.words().await
+            )));
         }
         if Instant::now() >= deadline {
-            return Err(Trouble::Broken(format!("the server did not serve within {limit}: {why}{}", process.words())));
+            return Err(Trouble::Broken(format!(
+                "the server did not serve within {limit}: {why}{}",
+                process.words().await
+            )));
         }
         match healthy(policy.address.as_str()).await {
             Ok(temporal) => break temporal,
@@ -166,7 +172,7 @@ async fn serve(
             // The frontend serves before the service behind it does.
             if process.ended().is_some() || Instant::now() >= deadline {
                 let detail = format!("workflow {run} could not be read within {limit}: {problem}");
-                return Err(Trouble::Broken(format!("{detail}{}", process.words())));
+                return Err(Trouble::Broken(format!("{detail}{}", process.words().await)));
             }
             tokio::time::sleep(PAUSE).await;
         };

@@ -71,7 +71,8 @@ impl Process {
     }
 
     /// The last lines that it wrote, without secrets; empty when there are none.
-    pub(super) fn words(&self) -> String {
+    pub(super) async fn words(&self) -> String {
+        self.heard.settle().await;
         let words = last_lines(&self.heard.said(&self.secrets));
         if words.is_empty() { words } else { format!("; its last lines: {words}") }
     }

@@ -1,0 +1,149 @@
+//! Statements under PostgreSQL's own time-outs, queries that cannot write, and why either did not succeed.
+
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+
+use crate::migrate::error::MigrateError;
+use crate::migrate::names::Sql;
+use crate::units::Span;
+
+/// What the network may take on top of the server's own time-outs before an answer counts as lost.
+const NETWORK_MARGIN: Duration = Duration::from_secs(10);
+
+pub(super) const fn default_lock_timeout() -> Span {
+    // Short enough that the queue of writers behind the waiting lock stays below what their callers notice.
+    Span::milliseconds(500)
+}
+
+pub(super) const fn default_statement_timeout() -> Span {
+    Span::minutes(1)
+}
+
+/// Why statements did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum SqlFailure {
+    /// Somebody else held the lock each time.
+    #[error("the lock was not to be had in {attempts} attempts: {source}")]
+    Locked {
+        /// How often it was tried.
+        attempts: u32,
+        /// What the server said last.
+        source: sqlx::Error,
+    },
+    /// The server refused or the connection broke.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    /// The answer of a check is not one boolean.
+    #[error("`{0}` must return one row with one boolean that is not null")]
+    NotBoolean(String),
+    /// No answer within the server's time-outs and a margin.
+    #[error("no answer from the server within {0:?}")]
+    NoAnswer(Duration),
+    /// The journal could not take a note of the transaction, of which nothing was done then.
+    #[error(transparent)]
+    Journal(Box<MigrateError>),
+    /// Asked to stop while waiting for the next attempt.
+    #[error("stopped while waiting for a lock")]
+    Cancelled,
+}
+
+impl SqlFailure {
+    /// True when a statement named a table, column, function, schema or other object that does not exist.
+    pub(crate) fn is_undefined(&self) -> bool {
+        let Self::Database(error) = self else { return false };
+        let code = error.as_database_error().and_then(|e| e.code());
+        matches!(code.as_deref(), Some("42P01" | "42703" | "42883" | "42704" | "3F000"))
+    }
+}
+
+/// The server's time-outs of one statement.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StatementLimits {
+    pub(super) lock: Span,
+    pub(super) statement: Span,
+}
+
+impl Default for StatementLimits {
+    fn default() -> Self {
+        Self { lock: default_lock_timeout(), statement: default_statement_timeout() }
+    }
+}
+
+impl StatementLimits {
+    /// For that many statements, as seen from here.
+    pub(super) fn patience(self, statements: usize) -> Duration {
+        let each = Duration::from(self.statement) + Duration::from(self.lock);
+        each * u32::try_from(statements + 1).unwrap_or(u32::MAX) + NETWORK_MARGIN
+    }
+
+    /// `local` ends with the transaction.
+    pub(super) async fn set(self, connection: &mut PgConnection, local: bool) -> Result<(), sqlx::Error> {
+        sqlx::query("SELECT set_config('lock_timeout', $1, $3), set_config('statement_timeout', $2, $3)")
+            .bind(format!("{}ms", self.lock.as_millis()))
+            .bind(format!("{}ms", self.statement.as_millis()))
+            .bind(local)
+            .execute(connection)
+            .await
+            .map(drop)
+    }
+}
+
+/// One statement through the extended protocol, which takes no second one in the same text.
+pub(super) async fn one(connection: &mut PgConnection, statement: &str) -> Result<(), sqlx::Error> {
+    connection.execute(sqlx::query(AssertSqlSafe(statement)).persistent(false)).await.map(drop)
+}
+
+/// Asks a query for its one boolean, in a transaction that cannot write.
+pub(crate) async fn holds(
+    connection: &mut PgConnection,
+    query: &Sql,
+    limits: StatementLimits,
+) -> Result<bool, SqlFailure> {
+    let patience = limits.patience(1);
+    let answer = read_only(connection, limits, async |connection| {
+        sqlx::query_scalar::<_, Option<bool>>(AssertSqlSafe(query.as_str()))
+            .persistent(false)
+            .fetch_all(connection)
+            .await
+    });
+    let rows = match tokio::time::timeout(patience, answer).await.map_err(|_| SqlFailure::NoAnswer(patience))? {
+        Err(sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnIndexOutOfBounds { .. }) => Vec::new(),
+        other => other?,
+    };
+    match rows.as_slice() {
+        [Some(value)] => Ok(*value),
+        _ => Err(SqlFailure::NotBoolean(query.as_str().to_owned())),
+    }
+}
+
+/// Asks a query for rows of one text, in a transaction that cannot write.
+pub(crate) async fn texts(
+    connection: &mut PgConnection,
+    query: &Sql,
+    limits: StatementLimits,
+) -> Result<Vec<String>, SqlFailure> {
+    let patience = limits.patience(1);
+    let answer = read_only(connection, limits, async |connection| {
+        sqlx::query_scalar::<_, String>(AssertSqlSafe(query.as_str())).persistent(false).fetch_all(connection).await
+    });
+    Ok(tokio::time::timeout(patience, answer).await.map_err(|_| SqlFailure::NoAnswer(patience))??)
+}
+
+async fn read_only<T>(
+    connection: &mut PgConnection,
+    limits: StatementLimits,
+    ask: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
+) -> Result<T, sqlx::Error> {
+    let mut transaction = connection.begin_with("BEGIN READ ONLY").await?;
+    limits.set(&mut transaction, true).await?;
+    let answer = ask(&mut transaction).await?;
+    transaction.rollback().await?;
+    Ok(answer)
+}
+
+/// lock_not_available or deadlock_detected: https://www.postgresql.org/docs/15/errcodes-appendix.html
+pub(super) fn is_contention(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|e| e.code());
+    matches!(code.as_deref(), Some("55P03" | "40P01"))
+}
