@@ -47,6 +47,8 @@ impl Lift<'_> {
         let begun = Instant::now();
         let (mut quiet, mut blocked, mut off) = (begun, false, None);
         loop {
+            // Asked before the look: the look would not see the block of a call that ends during it.
+            let answered = call.is_none_or(AbortHandle::is_finished);
             let seen = self.once(begun).await;
             match &seen {
                 Ok(Seen::Unmarked) => return Ok(off.or(blocked.then(Instant::now))),
@@ -55,7 +57,6 @@ impl Lift<'_> {
                         off = Some(Instant::now());
                         blocked = false;
                     }
-                    let answered = call.is_none_or(AbortHandle::is_finished);
                     if answered && quiet.elapsed() >= self.settle {
                         return Ok(off);
                     }

@@ -115,6 +115,8 @@ impl<'a> Undoing<'a> {
         let Self { search, index, .. } = *self;
         let (mut removed, mut attempt, begun) = (Vec::new(), 0, Instant::now());
         let marks = loop {
+            // Asked before the look: a call that ends during it may have left a mark that the look did not see.
+            let unanswered = self.call.as_ref().is_some_and(|call| !call.is_finished());
             let mut family = search.describe_family(index).await?;
             let Some(live) = family.remove(index) else { return Ok((Undone::Adopted, None)) };
             let marks = adoptions(index, &live.aliases).into_iter().map(|(alias, _)| alias);
@@ -123,7 +125,6 @@ impl<'a> Undoing<'a> {
                 break marks;
             }
             // The mark is on its way still. It must not stay: somebody else's later block would be taken for its own.
-            let unanswered = self.call.as_ref().is_some_and(|call| !call.is_finished());
             if marks.is_empty() && unanswered && begun.elapsed() < ANSWER {
                 tokio::time::sleep(PAUSE).await;
                 continue;
