@@ -277,6 +277,9 @@ fn a_killed_drill_is_swept_up_and_nobody_elses_database_is() {
         Server::Pg17.psql(name, "CREATE TABLE mine AS SELECT 1 AS a");
     }
     Server::Pg17.psql("postgres", &format!("COMMENT ON DATABASE {other} IS 'a sexton drill at work: not really'"));
+    // What a drill leaves that is killed before its database has a comment.
+    let draft = format!("sexton_new_drill_{}", suffix());
+    Server::Pg17.psql("postgres", &format!("CREATE DATABASE {draft}"));
 
     let mut running = first.site.start(&["once", "drill"], "killed.log");
     let commented = format!(
@@ -300,6 +303,8 @@ fn a_killed_drill_is_swept_up_and_nobody_elses_database_is() {
         databases_of(&id).is_empty()
     };
     assert!(eventually(Duration::from_secs(20), gone));
+    let drafts = format!("SELECT count(*) FROM pg_database WHERE datname = '{draft}'");
+    assert_eq!(Server::Pg17.psql("postgres", &drafts), "0");
     for name in [&alike, &other] {
         assert_eq!(Server::Pg17.psql(name, "SELECT a FROM mine"), "1");
         Server::Pg17.psql("postgres", &format!("DROP DATABASE {name}"));

@@ -15,7 +15,7 @@ use crate::backup::manifest::{self, Database};
 use crate::backup::proof::{self, Proof};
 use crate::backup::restore::{self, Target};
 use crate::backup::store::Store;
-use crate::clients::postgres::Postgres;
+use crate::clients::postgres::{Databases, Postgres};
 use crate::context::Context;
 use crate::failure::chain;
 use crate::policy::drill::ServerPolicy;
@@ -79,18 +79,18 @@ async fn sweep(plan: &DrillPlan, scratch: &Postgres, report: &mut DrillReport) {
     if plan.leftovers.is_empty() {
         return;
     }
-    let mut session = match scratch::session(scratch).await {
-        Ok(session) => session,
+    let mut databases = match Databases::open(scratch).await {
+        Ok(databases) => databases,
         Err(error) => return report.notes.push(chain(&error)),
     };
     for name in &plan.leftovers {
-        match scratch::drop_leftover(scratch, &mut session, name).await {
+        match scratch::drop_leftover(&mut databases, name).await {
             Ok(true) => report.dropped.push(name.clone()),
             Ok(false) => report.notes.push(format!("database {name} is no drill's left-over any more")),
             Err(error) => report.notes.push(chain(&error)),
         }
     }
-    let _ = sqlx::Connection::close(session).await;
+    databases.close().await;
 }
 
 /// Restores and looks over the databases, one after the other, and starts a server on all of them where that is asked

@@ -11,13 +11,12 @@ mod scratch;
 mod server;
 
 use serde::Serialize;
-use sqlx::Connection;
 
 use super::compare::{TableVerdict, Verdict};
 use super::error::BackupError;
 use super::manifest::{BackupId, Manifest};
 use super::store::{Store, StoreError};
-use crate::clients::postgres::{MAINTENANCE, Postgres};
+use crate::clients::postgres::{Databases, MAINTENANCE, Postgres};
 use crate::context::Context;
 use crate::failure::{Explain, Kind, chain};
 use crate::plan::{Action, Change, Plan};
@@ -144,10 +143,10 @@ pub async fn plan(
 async fn observe(scratch: &Postgres, manifest: Manifest, policy: &DrillPolicy) -> Result<DrillPlan, BackupError> {
     let subject = format!("backup `{}`", manifest.id);
     let seen = async {
-        let mut session = scratch::session(scratch).await?;
-        let version = scratch.server_version(MAINTENANCE, &mut session).await?;
-        let found = scratch::found(scratch, &mut session).await?;
-        let _ = session.close().await;
+        let mut databases = Databases::open(scratch).await?;
+        let version = scratch.server_version(MAINTENANCE, databases.session()).await?;
+        let found = scratch::found(&mut databases).await?;
+        databases.close().await;
         Ok((version, found))
     };
     let (version, found) = seen.await.map_err(|error: BackupError| told(&subject, error))?;

@@ -3,12 +3,14 @@
 
 mod client;
 mod copy_out;
+mod databases;
 mod error;
 mod settings;
 mod tools;
 
 pub use client::{Postgres, ServerVersion, quote_identifier, quote_literal};
 pub use copy_out::{CopyOut, Fields};
+pub use databases::{Databases, NewDatabase, draft};
 pub use error::PostgresError;
 pub use settings::{Settings, TlsMode};
 pub use tools::{Tool, find_tool};

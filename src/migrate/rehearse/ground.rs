@@ -3,9 +3,9 @@
 //! One is a rehearsal's own when its name begins with [`PREFIX`] and its comment with [`MARK`]. A rehearsal holds a lock
 //! on its name for as long as it works; the next one drops what has no holder any more.
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use sqlx::Connection;
 
-use crate::clients::postgres::{MAINTENANCE, Postgres, quote_identifier, quote_literal};
+use crate::clients::postgres::{Databases, NewDatabase, Postgres, PostgresError, draft};
 use crate::migrate::error::MigrateError;
 use crate::migrate::world::{Place, World};
 
@@ -15,7 +15,7 @@ const KEPT: &str = "sexton: kept after a rehearsal";
 
 /// The databases of one rehearsal, and the session that holds its lock.
 pub(super) struct Ground {
-    session: PgConnection,
+    databases: Databases,
     scratch: Postgres,
     names: Vec<String>,
     world: World,
@@ -26,8 +26,8 @@ impl Ground {
     /// Drops what killed rehearsals have left, then makes a copy's database for each of the source's, and one for the
     /// journal.
     pub(super) async fn make(scratch: &Postgres, source: &World) -> Result<Self, MigrateError> {
-        let mut session = scratch.connect_held(MAINTENANCE).await?;
-        sweep(scratch, &mut session).await?;
+        let mut databases = Databases::open(scratch).await?;
+        sweep(&mut databases).await?;
         let stem = format!("{PREFIX}{}", uuid::Uuid::new_v4().simple());
         let stem = stem.get(..PREFIX.len() + 8).unwrap_or(PREFIX).to_owned();
         let name = |role: &str| format!("{stem}_{role}");
@@ -35,7 +35,8 @@ impl Ground {
         let place = Place::new(scratch.clone(), name("main"), visibility);
         let names: Vec<String> = place.all().into_iter().chain([name("ledger")]).collect();
         let world = World { sql_tool: source.sql_tool.clone(), ..World::of(place) };
-        let mut ground = Self { session, scratch: scratch.clone(), names: Vec::new(), world, ledger: name("ledger") };
+        let scratch = scratch.clone();
+        let mut ground = Self { databases, scratch, names: Vec::new(), world, ledger: name("ledger") };
         for name in names {
             if let Err(error) = ground.create(&name).await {
                 let _ = ground.remove().await;
@@ -47,17 +48,11 @@ impl Ground {
 
     async fn create(&mut self, name: &str) -> Result<(), MigrateError> {
         // Before there is anything to find: from its first instant on it is of a rehearsal at work.
-        lock(&self.scratch, &mut self.session, name).await?;
+        self.databases.lock(name).await?;
         self.names.push(name.to_owned());
-        let quoted = quote_identifier(name);
-        for statement in [
-            format!("CREATE DATABASE {quoted} TEMPLATE template0 ENCODING 'UTF8'"),
-            format!("COMMENT ON DATABASE {quoted} IS {}", quote_literal(MARK)),
-        ] {
-            let done = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut self.session).await;
-            done.map_err(|error| self.scratch.error(MAINTENANCE, &format!("making the database {name}"), error))?;
-        }
-        Ok(())
+        let draft = &draft_of(name);
+        let new = NewDatabase { name, draft, comment: MARK, encoding: None, owner: None };
+        Ok(self.databases.create(new).await?)
     }
 
     /// The copy, as what the migration acts on.
@@ -92,57 +87,41 @@ impl Ground {
     /// Drops them.
     pub(super) async fn remove(mut self) -> Result<(), MigrateError> {
         for name in std::mem::take(&mut self.names) {
-            drop_own(&self.scratch, &mut self.session, &name).await?;
+            drop_own(&mut self.databases, &draft_of(&name)).await?;
+            drop_own(&mut self.databases, &name).await?;
         }
-        let _ = self.session.close().await;
+        self.databases.close().await;
         Ok(())
     }
 
     /// Leaves them for a person, who drops them.
     pub(super) async fn keep(mut self) -> Result<(), MigrateError> {
         for name in &self.names {
-            let said = quote_literal(&format!("{KEPT}; drop it by hand"));
-            let statement = format!("COMMENT ON DATABASE {} IS {said}", quote_identifier(name));
-            let done = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut self.session).await;
-            done.map_err(|error| self.scratch.error(MAINTENANCE, &format!("keeping the database {name}"), error))?;
+            self.databases.say(name, &format!("{KEPT}; drop it by hand")).await?;
         }
-        let _ = self.session.close().await;
+        self.databases.close().await;
         Ok(())
     }
 }
 
-async fn sweep(scratch: &Postgres, session: &mut PgConnection) -> Result<(), MigrateError> {
-    const LEFT: &str = "SELECT datname::text FROM pg_database WHERE starts_with(datname, $1) ORDER BY 1";
-    let failed = |error| scratch.error(MAINTENANCE, "looking for what rehearsals have left", error);
-    let left: Vec<String> = sqlx::query_scalar(LEFT).bind(PREFIX).fetch_all(&mut *session).await.map_err(failed)?;
-    for name in left {
-        if lock(scratch, session, &name).await? {
-            drop_own(scratch, session, &name).await?;
+/// What the database of this name is called until it has its comment.
+fn draft_of(name: &str) -> String {
+    draft(name.trim_start_matches("sexton_"))
+}
+
+async fn sweep(databases: &mut Databases) -> Result<(), MigrateError> {
+    let drafts = draft_of(PREFIX);
+    for (name, _) in [databases.named(PREFIX).await?, databases.named(&drafts).await?].concat() {
+        let lock = name.strip_prefix(&drafts).map_or_else(|| name.clone(), |rest| format!("{PREFIX}{rest}"));
+        if databases.lock(&lock).await? {
+            drop_own(databases, &name).await?;
+            databases.unlock(&lock).await?;
         }
     }
     Ok(())
 }
 
-/// Drops a database that is a rehearsal's by its name and comment, looked at right before.
-async fn drop_own(scratch: &Postgres, session: &mut PgConnection, name: &str) -> Result<(), MigrateError> {
-    const SAID: &str = "SELECT coalesce(shobj_description(oid, 'pg_database'), '') FROM pg_database WHERE datname = $1";
-    let failed = |error| scratch.error(MAINTENANCE, &format!("dropping the database {name}"), error);
-    let said: Option<String> =
-        sqlx::query_scalar(SAID).bind(name).fetch_optional(&mut *session).await.map_err(failed)?;
-    if name.starts_with(PREFIX) && said.as_deref() == Some(MARK) {
-        let statement = format!("DROP DATABASE {} WITH (FORCE)", quote_identifier(name));
-        sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *session).await.map_err(failed)?;
-    }
-    let unlock = sqlx::query("SELECT pg_advisory_unlock($1)").bind(key(name)).execute(session).await;
-    unlock.map_err(failed)?;
-    Ok(())
-}
-
-async fn lock(scratch: &Postgres, session: &mut PgConnection, name: &str) -> Result<bool, MigrateError> {
-    let asked = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(key(name)).fetch_one(session).await;
-    Ok(asked.map_err(|error| scratch.error(MAINTENANCE, "taking a rehearsal's lock", error))?)
-}
-
-fn key(name: &str) -> i64 {
-    blake3::hash(name.as_bytes()).as_bytes().first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes))
+/// Drops a database that is a rehearsal's by its name and comment.
+async fn drop_own(databases: &mut Databases, name: &str) -> Result<bool, PostgresError> {
+    databases.drop_own(name, |said| name.starts_with(PREFIX) && said == MARK).await
 }
