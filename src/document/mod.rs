@@ -6,6 +6,7 @@ mod suggest;
 pub(crate) use suggest::distance;
 
 use std::fmt;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +15,9 @@ use serde::de::DeserializeOwned;
 use serde_saphyr::{Location, UserMessageFormatter};
 
 use crate::failure::{Explain, Kind, without_errno};
+
+/// No file that a person writes is larger; a device or a pipe could be without end. Bytes.
+pub const LARGEST: u64 = 16 << 20;
 
 /// A file that was read, kept for the error messages about it.
 #[derive(Debug, Clone)]
@@ -26,20 +30,21 @@ impl Document {
     /// Reads a file.
     ///
     /// # Errors
-    /// When it cannot be read or is not UTF-8.
+    /// When it cannot be read, is not UTF-8 or larger than [`LARGEST`].
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| {
+        let text = text_of(path).map_err(|error| {
             let link = path.symlink_metadata().is_ok();
             let (problem, hint) = match error.kind() {
-                std::io::ErrorKind::NotFound if link => ("it is a link to nothing", "mend or remove the link"),
-                std::io::ErrorKind::NotFound => {
+                ErrorKind::NotFound if link => ("it is a link to nothing", "mend or remove the link"),
+                ErrorKind::NotFound => {
                     ("there is no such file", "create it, or name another one with --config or SEXTON_CONFIG")
                 }
-                std::io::ErrorKind::PermissionDenied => {
+                ErrorKind::PermissionDenied => {
                     ("permission denied", "let the user that runs sexton read the file and enter its folders")
                 }
-                std::io::ErrorKind::InvalidData => ("it is not text in UTF-8", "save it as UTF-8"),
-                std::io::ErrorKind::IsADirectory => ("it is a folder", "name the file in it"),
+                ErrorKind::InvalidData => ("it is not text in UTF-8", "save it as UTF-8"),
+                ErrorKind::FileTooLarge => ("it is larger than 16 MiB", "is it the right file? If so, divide it"),
+                ErrorKind::IsADirectory => ("it is a folder", "name the file in it"),
                 _ => (&*without_errno(&error.to_string()), "check the path"),
             };
             ConfigError::about_file(path, format!("cannot be read: {problem}"), hint)
@@ -118,6 +123,12 @@ impl Document {
         let (message, hint) = suggest::words(error, &strip_position(&rendered));
         ConfigError { path: self.path.clone(), text: Some(Arc::clone(&self.text)), at, message, hint: Some(hint) }
     }
+}
+
+fn text_of(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    let read = std::fs::File::open(path)?.take(LARGEST + 1).read_to_string(&mut text)?;
+    if u64::try_from(read).is_ok_and(|read| read <= LARGEST) { Ok(text) } else { Err(ErrorKind::FileTooLarge.into()) }
 }
 
 /// The parser appends ` at line 3, column 5`; the position is shown in front of the message here.

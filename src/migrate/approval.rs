@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use sqlx::Row;
 use sqlx::types::Json;
+use sqlx::{PgExecutor, Row};
 use uuid::Uuid;
 
 use super::error::MigrateError;
@@ -196,21 +196,30 @@ pub fn is_needed(planned: &MigrationPlan) -> bool {
     }
 }
 
-/// Uses up the approval of a migration that is about to begin, when it needs one. False when none was needed and one may
-/// still be: for a step that cannot be undone, and that holds now.
+/// What a beginning has to do with approvals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Agreement {
+    /// It uses this one up.
+    By(Uuid),
+    /// It needs none, whatever comes.
+    NotNeeded,
+    /// It needs none as things stand. One may still be needed: for a step that cannot be undone, and that holds now.
+    NotYet,
+}
+
+/// What a migration that is about to begin needs. Nothing is used up before it begins.
 ///
 /// # Errors
 /// [`MigrateError::AwaitsApproval`], [`MigrateError::StaleApproval`], [`MigrateError::NotRehearsed`].
-pub(super) async fn take(
+pub(super) async fn ask(
     planned: &MigrationPlan,
     journal: &Journal,
     world: &World,
     ctx: &Context,
-) -> Result<bool, MigrateError> {
+) -> Result<Agreement, MigrateError> {
     let migration = &planned.migration;
     if is_needed(planned) {
-        take_one(planned, journal, world, ctx).await?;
-        return Ok(true);
+        return Ok(Agreement::By(open(planned, journal, world, ctx).await?));
     }
     if migration.recipe.rehearsal == RehearsalRule::Required {
         let source = fingerprint(world, migration, ctx).await?;
@@ -218,33 +227,35 @@ pub(super) async fn take(
             return Err(MigrateError::NotRehearsed { name: migration.name().to_owned() });
         }
     }
-    Ok(migration.recipe.approval == ApprovalRule::None)
+    Ok(match migration.recipe.approval {
+        ApprovalRule::None => Agreement::NotNeeded,
+        _ => Agreement::NotYet,
+    })
 }
 
-/// Whether the beginning of a migration that goes on has used one up, or needs none.
+/// Whether the migration that goes on has used one up since it began, or needs none.
 pub(super) async fn was_taken(migration: &Migration, journal: &Journal) -> Result<bool, MigrateError> {
     if migration.recipe.approval == ApprovalRule::None {
         return Ok(true);
     }
     let query = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT FROM migration_approvals a JOIN migrations m ON m.name = a.migration \
-           WHERE m.name = $1 AND a.step IS NULL AND a.plan = $2 \
-             AND a.used_at >= m.begun_at - interval '1 minute')",
+        "SELECT EXISTS (SELECT FROM migrations m JOIN migration_approvals a ON a.id = m.approval \
+           WHERE m.name = $1 AND a.plan = $2)",
     );
     let plan = migration.plan_digest();
     bounded(query.bind(migration.name()).bind(plan.as_str()).fetch_one(journal.ledger())).await
 }
 
-/// Uses up the newest approval of a migration.
+/// The newest approval of a migration, when it is open and for what there is now.
 ///
 /// # Errors
 /// [`MigrateError::AwaitsApproval`], [`MigrateError::StaleApproval`].
-pub(super) async fn take_one(
+pub(super) async fn open(
     planned: &MigrationPlan,
     journal: &Journal,
     world: &World,
     ctx: &Context,
-) -> Result<(), MigrateError> {
+) -> Result<Uuid, MigrateError> {
     let migration = &planned.migration;
     let name = migration.name().to_owned();
     let newest = kept(&name, journal).await?.into_iter().find(|kept| kept.approval.step.is_none());
@@ -277,18 +288,16 @@ pub(super) async fn take_one(
             approval.by
         ));
     }
-    match use_up(approval.id, journal).await? {
-        true => Ok(()),
-        false => Err(MigrateError::AwaitsApproval { name, why: "the approval was used meanwhile".to_owned() }),
-    }
+    Ok(approval.id)
 }
 
-async fn use_up(id: Uuid, journal: &Journal) -> Result<bool, MigrateError> {
+/// Uses an approval up; false when somebody else has, or it is not open any more.
+pub(super) async fn use_up(id: Uuid, session: impl PgExecutor<'_>) -> Result<bool, MigrateError> {
     let query = sqlx::query(
         "UPDATE migration_approvals SET used_at = now() WHERE id = $1 AND used_at IS NULL AND revoked_at IS NULL \
          AND expires_at > now()",
     );
-    Ok(bounded(query.bind(id).execute(journal.ledger())).await?.rows_affected() == 1)
+    Ok(bounded(query.bind(id).execute(session)).await?.rows_affected() == 1)
 }
 
 impl Journal {
@@ -317,7 +326,7 @@ impl Journal {
             let why = format!("{by} approved step {step} for another source: {differences}");
             return Err(MigrateError::StaleApproval { name: migration.name().to_owned(), why });
         }
-        Ok(use_up(kept.approval.id, self).await?.then_some(by))
+        Ok(use_up(kept.approval.id, self.ledger()).await?.then_some(by))
     }
 
     /// Keeps the report of a rehearsal.

@@ -55,6 +55,14 @@ pub enum MigrateError {
         /// What was given now.
         given: Digest,
     },
+    /// The journal knows this migration from other servers.
+    #[error("migration `{name}` was begun elsewhere: {differences}")]
+    OtherServers {
+        /// Of the migration.
+        name: String,
+        /// What was, and what is.
+        differences: String,
+    },
     /// The journal knows this migration from another database.
     #[error("migration `{name}` was begun on database `{journaled}`, not on `{given}`")]
     OtherDatabase {
@@ -335,6 +343,7 @@ impl Explain for MigrateError {
             Self::Step { source, .. } | Self::Rehearsal(source) => source.kind(),
             Self::Edited { .. }
             | Self::OtherDatabase { .. }
+            | Self::OtherServers { .. }
             | Self::OtherParameters { .. }
             | Self::Requirement { .. }
             | Self::Busy { .. }
@@ -356,6 +365,11 @@ impl Explain for MigrateError {
             }
             Self::Parameter { .. } => "see the recipe's `parameters` for names and types".to_owned(),
             Self::NoVisibility => "set `postgres.databases.visibility`".to_owned(),
+            Self::OtherServers { .. } => {
+                "set `postgres:` and `target:` of the configuration to where it was begun; after a move they stay until \
+                 nobody wants it undone any more"
+                    .to_owned()
+            }
             Self::OtherDatabase { .. } => {
                 "give a copy a ledger of its own (`ledger.database` in its configuration), so that what was tried there \
                  does not count here"

@@ -175,8 +175,8 @@ pub async fn fingerprint(world: &World, migration: &Migration, ctx: &Context) ->
         databases: Vec::new(),
         target: None,
     };
-    if migration.has_target() {
-        print.target = Some(target(world.place(Server::Target)?).await?);
+    if let Some(place) = migration.target(world)? {
+        print.target = Some(target(place).await?);
     }
     let mut names = world.source.all();
     for (_, database) in migration.databases().into_iter().filter(|(server, _)| *server == Server::Source) {
@@ -218,7 +218,7 @@ pub async fn fingerprint(world: &World, migration: &Migration, ctx: &Context) ->
 
 /// The version of the server that a session is on, and its `system_identifier`. Where the control data is kept from the
 /// role, the version still counts.
-async fn server(
+pub(super) async fn server(
     postgres: &Postgres,
     database: &str,
     session: &mut PgConnection,
@@ -232,7 +232,8 @@ async fn server(
     }
 }
 
-async fn target(place: &Place) -> Result<TargetPrint, MigrateError> {
+/// What a target is now.
+pub(super) async fn target(place: &Place) -> Result<TargetPrint, MigrateError> {
     let (postgres, settings) = (&place.postgres, place.postgres.settings());
     let mut session = postgres.connect(MAINTENANCE).await?;
     let (version, server) = server(postgres, MAINTENANCE, &mut session).await?;

@@ -8,11 +8,14 @@ use serde_json::{Value, json};
 use sqlx::types::Json;
 use sqlx::{Connection, PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
+use super::approval;
 use super::entry::{Entry, MigrationState, StepEntry, StepState};
 use super::error::MigrateError;
 use super::migration::{Migration, MigrationStep};
 use super::names::Digest;
+use super::pin::Pin;
 use crate::clients::postgres::Postgres;
 use crate::units::Span;
 
@@ -118,7 +121,7 @@ impl Journal {
         cancel: &CancellationToken,
     ) -> Result<Lock, MigrateError> {
         let mut session = bounded(self.ledger.acquire()).await?.detach();
-        self.claim(&mut session, name, cancel).await?;
+        self.take(&mut session, lock_key(name), cancel, || busy(name)).await?;
         for thing in things {
             let busy = || MigrateError::BusyThing { name: name.to_owned(), thing: thing.clone() };
             self.take(&mut session, lock_key(&format!("thing {thing}")), cancel, busy).await?;
@@ -126,15 +129,16 @@ impl Journal {
         Ok(Lock { session })
     }
 
-    /// Takes the same lock on a session of the migration's own database. After a kill the server may still be at the
-    /// statement of the session that is gone; as long as it is, that session holds this lock and nobody else begins.
+    /// Takes a second lock on a session of the migration's own database, which may be the ledger's. After a kill the server
+    /// may still be at the statement of the session that is gone; as long as it is, that session holds this lock and
+    /// nobody else begins.
     pub(crate) async fn claim(
         &self,
         session: &mut PgConnection,
         name: &str,
         cancel: &CancellationToken,
     ) -> Result<(), MigrateError> {
-        self.take(session, lock_key(name), cancel, || MigrateError::Busy { name: name.to_owned() }).await
+        self.take(session, lock_key(&format!("at work {name}")), cancel, || busy(name)).await
     }
 
     async fn take(
@@ -160,28 +164,61 @@ impl Journal {
         }
     }
 
-    /// Begins it, or goes on with it. What was undone is begun anew: its steps are forgotten.
-    pub(crate) async fn begin(&self, migration: &Migration, target: &str) -> Result<(), MigrateError> {
+    /// Begins it, or goes on with it. What was undone is begun anew: its steps are forgotten. The approval is used up in
+    /// the same instant.
+    pub(super) async fn begin(
+        &self,
+        migration: &Migration,
+        target: &str,
+        servers: &Pin,
+        approval: Option<Uuid>,
+    ) -> Result<(), MigrateError> {
+        let mut transaction = bounded(self.ledger.begin()).await?;
+        if let Some(id) = approval {
+            used_up(migration.name(), id, &mut transaction).await?;
+        }
         let forget = sqlx::query(
             "DELETE FROM migration_steps s USING migrations m
              WHERE s.migration = $1 AND m.name = $1 AND m.state = 'undone'",
         );
-        bounded(forget.bind(migration.name()).execute(&self.ledger)).await?;
+        bounded(forget.bind(migration.name()).execute(&mut *transaction)).await?;
         let query = sqlx::query(
-            "INSERT INTO migrations (name, digest, recipe, parameters, target, state)
-             VALUES ($1, $2, $3, $4, $5, 'running')
+            "INSERT INTO migrations (name, digest, recipe, parameters, target, servers, approval, state)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, 'running')
              ON CONFLICT (name) DO UPDATE SET state = 'running', error = NULL, ended_at = NULL, resumed_at = now(),
                undo_requested_at = CASE WHEN migrations.state = 'undone' THEN NULL ELSE migrations.undo_requested_at END,
                digest = excluded.digest, recipe = excluded.recipe,
                parameters = excluded.parameters, target = excluded.target,
+               servers = CASE WHEN migrations.state = 'undone' OR migrations.servers IS NULL THEN excluded.servers
+                              ELSE migrations.servers END,
+               approval = CASE WHEN migrations.state = 'undone' THEN excluded.approval ELSE migrations.approval END,
                begun_at = CASE WHEN migrations.state = 'undone' THEN now() ELSE migrations.begun_at END",
         )
         .bind(migration.name())
         .bind(migration.digest.as_str())
         .bind(Json(&migration.recipe))
         .bind(Json(&migration.values))
-        .bind(target);
-        bounded(query.execute(&self.ledger)).await.map(drop)
+        .bind(target)
+        .bind(Json(servers))
+        .bind(approval);
+        bounded(query.execute(&mut *transaction)).await?;
+        bounded(transaction.commit()).await
+    }
+
+    /// Uses up an approval for a migration that has begun without one.
+    pub(super) async fn agree(&self, name: &str, approval: Uuid) -> Result<(), MigrateError> {
+        let mut transaction = bounded(self.ledger.begin()).await?;
+        used_up(name, approval, &mut transaction).await?;
+        let query = sqlx::query("UPDATE migrations SET approval = $2 WHERE name = $1").bind(name).bind(approval);
+        bounded(query.execute(&mut *transaction)).await?;
+        bounded(transaction.commit()).await
+    }
+
+    /// Where a migration was begun; `None` where that was not kept.
+    pub(super) async fn servers(&self, name: &str) -> Result<Option<Pin>, MigrateError> {
+        let query = sqlx::query_scalar("SELECT servers FROM migrations WHERE name = $1").bind(name);
+        let servers: Option<Option<Json<Pin>>> = bounded(query.fetch_optional(&self.ledger)).await?;
+        Ok(servers.flatten().map(|Json(servers)| servers))
     }
 
     /// Written before a step acts. The undo of an earlier try is kept unless that one was rolled back: the step may
@@ -325,6 +362,20 @@ impl Journal {
             bounded(query.execute(&self.ledger)).await?;
         }
         Ok(())
+    }
+}
+
+fn busy(name: &str) -> MigrateError {
+    MigrateError::Busy { name: name.to_owned() }
+}
+
+async fn used_up(name: &str, approval: Uuid, session: &mut PgConnection) -> Result<(), MigrateError> {
+    match approval::use_up(approval, session).await? {
+        true => Ok(()),
+        false => {
+            let why = "the approval was used meanwhile".to_owned();
+            Err(MigrateError::AwaitsApproval { name: name.to_owned(), why })
+        }
     }
 }
 

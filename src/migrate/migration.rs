@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::error::MigrateError;
 use super::names::{Database, Digest, Name};
 use super::parameters::{ParameterError, Values};
 use super::recipe::{Recipe, Requirement};
 use super::steps::{Operation, Reversal};
-use super::world::Server;
+use super::world::{Place, Server, World};
 use crate::units::Span;
 
 /// A recipe with every parameter filled in: exactly what is planned, shown and applied.
@@ -91,9 +92,23 @@ impl Migration {
         std::iter::once(own).chain(steps).collect()
     }
 
-    /// Whether it acts on the target.
+    /// Whether it acts on the databases of the target.
     pub(crate) fn has_target(&self) -> bool {
         self.databases().iter().any(|(server, _)| *server == Server::Target)
+    }
+
+    /// The target, when it acts on that or tells somebody of it: a Secret, a program of the operator's.
+    ///
+    /// # Errors
+    /// When it needs one and there is none.
+    pub(crate) fn target<'a>(&self, world: &'a World) -> Result<Option<&'a Place>, MigrateError> {
+        let tells = |step: &MigrationStep| match step.operation {
+            Operation::SetSecret(_) => true,
+            Operation::Exec(_) => world.target.is_some(),
+            _ => false,
+        };
+        let is_meant = self.has_target() || self.steps.iter().any(tells);
+        is_meant.then(|| world.place(Server::Target)).transpose()
     }
 
     /// The digest of what would be run: every step with its final texts, and the rules around it. It does not depend on

@@ -21,6 +21,7 @@ pub mod lint;
 mod migration;
 mod names;
 mod parameters;
+mod pin;
 mod plan;
 mod recipe;
 pub mod rehearse;

@@ -111,11 +111,63 @@ impl TryFrom<String> for Sql {
     fn try_from(text: String) -> Result<Self, String> {
         let trimmed = text.trim().trim_end_matches(';').trim_end();
         if trimmed.is_empty() {
-            Err("a statement must not be empty; write SQL, or leave it out".to_owned())
-        } else {
-            Ok(Self(trimmed.to_owned()))
+            return Err("a statement must not be empty; write SQL, or leave it out".to_owned());
         }
+        if trimmed.contains('\0') {
+            return Err("a statement must not hold a NUL; take it out".to_owned());
+        }
+        if let Some(word) = controls_transaction(trimmed) {
+            let what = format!("`{word}` would begin or end a transaction in the middle of the step");
+            return Err(format!("{what}; a step is one transaction, unless it says `transaction: false`"));
+        }
+        Ok(Self(trimmed.to_owned()))
     }
+}
+
+/// The first word of a statement that begins or ends a transaction.
+fn controls_transaction(sql: &str) -> Option<String> {
+    let mut words = without_comments(sql).split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let first = words.next()?.to_ascii_uppercase();
+    let second = words.find(|word| !word.is_empty()).unwrap_or_default().to_ascii_uppercase();
+    let is_meant = match first.as_str() {
+        "BEGIN" | "COMMIT" | "END" | "ABORT" => true,
+        "START" | "PREPARE" => second == "TRANSACTION",
+        // To a savepoint it stays in the transaction.
+        "ROLLBACK" => second != "TO",
+        _ => false,
+    };
+    is_meant.then_some(first)
+}
+
+/// A statement from its first word on.
+fn without_comments(mut sql: &str) -> &str {
+    loop {
+        sql = sql.trim_start();
+        sql = if let Some(rest) = sql.strip_prefix("--") {
+            rest.split_once('\n').map_or("", |(_, rest)| rest)
+        } else if let Some(rest) = sql.strip_prefix("/*") {
+            after_comment(rest)
+        } else {
+            return sql;
+        };
+    }
+}
+
+/// What follows a comment that may hold others, as PostgreSQL's may.
+fn after_comment(mut rest: &str) -> &str {
+    let mut depth = 1_u32;
+    while depth > 0 {
+        let Some(at) = rest.find(['*', '/']) else { return "" };
+        rest = rest.get(at..).unwrap_or_default();
+        let (step, change) = match rest.get(..2) {
+            Some("*/") => (2, -1),
+            Some("/*") => (2, 1),
+            _ => (1, 0),
+        };
+        depth = depth.saturating_add_signed(change);
+        rest = rest.get(step..).unwrap_or_default();
+    }
+    rest
 }
 
 impl From<Sql> for String {
@@ -184,5 +236,31 @@ impl Digest {
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_leaves_the_transaction_alone() {
+        let check = |sql: &str, expect: Option<&str>| {
+            assert_eq!(controls_transaction(sql).as_deref(), expect, "{sql}");
+            assert_eq!(Sql::try_from(sql.to_owned()).is_err(), expect.is_some(), "{sql}");
+        };
+        check("COMMIT", Some("COMMIT"));
+        check("commit;", Some("COMMIT"));
+        check("-- so\n/* and /* nested */ */ Abort", Some("ABORT"));
+        check("START TRANSACTION", Some("START"));
+        check("PREPARE TRANSACTION 'x'", Some("PREPARE"));
+        check("ROLLBACK", Some("ROLLBACK"));
+        check("ROLLBACK\nTO SAVEPOINT a", None);
+        check("PREPARE q AS SELECT 1", None);
+        check("committed()", None);
+        check("SELECT 'COMMIT'", None);
+        check("/* BEGIN */ SELECT 1 -- COMMIT", None);
+        assert!(Sql::try_from("SELECT 'a\0'".to_owned()).is_err());
+        assert!(Sql::try_from("/* open".to_owned()).is_ok(), "the server says what is wrong with it");
     }
 }

@@ -89,9 +89,7 @@ impl RecipeSet {
             recipes.insert(recipe.name.to_string(), Source { recipe, path: None });
         }
         for path in folder.map(files).transpose()?.unwrap_or_default() {
-            let text =
-                std::fs::read_to_string(&path).map_err(|source| RecipeError::Read { path: path.clone(), source })?;
-            let recipe = parse(&path, &text)?;
+            let recipe = parse(&path, Document::read(&path)?.text())?;
             let name = recipe.name.to_string();
             if let Some(Source { path: Some(first), .. }) = recipes.get(&name) {
                 return Err(RecipeError::Twice { name, first: first.clone(), second: path });

@@ -264,7 +264,7 @@ async fn a_statement_that_outlives_its_session_keeps_the_next_run_away() {
     let leftover = {
         let ctx = ground.ctx.clone();
         let on_main = Journal::new(postgres15().pool(&ground.main.name, 1));
-        on_main.lock("two-steps", &BTreeSet::new(), &ctx.cancel).await.unwrap()
+        on_main.lock("at work two-steps", &BTreeSet::new(), &ctx.cancel).await.unwrap()
     };
     let error = ground.run(&migration).await.unwrap_err();
     assert!(matches!(error, MigrateError::Busy { .. }), "{error}");

@@ -223,6 +223,8 @@ impl Postgres {
             // Startup options rather than SET: through a transaction pooler SET would stay behind in a session that
             // someone else gets next, while the pooler refuses or drops these.
             .options([("statement_timeout", statement_timeout.to_string())])
+            // A node that vanished sends no end: its session, and with it its locks, would live for two hours.
+            .options([("tcp_keepalives_idle", "30"), ("tcp_keepalives_interval", "10"), ("tcp_keepalives_count", "3")])
             .disable_statement_logging();
         if purpose == Use::Held {
             options = options.options([

@@ -27,9 +27,9 @@ const ALLOW: &str = "lint: allow ";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Rule {
     /// A statement that only runs outside of a transaction, in one.
-    Concurrently,
-    /// A statement that begins or ends a transaction of its own.
-    OwnTransaction,
+    Transaction,
+    /// Several statements where one stands.
+    Several,
     /// A table written anew.
     Rewrite,
     /// A table read whole under a lock.
@@ -57,8 +57,8 @@ impl Rule {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Concurrently => "concurrently",
-            Self::OwnTransaction => "own-transaction",
+            Self::Transaction => "transaction",
+            Self::Several => "several",
             Self::Rewrite => "rewrite",
             Self::Scan => "scan",
             Self::Lock => "lock",
@@ -75,7 +75,7 @@ impl Rule {
     /// Whether what it finds fails for certain, rather than under load or on a bad day.
     #[must_use]
     pub const fn is_error(self) -> bool {
-        matches!(self, Self::Concurrently | Self::OwnTransaction)
+        matches!(self, Self::Transaction | Self::Several)
     }
 }
 

@@ -13,60 +13,106 @@ use super::Rule;
 /// A rule that a statement breaks, and how.
 pub(super) type Broken = (Rule, String);
 
-/// The statements that the parser does not know, by their first words.
-const BY_WORD: [(&str, Rule, &str); 9] = [
-    ("BEGIN", Rule::OwnTransaction, "a step has its transaction already"),
-    ("START", Rule::OwnTransaction, "a step has its transaction already"),
-    ("COMMIT", Rule::OwnTransaction, "it would end the step's transaction half way"),
-    ("END", Rule::OwnTransaction, "it would end the step's transaction half way"),
-    ("ROLLBACK", Rule::OwnTransaction, "it would end the step's transaction half way"),
+/// What the parser does not know, or tells too little of, by the first word.
+const BY_WORD: [(&str, Rule, &str); 4] = [
     ("CLUSTER", Rule::Rewrite, "it writes the table anew under ACCESS EXCLUSIVE, and nobody reads it meanwhile"),
     ("LOCK", Rule::Lock, "it holds the lock until the step ends"),
     ("TRUNCATE", Rule::DataLoss, "it empties the table"),
     ("REINDEX", Rule::Lock, "it keeps writers of the table waiting; REINDEX INDEX CONCURRENTLY does not"),
 ];
 
+/// Statements that run outside of a transaction only, by their first words (PostgreSQL manual, each one's notes).
+const OUTSIDE: [&[&str]; 9] = [
+    &["VACUUM"],
+    &["CREATE", "DATABASE"],
+    &["DROP", "DATABASE"],
+    &["CREATE", "TABLESPACE"],
+    &["DROP", "TABLESPACE"],
+    &["ALTER", "SYSTEM"],
+    &["REINDEX", "DATABASE"],
+    &["REINDEX", "SYSTEM"],
+    &["CREATE", "SUBSCRIPTION"],
+];
+
+/// Forms of ALTER TABLE that write it anew, which the parser does not know (PostgreSQL manual, ALTER TABLE).
+const REWRITES: [&[&str]; 4] =
+    [&["SET", "UNLOGGED"], &["SET", "LOGGED"], &["SET", "TABLESPACE"], &["SET", "ACCESS", "METHOD"]];
+
+/// A statement of more tokens is not examined: the parser's tree of it, as deep as it is long, would not fit the stack.
+const MOST_TOKENS: usize = 4_000;
+
 /// Reads one statement. `transaction` is whether the step runs it in one.
 pub(super) fn examine(sql: &str, transaction: bool) -> Vec<Broken> {
-    let dialect = PostgreSqlDialect {};
-    let Ok(tokens) = Tokenizer::new(&dialect, sql).tokenize() else {
+    let Ok(tokens) = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize() else {
         return vec![(Rule::NotParsed, "it cannot be read as SQL".to_owned())];
     };
-    let word = |token: &Token| match token {
-        Token::Word(word) if word.quote_style.is_none() => Some(word.value.to_uppercase()),
-        _ => None,
-    };
+    let tokens: Vec<Token> = tokens.into_iter().filter(|token| !matches!(token, Token::Whitespace(_))).collect();
+    if tokens.contains(&Token::SemiColon) {
+        return vec![(Rule::Several, "each item of the list is one statement; write them as several".to_owned())];
+    }
+    if tokens.len() > MOST_TOKENS {
+        let what = format!("it has {} words and signs, and is not examined beyond {MOST_TOKENS}", tokens.len());
+        return vec![(Rule::NotParsed, what)];
+    }
     let words: Vec<String> = tokens.iter().filter_map(word).collect();
     let has = |wanted: &str| words.iter().any(|word| word == wanted);
+    let begins = |with: &&[&str]| with.iter().copied().eq(words.iter().take(with.len()).map(String::as_str));
+    let contains = |wanted: &&[&str]| words.windows(wanted.len()).any(|some| some == *wanted);
     let first = words.first().map_or("", String::as_str);
-    let concurrently = has("CONCURRENTLY");
+    let concurrently = tokens.windows(2).any(|pair| is_concurrently(&words, pair));
     let mut broken = Vec::new();
-    if concurrently && transaction {
-        let what = "CONCURRENTLY does not run in a transaction; write `transaction: false`";
-        broken.push((Rule::Concurrently, what.to_owned()));
+    if transaction && (concurrently || OUTSIDE.iter().any(begins)) {
+        let what = if concurrently { "CONCURRENTLY" } else { first };
+        let what = format!("{what} does not run in a transaction; write `transaction: false`");
+        broken.push((Rule::Transaction, what));
     }
     if first == "SET" && (has("LOCK_TIMEOUT") || has("STATEMENT_TIMEOUT")) {
         broken.push((Rule::LockTimeout, "the step's own `lock_timeout` and `statement_timeout` say that".to_owned()));
     }
-    if first == "VACUUM" && has("FULL") {
+    if first == "VACUUM" && has("FULL") || first == "ALTER" && REWRITES.iter().any(contains) {
         let what = "it writes the table anew under ACCESS EXCLUSIVE, and nobody reads it meanwhile";
         broken.push((Rule::Rewrite, what.to_owned()));
     }
-    for (begins, rule, what) in BY_WORD.iter().filter(|(begins, ..)| *begins == first) {
-        if !(concurrently && *begins == "REINDEX") {
+    if first == "REFRESH" && !concurrently {
+        let what = "nobody reads the view until it is written anew; with a unique index CONCURRENTLY lets them";
+        broken.push((Rule::Lock, what.to_owned()));
+    }
+    for (_, rule, what) in BY_WORD.iter().filter(|(begins, ..)| *begins == first) {
+        if !(concurrently && first == "REINDEX") {
             broken.push((*rule, (*what).to_owned()));
         }
     }
-    if BY_WORD.iter().any(|(begins, ..)| *begins == first) || first == "VACUUM" {
+    let is_known = BY_WORD.iter().any(|(begins, ..)| *begins == first)
+        || ["VACUUM", "REFRESH"].contains(&first)
+        || first == "ALTER" && REWRITES.iter().any(contains)
+        || OUTSIDE.iter().any(begins);
+    if is_known && !begins(&OUTSIDE[2]) {
         return broken;
     }
     // Where it may stand the parser knows for some statements only.
-    let rest = tokens.into_iter().filter(|token| word(token).as_deref() != Some("CONCURRENTLY")).collect();
-    match Parser::new(&dialect).with_tokens(rest).parse_statements() {
+    let rest = tokens.into_iter().filter(|token| !concurrently || word(token).as_deref() != Some("CONCURRENTLY"));
+    match Parser::new(&PostgreSqlDialect {}).with_tokens(rest.collect()).parse_statements() {
         Ok(statements) => broken.extend(statements.iter().flat_map(|one| statement(one, concurrently))),
         Err(error) => broken.push((Rule::NotParsed, format!("the parser does not know it ({error})"))),
     }
     broken
+}
+
+/// A word without quotes, in capitals.
+fn word(token: &Token) -> Option<String> {
+    match token {
+        Token::Word(word) if word.quote_style.is_none() => Some(word.value.to_uppercase()),
+        _ => None,
+    }
+}
+
+/// Whether the second of two tokens is CONCURRENTLY where it is no name.
+fn is_concurrently(words: &[String], pair: &[Token]) -> bool {
+    let [before, this] = pair else { return false };
+    let follows = ["INDEX", "TABLE", "SCHEMA", "DATABASE", "SYSTEM", "VIEW"];
+    let is_detached = words.first().is_some_and(|first| first == "ALTER") && words.iter().any(|word| word == "DETACH");
+    word(this).as_deref() == Some("CONCURRENTLY")
+        && word(before).is_some_and(|before| is_detached || follows.contains(&before.as_str()))
 }
 
 fn statement(statement: &Statement, concurrently: bool) -> Vec<Broken> {
@@ -181,13 +227,13 @@ mod tests {
             let found: Vec<Rule> = examine(sql, true).into_iter().map(|(rule, _)| rule).collect();
             assert_eq!(found, expect, "{sql}");
         };
-        use Rule::{Concurrently, DataLoss, Lock, LockTimeout, NotParsed, OwnTransaction, Rename, Rewrite, Scan};
+        use Rule::{DataLoss, Lock, LockTimeout, NotParsed, Rename, Rewrite, Scan, Several, Transaction};
         check("SELECT 1", &[]);
         check("CREATE TABLE made (n int PRIMARY KEY)", &[]);
         check("CREATE INDEX i ON t (n)", &[Lock]);
-        check("CREATE INDEX CONCURRENTLY i ON t (n)", &[Concurrently]);
+        check("CREATE INDEX CONCURRENTLY i ON t (n)", &[Transaction]);
         check("DROP INDEX i", &[Lock]);
-        check("DROP INDEX CONCURRENTLY IF EXISTS i", &[Concurrently]);
+        check("DROP INDEX CONCURRENTLY IF EXISTS i", &[Transaction]);
         check("REINDEX TABLE t", &[Lock]);
         check("ALTER TABLE t ADD COLUMN n int", &[]);
         check("ALTER TABLE t ADD COLUMN n int DEFAULT 5", &[]);
@@ -213,10 +259,22 @@ mod tests {
         check("DELETE FROM t", &[DataLoss]);
         check("DELETE FROM t WHERE n = 1", &[]);
         check("UPDATE t SET n = 1", &[DataLoss]);
-        check("VACUUM (FULL, ANALYZE) t", &[Rewrite]);
+        check("VACUUM (FULL, ANALYZE) t", &[Transaction, Rewrite]);
         check("CLUSTER t USING i", &[Rewrite]);
         check("LOCK TABLE t IN EXCLUSIVE MODE", &[Lock]);
-        check("COMMIT", &[OwnTransaction]);
+        check("SELECT 1; COMMIT", &[Several]);
+        check("CREATE DATABASE d", &[Transaction]);
+        check("DROP DATABASE d", &[Transaction, DataLoss]);
+        check("ALTER SYSTEM SET wal_level = logical", &[Transaction]);
+        check("ALTER TABLE t SET UNLOGGED", &[Rewrite]);
+        check("ALTER TABLE t SET TABLESPACE fast", &[Rewrite]);
+        check("REFRESH MATERIALIZED VIEW v", &[Lock]);
+        check("REFRESH MATERIALIZED VIEW CONCURRENTLY v", &[Transaction]);
+        check("ALTER TABLE t DETACH PARTITION p CONCURRENTLY", &[Transaction]);
+        check("SELECT concurrently FROM t", &[]);
+        check("ROLLBACK TO SAVEPOINT a", &[]);
+        check(&format!("SELECT 1{}", " + 1".repeat(1_900)), &[]);
+        check(&format!("SELECT {}", "+ 1 ".repeat(200_000)), &[NotParsed]);
         check("SET lock_timeout = 0", &[LockTimeout]);
         check("FROB THE TABLE", &[NotParsed]);
         check("SELECT 'unfinished", &[NotParsed]);

@@ -242,7 +242,11 @@ impl Acting<'_, '_, '_> {
     /// A step that cannot be undone, and that held when it was planned and asked about, is asked about now.
     async fn agree(&mut self) -> Result<(), MigrateError> {
         match self.asks.filter(|_| self.step.operation.reversal() == Reversal::Never) {
-            Some(planned) => approval::take_one(planned, self.hands.journal, self.hands.world, &self.hands.ctx).await,
+            Some(planned) => {
+                let (journal, world) = (self.hands.journal, self.hands.world);
+                let approval = approval::open(planned, journal, world, &self.hands.ctx).await?;
+                journal.agree(self.name, approval).await
+            }
             None => Ok(()),
         }
     }

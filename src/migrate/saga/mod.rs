@@ -13,13 +13,14 @@ use async_trait::async_trait;
 
 use self::forward::Halt;
 pub use self::report::{MigrateReport, MigrationOutcome, MigrationReport, StepOutcome, StepReport};
-use super::approval;
+use super::approval::{self, Agreement};
 use super::entry::{MigrationState, StepEntry};
 use super::error::MigrateError;
 use super::hands::Hands;
 use super::journal::{Journal, Lock};
 use super::migration::{Migration, MigrationStep};
 use super::names::Name;
+use super::pin::Pin;
 use super::plan::{MigratePlan, MigrationPlan, require, same};
 use super::recipe::OnFailure;
 use super::steps::Operation;
@@ -141,8 +142,10 @@ pub async fn undo(
     }
     let things = world.locked(migration)?;
     let mut looking = Hands::looking(world, migration, journal, ctx);
+    let pinned = pinned(migration, journal, &mut looking).await;
     let allowed = back::lets_back(&mut looking).await;
     looking.close().await;
+    pinned?;
     // A run at work is not disturbed for what is refused anyway. What an earlier undo has begun is for the lock to decide.
     if entry.state != MigrationState::Undoing {
         allowed?;
@@ -165,6 +168,14 @@ pub async fn undo(
     run.hands.close().await;
     lock.release().await;
     undone.map(|()| report)
+}
+
+/// That a migration that was begun is where it was begun.
+async fn pinned(migration: &Migration, journal: &Journal, hands: &mut Hands<'_>) -> Result<(), MigrateError> {
+    match journal.servers(migration.name()).await? {
+        Some(servers) => servers.holds(&Pin::now(migration, hands).await?, migration.name()),
+        None => Ok(()),
+    }
 }
 
 /// One run of one migration.
@@ -190,6 +201,7 @@ impl<'a> Run<'a> {
         let undone = entry.as_ref().is_some_and(|entry| entry.state == MigrationState::Undone);
         if let Some(entry) = entry.as_ref().filter(|_| !undone) {
             same(migration, entry, world.source.name(migration.database())?)?;
+            pinned(migration, journal, &mut self.hands).await?;
         }
         match entry.as_ref().map(|entry| entry.state) {
             Some(MigrationState::Applied) => return Ok(()),
@@ -202,14 +214,16 @@ impl<'a> Run<'a> {
         // Nobody begins while a statement of a run that is gone is still at work.
         self.hands.session(Server::Source, migration.database()).await?;
         require(migration, &mut self.hands).await?;
-        if self.options.observer.is_none() {
-            let is_agreed = match begun {
-                None => approval::take(planned, journal, world, self.ctx).await?,
-                Some(_) => approval::was_taken(migration, journal).await?,
-            };
-            self.asks = (!is_agreed).then_some(planned);
-        }
-        journal.begin(migration, world.source.name(migration.database())?).await?;
+        let agreement = match begun {
+            _ if self.options.observer.is_some() => Agreement::NotNeeded,
+            None => approval::ask(planned, journal, world, self.ctx).await?,
+            Some(_) if approval::was_taken(migration, journal).await? => Agreement::NotNeeded,
+            Some(_) => Agreement::NotYet,
+        };
+        self.asks = (agreement == Agreement::NotYet).then_some(planned);
+        let approval = if let Agreement::By(id) = agreement { Some(id) } else { None };
+        let servers = Pin::now(migration, &mut self.hands).await?;
+        journal.begin(migration, world.source.name(migration.database())?, &servers, approval).await?;
         self.known = begun.map(|entry| entry.steps).unwrap_or_default();
         Err(match self.forward(&mut report.steps).await {
             Ok(true) => {

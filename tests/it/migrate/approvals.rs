@@ -228,3 +228,28 @@ async fn a_step_that_held_when_it_was_planned_is_asked_about_when_it_does_not() 
     run().await.unwrap();
     assert_eq!(ground.steps(), "one|done\ntwo|done\nthree|done");
 }
+
+#[tokio::test]
+async fn an_approval_of_an_earlier_beginning_is_nothing_to_a_later_one() {
+    let ground = Ground::new().await;
+    let broken = ", SELECT 1 / (SELECT count(*) FROM pg_class WHERE relname = 'mended')";
+    let text = three_tables("twice", broken, "").replacen("            undo: [DROP TABLE IF EXISTS three]\n", "", 1);
+    assert!(!text.contains("EXISTS three"), "{text}");
+    let migration = from_text(&text);
+    approved(&ground, &migration).await;
+    let error = ground.run(&migration).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Compensated, "{error}");
+    ground.main.psql("CREATE TABLE mended (); CREATE TABLE three (n int)");
+    let planned = ground.plan(&migration).await.unwrap();
+    assert!(!sexton::migrate::is_needed(&planned.migrations[0]));
+    ground.main.psql("DROP TABLE three");
+    let options = sexton::migrate::Options::default();
+    for _ in 0..2 {
+        let report = sexton::migrate::apply(&planned, &ground.journal, &ground.world, &options, &ground.ctx);
+        let error = report.await.verdict().unwrap_err();
+        assert!(error.kind() == Kind::Awaited && error.to_string().contains("used already"), "{error}");
+    }
+    assert_eq!(ground.main.psql("SELECT to_regclass('two'), to_regclass('three') IS NULL"), "two|t");
+    approved(&ground, &migration).await;
+    ground.run(&migration).await.unwrap();
+}

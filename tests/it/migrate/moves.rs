@@ -9,7 +9,7 @@ use super::ground::Move;
 use crate::support::cluster::{Cluster, schema};
 use crate::support::load::{Load, LoadOptions};
 use crate::support::postgres::{Scratch, Server};
-use crate::support::temporal;
+use crate::support::{stack, temporal};
 
 /// The steps of the report that stand between Temporal stopped and Temporal serving.
 fn downtime(run: &Value) -> u64 {
@@ -308,6 +308,39 @@ fn what_the_target_has_taken_is_not_given_up() {
     ground.run().expect(0);
     assert_eq!(Server::Pg17.psql(&ground.target, "SELECT next_event_id FROM executions WHERE workflow_id = 'w7'"), "3");
     assert_eq!(ground.log().last().unwrap(), "start");
+}
+
+/// The way back would be looked at on a server that nobody has written to.
+#[test]
+fn a_move_is_undone_only_where_it_was_made() {
+    let ground = quiet("elsewhere");
+    ground.run().expect(0);
+    let log = ground.log();
+    Server::Pg17.psql(&ground.target, "UPDATE executions SET next_event_id = 9 WHERE workflow_id = 'w7'");
+    let file = ground.site.path().join("sexton.yaml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    let (source, target) = config.split_once("\ntarget:").unwrap();
+    let port = |server: &str| format!("port: {}", stack().get(&format!("{server}_PORT")));
+    let other_server = format!("{source}\ntarget:{}", target.replacen(&port("PG17"), &port("PG15"), 1));
+    let other_database = config.replace(&ground.target, "another");
+    let none = config.lines().filter(|line| !line.starts_with("target:")).collect::<Vec<_>>().join("\n");
+    let other_source = format!("{}\ntarget:{target}", source.replacen(&port("PG15"), &port("PG17"), 1));
+    for (changed, expect) in [
+        (other_server, "was begun elsewhere: the target was"),
+        (other_database, "was begun elsewhere: the target was"),
+        (none, "target"),
+        (other_source, "17"),
+    ] {
+        assert_ne!(changed, config);
+        std::fs::write(&file, changed).unwrap();
+        let refused = ground.site.run(&["migrate", "undo", "move-database"]);
+        assert!(refused.code != 0 && refused.err.contains(expect), "{refused:?}");
+        assert_eq!(ground.log(), log, "Temporal is not stopped to learn that");
+    }
+    std::fs::write(&file, config).unwrap();
+    let refused = ground.site.run(&["migrate", "undo", "move-database"]).expect(1);
+    assert!(refused.err.contains("the way back ends"), "{refused:?}");
+    assert!(ground.has_target());
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn recipes_are_examined_without_a_configuration() {
     let found = site.run(&["migrate", "lint", "bad.yaml"]).expect(3);
     let lines: Vec<&str> = found.out.lines().collect();
     assert!(
-        lines[0].starts_with("bad.yaml:11: error[concurrently] step `t`: CONCURRENTLY does not run in a transaction"),
+        lines[0].starts_with("bad.yaml:11: error[transaction] step `t`: CONCURRENTLY does not run in a transaction"),
         "{lines:?}"
     );
     assert!(lines[1].starts_with("bad.yaml:12: warning[rewrite] step `t`: "), "{lines:?}");
@@ -141,6 +141,11 @@ fn recipes_are_examined_without_a_configuration() {
     assert_eq!((&json["recipes"], &json["findings"][0]["line"]), (&1.into(), &11.into()));
     let typo = site.run(&["migrate", "lint", "typo.yaml"]).expect(78);
     assert!(typo.err.contains("typo.yaml:7:15") && typo.err.contains("`${tbale}` is not a parameter"), "{}", typo.err);
+    let site = site.file("ends.yaml", &bad.replace("CREATE INDEX CONCURRENTLY i ON t (n)", "COMMIT"));
+    let ends = site.run(&["migrate", "lint", "ends.yaml"]).expect(78);
+    assert!(ends.err.contains("ends.yaml:11:17: `COMMIT` would begin or end a transaction"), "{}", ends.err);
+    let endless = site.run(&["migrate", "lint", "/dev/zero"]).expect(78);
+    assert!(endless.err.contains("/dev/zero: cannot be read: it is larger than 16 MiB"), "{}", endless.err);
     let none = site.run(&["migrate", "lint", "no-such.yaml"]).expect(78);
     assert!(none.err.contains("no-such.yaml: cannot be read: there is no such file"), "{}", none.err);
 }
