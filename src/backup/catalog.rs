@@ -83,7 +83,7 @@ macro_rules! tables {
      c.relfilenode::int8 AS filenode, c.relpersistence = 'u' AS unlogged, ",
             $sizes,
             ", \
-     coalesce(am.amname = 'heap', false) AS heap, coalesce(has_table_privilege(c.oid, 'SELECT'), true) AS readable \
+     coalesce(am.amname = 'heap', false) AS heap, coalesce(has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'), true) AS readable \
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am am ON am.oid = c.relam \
      WHERE c.relkind = 'r' AND c.relpersistence IN ('p', 'u') AND ",
             ours!(),
@@ -119,7 +119,7 @@ const COLUMNS: &str = concat!(
 );
 
 const SEQUENCES: &str = concat!(
-    "SELECT n.nspname::text AS schema, c.relname::text AS name, coalesce(has_sequence_privilege(c.oid, 'SELECT'), true) AS readable \
+    "SELECT n.nspname::text AS schema, c.relname::text AS name, coalesce(has_sequence_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE'), true) AS readable \
      FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'S' AND c.relpersistence <> 't' AND ",
     ours!(),
     " ORDER BY n.nspname COLLATE \"C\", c.relname COLLATE \"C\""

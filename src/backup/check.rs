@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::chunk::{ChunkRef, Holds, Keys};
 use super::error::BackupError;
-use super::manifest::{self, BackupId};
+use super::manifest::{self, BackupId, Loaded};
 use super::names::{self, ChunkName};
 use super::seal::Identities;
 use super::store::{Store, StoreError};
@@ -207,8 +207,8 @@ async fn claims(
             return Err(BackupError::Cancelled);
         }
         let found = |problem| Found { chunk: None, problem, backups: vec![id.clone()], tables: vec![] };
-        match manifest::load(store, id).await {
-            Ok(manifest) => {
+        match manifest::loaded(store, id).await {
+            Ok(Loaded::Read(manifest)) => {
                 for table in manifest.databases.iter().flat_map(|database| &database.tables) {
                     let signature = serde_json::to_string(&(table.copy_format, &table.columns)).unwrap_or_default();
                     let number = u32::try_from(signatures.len()).unwrap_or(u32::MAX);
@@ -223,12 +223,8 @@ async fn claims(
                     }
                 }
             }
-            // A prune has removed it since the listing.
-            Err(BackupError::NoBackup { .. }) => report.backups = report.backups.saturating_sub(1),
-            Err(
-                error @ (BackupError::Manifest { .. }
-                | BackupError::Store(StoreError::TooLarge { .. } | StoreError::Checksum { .. })),
-            ) => report.bad.push(found(chain(&error))),
+            Ok(Loaded::Gone) => report.backups = report.backups.saturating_sub(1),
+            Ok(Loaded::Unreadable(why)) => report.bad.push(found(why)),
             Err(error) => report.unread.push(found(chain(&error))),
         }
         ctx.progress.advance(1);
@@ -275,8 +271,8 @@ async fn attribute(
                 if ctx.is_cancelled() {
                     return Err(BackupError::Cancelled);
                 }
-                match manifest::load(store, &id).await {
-                    Ok(manifest) => {
+                match manifest::loaded(store, &id).await {
+                    Ok(Loaded::Read(manifest)) => {
                         for (database, table, chunk) in manifest.chunks() {
                             if problems.contains_key(&chunk.name()) {
                                 let (backups, tables) = needed.entry(chunk.name()).or_default();
@@ -286,7 +282,7 @@ async fn attribute(
                         }
                     }
                     // Found bad before, or gone by now.
-                    Err(BackupError::Manifest { .. } | BackupError::NoBackup { .. }) => {}
+                    Ok(Loaded::Gone | Loaded::Unreadable(_)) => {}
                     Err(error) => unknown = Some(chain(&error)),
                 }
             }

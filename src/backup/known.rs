@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::chunk::{ChunkId, ChunkRef, Holds};
 use super::error::BackupError;
-use super::manifest::{self, Database, Table};
+use super::manifest::{self, Database, Loaded, Table};
 use super::names::{self, ChunkName};
 use super::seal::{Recipients, SetId};
-use super::store::{Store, StoreError};
+use super::store::Store;
 use super::track::Origin;
 
 /// How new chunks are sealed, and which older ones do.
@@ -79,14 +79,13 @@ impl Known {
         let sizes: HashMap<ChunkName, u64> = listed.map(|(name, entry)| (name, entry.size)).collect();
         let (mut chunks, mut last) = (HashMap::new(), Last::default());
         for id in manifest::ids(store).await? {
-            let manifest = match manifest::load(store, &id).await {
-                Ok(manifest) => manifest,
-                Err(
-                    BackupError::Manifest { .. }
-                    | BackupError::NoBackup { .. }
-                    | BackupError::Store(StoreError::TooLarge { .. }),
-                ) => continue,
-                Err(error) => return Err(error),
+            let manifest = match manifest::loaded(store, &id).await? {
+                Loaded::Read(manifest) => manifest,
+                Loaded::Gone => continue,
+                Loaded::Unreadable(why) => {
+                    tracing::warn!(why, "the chunks of a backup whose manifest cannot be read are stored anew");
+                    continue;
+                }
             };
             for (holds, chunk) in
                 manifest.databases.iter().flat_map(|database| &database.tables).flat_map(Table::objects)

@@ -4,10 +4,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::error::BackupError;
-use super::manifest::{self, BackupId, Manifest};
+use super::manifest::{self, BackupId, Loaded, Manifest};
 use super::proof;
 use super::store::Store;
-use crate::failure::{Failure, chain};
 
 /// One backup of a listing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -55,15 +54,10 @@ pub async fn list(store: &dyn Store) -> Result<Vec<Listed>, BackupError> {
     let proofs = proof::proofs(store).await?;
     let mut listed = Vec::new();
     for id in manifest::ids(store).await? {
-        listed.push(match manifest::load(store, &id).await {
-            Ok(manifest) => Listed::Readable(summary(&manifest, proofs.get(&id).map(|proof| proof.at))),
-            Err(error @ BackupError::Manifest { .. }) => Listed::Unreadable { id, reason: chain(&error) },
-            // Removed since the listing.
-            Err(BackupError::NoBackup { .. }) => continue,
-            Err(BackupError::Store(error @ super::store::StoreError::TooLarge { .. })) => {
-                Listed::Unreadable { id, reason: Failure::from(error).message }
-            }
-            Err(error) => return Err(error),
+        listed.push(match manifest::loaded(store, &id).await? {
+            Loaded::Read(manifest) => Listed::Readable(summary(&manifest, proofs.get(&id).map(|proof| proof.at))),
+            Loaded::Unreadable(reason) => Listed::Unreadable { id, reason },
+            Loaded::Gone => continue,
         });
     }
     Ok(listed)

@@ -5,6 +5,7 @@ use sqlx::Connection;
 
 use super::catalog::{self, Catalog};
 use super::error::BackupError;
+use super::manifest::{self, Loaded};
 use super::store::Store;
 use crate::clients::postgres::{Postgres, ServerVersion};
 use crate::context::Context;
@@ -97,7 +98,23 @@ pub async fn plan(
     if let Some(newest) = observed.iter().map(|seen| seen.version.major()).max() {
         postgres.pg_dump(newest).await?;
     }
-    decide(&observed, store.location(), policy)
+    let mut plan = decide(&observed, store.location(), policy)?;
+    plan.notes.extend(unlike_the_last(store, policy).await?);
+    Ok(plan)
+}
+
+/// That the newest backup is encrypted and this one would not be: recipients that were lost by mistake are lost silently.
+async fn unlike_the_last(store: &dyn Store, policy: &Policy) -> Result<Option<String>, BackupError> {
+    if policy.encryption.recipients().is_some() {
+        return Ok(None);
+    }
+    let Some(newest) = manifest::ids(store).await?.into_iter().next() else { return Ok(None) };
+    Ok(match manifest::loaded(store, &newest).await? {
+        Loaded::Read(last) if !last.recipients.is_empty() => Some(format!(
+            "backup {newest} is encrypted and this one will not be: the policy has no `encryption.recipients`"
+        )),
+        _ => None,
+    })
 }
 
 async fn observe(postgres: &Postgres, database: &str) -> Result<Observed, BackupError> {

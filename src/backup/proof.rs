@@ -13,8 +13,8 @@ use super::store::{Store, StoreError};
 pub(super) const PROVEN: &str = "proven.json";
 const MAX_PROOF: u64 = 1 << 20;
 
-/// That a drill has restored a backup and found in it what its manifest says. A later drill of the same backup
-/// replaces it.
+/// That a drill has restored a backup and found in it what its manifest says. A later drill of the same backup that
+/// passes replaces it, one that finds something wrong removes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
     /// When the drill ended.
@@ -39,6 +39,19 @@ pub struct Proof {
 pub(super) async fn write(store: &dyn Store, id: &BackupId, proof: &Proof) -> Result<(), BackupError> {
     let body = serde_json::to_vec(proof).map_err(|error| BackupError::Internal(error.to_string()))?;
     Ok(store.put(&id.object(PROVEN)?, body.into()).await?)
+}
+
+/// Takes the mark off; whether there was one.
+///
+/// # Errors
+/// When the store cannot be asked, or does not remove it.
+pub(super) async fn revoke(store: &dyn Store, id: &BackupId) -> Result<bool, BackupError> {
+    let key = id.object(PROVEN)?;
+    let is_there = store.size(&key).await?.is_some();
+    if is_there {
+        store.delete(&key).await?;
+    }
+    Ok(is_there)
 }
 
 /// The proofs there are, by backup. One that cannot be read proves nothing and is left out.

@@ -6,12 +6,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::error::BackupError;
-use super::manifest::{self, BackupId};
+use super::manifest::{self, BackupId, Loaded};
 use super::names::{self, ChunkName};
 use super::proof;
-use super::store::{Store, StoreError};
+use super::store::Store;
 use crate::context::Context;
-use crate::failure::chain;
 use crate::progress::Unit;
 
 /// One backup.
@@ -86,14 +85,13 @@ pub async fn stats(store: &dyn Store, ctx: &Context) -> Result<Stats, BackupErro
         if ctx.is_cancelled() {
             return Err(BackupError::Cancelled);
         }
-        let manifest = match manifest::load(store, &id).await {
-            Ok(manifest) => manifest,
-            Err(BackupError::NoBackup { .. }) => continue,
-            Err(error @ (BackupError::Manifest { .. } | BackupError::Store(StoreError::TooLarge { .. }))) => {
-                unreadable.push((id, chain(&error)));
+        let manifest = match manifest::loaded(store, &id).await? {
+            Loaded::Read(manifest) => manifest,
+            Loaded::Gone => continue,
+            Loaded::Unreadable(why) => {
+                unreadable.push((id, why));
                 continue;
             }
-            Err(error) => return Err(error),
         };
         let index = backups.len();
         let own: HashMap<ChunkName, u64> =

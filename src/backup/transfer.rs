@@ -178,17 +178,22 @@ fn pieces(
     read: Arc<Mutex<Read>>,
 ) -> impl Stream<Item = Result<Vec<u8>, BackupError>> {
     let (sender, receiver) = mpsc::channel(AHEAD);
+    let name = table.name.to_string();
     let task = tokio::spawn(async move {
-        let failed = match send(&from, &table, &ctx, &read, &sender).await {
-            Ok(()) => return,
-            Err(error) => error,
-        };
-        let _ = sender.send(Err(failed)).await;
+        let last = send(&from, &table, &ctx, &read, &sender).await.map(|()| None);
+        let _ = sender.send(last).await;
     });
     // Dropped by whoever takes them, the stream ends the reader.
     let guard = AbortOnDrop(task);
-    futures::stream::unfold((receiver, guard), |(mut receiver, guard)| async move {
-        receiver.recv().await.map(|piece| (piece, (receiver, guard)))
+    futures::stream::try_unfold((receiver, guard), move |(mut receiver, guard)| {
+        let name = name.clone();
+        async move {
+            match receiver.recv().await {
+                Some(piece) => Ok(piece?.map(|piece| (piece, (receiver, guard)))),
+                // Without its last word it is not the end of the table.
+                None => Err(BackupError::Internal(format!("the reader of {name} ended before the table did"))),
+            }
+        }
     })
 }
 
@@ -205,7 +210,7 @@ async fn send(
     table: &catalog::Table,
     ctx: &Context,
     read: &Mutex<Read>,
-    sender: &mpsc::Sender<Result<Vec<u8>, BackupError>>,
+    sender: &mpsc::Sender<Result<Option<Vec<u8>>, BackupError>>,
 ) -> Result<(), BackupError> {
     let keys: Keys = manifest::keys(&table.columns, table.format);
     let mut connection = Snapshot::join(&from.postgres, &from.database, &from.exported).await?;
@@ -227,7 +232,7 @@ async fn send(
             read.content = read.content.plus(content);
             read.bytes += u64::try_from(bytes.len()).unwrap_or_default();
         }
-        if sender.send(Ok(bytes)).await.is_err() {
+        if sender.send(Ok(Some(bytes))).await.is_err() {
             return Ok(());
         }
     }

@@ -97,6 +97,8 @@ pub async fn verify(
     identities: &Arc<Identities>,
     ctx: &Context,
 ) -> Result<VerifyReport, BackupError> {
+    let mut report =
+        VerifyReport { id: manifest.id.clone(), good_chunks: 0, stored_bytes: 0, bad: vec![], unread: vec![] };
     let mut seen = std::collections::HashSet::new();
     let mut work = Vec::new();
     for database in &manifest.databases {
@@ -109,10 +111,19 @@ pub async fn verify(
             if let Some(chunk) = list.filter(|list| seen.insert((*list, None, &[][..]))) {
                 work.push(Work { chunk, keys: Keys::list(), lost: None, table: label.clone() });
             }
-            // One that does not open is told of when its own turn comes.
+            // One that is bad is told of when its own turn comes. One that was not to be had now may be by then, and the
+            // rows that it marks would pass unchecked.
             let marks = match list {
-                Some(list) => opened(store, &list, &Keys::list(), identities).await.ok().map(|(_, bytes)| bytes),
                 None => None,
+                Some(list) => match opened(store, &list, &Keys::list(), identities).await {
+                    Ok((_, bytes)) => Some(bytes),
+                    Err(Outcome::Unread(problem)) => {
+                        let (chunk, table) = (list.name().to_string(), label.clone());
+                        report.unread.push(Finding { chunk, table, problem });
+                        None
+                    }
+                    Err(_) => None,
+                },
             };
             for Slice { chunk, gone, .. } in &table.chunks {
                 // A name that is given with other columns or other rows is another claim, and is checked as well.
@@ -126,8 +137,6 @@ pub async fn verify(
     }
     let total = work.iter().map(|work| work.chunk.stored).sum();
     ctx.progress.stage("reading chunks", Some(total), Unit::Bytes);
-    let mut report =
-        VerifyReport { id: manifest.id.clone(), good_chunks: 0, stored_bytes: 0, bad: vec![], unread: vec![] };
     let mut results = futures::stream::iter(work)
         .map(|Work { chunk, keys, lost, table }| async move {
             (look(store, &chunk, keys, lost, identities).await, chunk, table)
@@ -137,7 +146,7 @@ pub async fn verify(
         if ctx.is_cancelled() {
             return Err(BackupError::Cancelled);
         }
-        let finding = |problem| Finding { chunk: chunk.id.to_string(), table, problem };
+        let finding = |problem| Finding { chunk: chunk.name().to_string(), table, problem };
         match outcome {
             Outcome::Good(bytes) => {
                 report.good_chunks += 1;

@@ -261,6 +261,9 @@ fn store_settings(doc: &Document, spanned: &Spanned<written::Store>) -> Result<s
                 server_side: s3.server_side_encryption.clone(),
             })
         }
+        (None, Some(directory)) if directory.as_os_str().is_empty() => {
+            Err(doc.error_at(spanned.referenced, "`directory` is empty", "write the path of a folder"))
+        }
         (None, Some(directory)) => Ok(store::Settings::Directory { path: doc.folder().join(directory) }),
         _ => Err(doc.error_at(
             spanned.referenced,

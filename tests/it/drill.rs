@@ -193,7 +193,7 @@ fn damage_in_the_store_is_found() {
     let ground = Ground::new(&source.name, "range_size: 64kb\n");
     let id = ground.backup();
     ground.drill().expect(0);
-    std::fs::remove_file(ground.marker(&id)).unwrap();
+    assert!(ground.marker(&id).exists());
     let store = ground.site.path().join("store");
     let manifest: Value =
         serde_json::from_slice(&std::fs::read(store.join(format!("backups/{id}/manifest.json"))).unwrap()).unwrap();
@@ -204,7 +204,10 @@ fn damage_in_the_store_is_found() {
     let middle = flipped.len() / 2;
     flipped[middle] ^= 1;
     std::fs::write(&path, flipped).unwrap();
-    ground.fails_with(&id, &[chunk, "is damaged"]);
+    // The mark goes with it, as a prune goes by that.
+    let run = ground.fails_with(&id, &[chunk, "is damaged"]);
+    assert!(run["report"]["notes"].to_string().contains("had proven this backup"), "{run}");
+    assert!(run["summary"].as_str().is_none_or(|summary| !summary.contains("restored")), "{run}");
     std::fs::remove_file(&path).unwrap();
     ground.fails_with(&id, &[chunk]);
     assert_eq!(databases_of(&id), "");
@@ -279,7 +282,11 @@ fn a_killed_drill_is_swept_up_and_nobody_elses_database_is() {
     Server::Pg17.psql("postgres", &format!("COMMENT ON DATABASE {other} IS 'a sexton drill at work: not really'"));
     // What a drill leaves that is killed before its database has a comment.
     let draft = format!("sexton_new_drill_{}", suffix());
-    Server::Pg17.psql("postgres", &format!("CREATE DATABASE {draft}"));
+    let not_a_draft = format!("sexton_new_drill_{}", suffix());
+    for name in [&draft, &not_a_draft] {
+        Server::Pg17.psql("postgres", &format!("CREATE DATABASE {name}"));
+    }
+    Server::Pg17.psql("postgres", &format!("COMMENT ON DATABASE {not_a_draft} IS 'mine'"));
 
     let mut running = first.site.start(&["once", "drill"], "killed.log");
     let commented = format!(
@@ -305,6 +312,7 @@ fn a_killed_drill_is_swept_up_and_nobody_elses_database_is() {
     assert!(eventually(Duration::from_secs(20), gone));
     let drafts = format!("SELECT count(*) FROM pg_database WHERE datname = '{draft}'");
     assert_eq!(Server::Pg17.psql("postgres", &drafts), "0");
+    Server::Pg17.psql("postgres", &format!("DROP DATABASE {not_a_draft}"));
     for name in [&alike, &other] {
         assert_eq!(Server::Pg17.psql(name, "SELECT a FROM mine"), "1");
         Server::Pg17.psql("postgres", &format!("DROP DATABASE {name}"));

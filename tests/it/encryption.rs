@@ -215,6 +215,29 @@ fn a_secret_key_is_never_shown_overwritten_or_taken_for_a_public_one() {
     assert!(said.err.contains("no identity in it") || said.err.contains("empty"), "{}", said.err);
 }
 
+/// A list of rows' hashes that a backup without encryption has stored is named by no encrypted one.
+#[test]
+fn encryption_that_was_off_for_once_leaves_nothing_readable_in_use() {
+    let ground = Ground::new();
+    let (_, recipient) = ground.key("ours");
+    let sealed = |report: &Value| {
+        let manifest = ground.store.path().join(format!("backups/{}/manifest.json", report["id"].as_str().unwrap()));
+        let manifest: Value = serde_json::from_slice(&std::fs::read(manifest).unwrap()).unwrap();
+        let tables = manifest["databases"][0]["tables"].as_array().unwrap().clone();
+        let places =
+            tables.iter().flat_map(|table| table["tracking"]["places"].as_array().cloned().unwrap_or_default());
+        let all: Vec<bool> = places.map(|list| list["sealed"].is_string()).collect();
+        assert!(!all.is_empty(), "{manifest}");
+        (all.iter().all(|sealed| *sealed), all.iter().any(|sealed| *sealed))
+    };
+    assert_eq!(sealed(&ground.backup(&[&recipient], false)), (true, true));
+    let dry = site(&ground.source, &ground.ledger, ground.store.path(), &[]).policy("backup", "range_size: 64kb\n");
+    let told = dry.run(&["once", "backup", "--dry-run"]).expect(2);
+    assert!(told.out.contains("is encrypted and this one will not be"), "{}", told.out);
+    assert_eq!(sealed(&ground.backup(&[], false)), (false, false));
+    assert_eq!(sealed(&ground.backup(&[&recipient], false)), (true, true));
+}
+
 /// The script in docs/backup-format.md, with nothing of sexton's.
 #[test]
 fn the_script_of_the_documentation_reads_a_table_without_sexton() {

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::job::Job;
 use super::lists::Lists;
 use crate::backup::catalog;
-use crate::backup::chunk::{ChunkRef, Keys};
+use crate::backup::chunk::{ChunkRef, Holds, Keys};
 use crate::backup::copy::{self, Pages};
 use crate::backup::error::BackupError;
 use crate::backup::live::{Chunks, opened};
@@ -164,6 +164,10 @@ impl Job {
         let mut refs = Vec::new();
         for object in objects {
             let Some(list) = before.tracking.places.get(object) else { return Ok(None) };
+            // Stored by a backup that was not encrypted, it would stay readable for as long as the stripe does.
+            if list.sealed.is_none() && self.lists.recipients(Holds::Places).is_some() {
+                return Ok(None);
+            }
             let Some(bytes) = self.list(list, &before.table).await? else { return Ok(None) };
             let Ok(read) = places::read(&bytes) else { return Ok(None) };
             sections.push(read);

@@ -61,6 +61,14 @@ pub async fn apply(
             Err(sorted) => note_last(&mut report, sorted),
         }
     }
+    if matches!(report.verdict(), Err(BackupError::Differs { .. })) {
+        // What an earlier drill found is not so any more: nobody may count on it, a prune above all.
+        match proof::revoke(&*from.store, plan.backup()).await {
+            Ok(false) => {}
+            Ok(true) => report.notes.push("an earlier drill had proven this backup; that mark is taken off".to_owned()),
+            Err(error) => report.notes.push(format!("the mark of an earlier drill stays: {}", chain(&error))),
+        }
+    }
     Ok(report)
 }
 
@@ -157,7 +165,9 @@ async fn serve(
 async fn end(plan: &DrillPlan, made: Made, place: usize, report: &mut DrillReport, looked: bool) {
     let Some(drilled) = report.databases.get_mut(place) else {
         // It was cut off; there is nothing to say of it.
-        report.notes.extend(made.remove().await.err().map(|error| chain(&error)));
+        if let Err(error) = made.remove().await {
+            tracing::warn!(error = %chain(&error), "the drill's database stays; the next drill drops it");
+        }
         return;
     };
     let passed = drilled.findings.is_empty() && drilled.untold.is_empty();
@@ -165,7 +175,11 @@ async fn end(plan: &DrillPlan, made: Made, place: usize, report: &mut DrillRepor
     let ended = if is_kept { made.keep(plan.backup(), Timestamp::now()).await } else { made.remove().await };
     match ended {
         Ok(()) => drilled.kept = is_kept,
-        Err(error) => report.notes.push(chain(&error)),
+        Err(error) => {
+            // The report of a run that was stopped is not shown.
+            tracing::warn!(error = %chain(&error), "the drill's database stays; the next drill drops it");
+            report.notes.push(chain(&error));
+        }
     }
 }
 

@@ -117,7 +117,12 @@ impl DrillReport {
             Some(served) => format!(", a Temporal server read {}", counted(served.workflows, "workflow", "workflows")),
             None => String::new(),
         };
-        format!("backup {} {outcome}: {rows} rows, {} restored and compared{read}", self.id, human_bytes(bytes))
+        // How far it came by then, the findings say.
+        let done = match self.verdict() {
+            Ok(()) => format!(": {rows} rows, {} restored and compared{read}", human_bytes(bytes)),
+            Err(_) => String::new(),
+        };
+        format!("backup {} {outcome}{done}", self.id)
     }
 }
 
@@ -250,10 +255,16 @@ fn sort(error: BackupError) -> Sorted {
 }
 
 /// The server takes the statement or the rows for wrong, rather than being short of something itself: full, stopped,
-/// without an extension's package (PostgreSQL manual, appendix A).
+/// without an extension's package or a collation (PostgreSQL manual, appendix A). What is not known to come of the backup
+/// says nothing against it.
 fn refuses_content(error: &crate::clients::postgres::PostgresError) -> bool {
-    const OWN_TROUBLE: [&str; 6] = ["08", "0A", "53", "57", "58", "XX"];
-    error.sqlstate().is_some_and(|state| !OWN_TROUBLE.iter().any(|class| state.starts_with(class)))
+    // Data, constraints, names and syntax, RAISE.
+    const CONTENT: [&str; 4] = ["22", "23", "42", "P0"];
+    // No such collation, extension or type; not allowed.
+    const OWN_TROUBLE: [&str; 2] = ["42704", "42501"];
+    error.sqlstate().is_some_and(|state| {
+        CONTENT.iter().any(|class| state.starts_with(class)) && !OWN_TROUBLE.contains(&state.as_str())
+    })
 }
 
 /// The tables of a restore that are not as the manifest says, as findings and as what could not be told.

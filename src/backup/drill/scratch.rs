@@ -1,7 +1,7 @@
 //! The drill's own databases on the scratch server: made, recognised, dropped. Nothing else there is ever touched.
 //!
 //! A database is the drill's own when its name begins with [`PREFIX`], its comment with [`MARK`], and nobody holds its
-//! lock: a drill holds it for as long as it works.
+//! lock: a drill holds it for as long as it works. So is its draft, which has no comment yet.
 
 use crate::backup::error::BackupError;
 use crate::backup::manifest::{BackupId, Database};
@@ -39,8 +39,8 @@ pub(super) async fn found(databases: &mut Databases) -> Result<Found, BackupErro
             found.notes.push(format!("database {name} is of a drill at work elsewhere"));
         }
     }
-    for (name, _) in databases.named(&draft_of(PREFIX)).await? {
-        if is_free(databases, &name).await? {
+    for (name, said) in databases.named(&draft_of(PREFIX)).await? {
+        if (said.is_empty() || said.starts_with(MARK)) && is_free(databases, &name).await? {
             found.leftovers.push(name);
         }
     }
@@ -85,7 +85,8 @@ pub(super) async fn drop_leftover(databases: &mut Databases, name: &str) -> Resu
 }
 
 async fn drop_marked(databases: &mut Databases, name: &str) -> Result<bool, BackupError> {
-    Ok(databases.drop_own(name, |said| name.starts_with(PREFIX) && said.starts_with(MARK)).await?)
+    let is_named = name.starts_with(PREFIX) || name.starts_with(&draft_of(PREFIX));
+    Ok(databases.drop_own(name, |said| is_named && said.starts_with(MARK)).await?)
 }
 
 /// A database that a drill has made and works in.

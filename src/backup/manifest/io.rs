@@ -3,6 +3,7 @@
 use super::{BackupId, Manifest};
 use crate::backup::error::BackupError;
 use crate::backup::store::{Key, Store, StoreError};
+use crate::failure::chain;
 
 /// The largest manifest that is read.
 const MAX_MANIFEST: u64 = 1 << 30;
@@ -55,6 +56,29 @@ pub async fn load(store: &dyn Store, id: &BackupId) -> Result<Manifest, BackupEr
     };
     let manifest = Manifest::read(&bytes, &sum).map_err(bad)?;
     if &manifest.id == id { Ok(manifest) } else { Err(bad(format!("it is the manifest of `{}`", manifest.id))) }
+}
+
+/// What became of reading a manifest.
+pub(in crate::backup) enum Loaded {
+    /// Here it is.
+    Read(Box<Manifest>),
+    /// A prune has removed it since the listing.
+    Gone,
+    /// It is there and is of no use; why, with the backup's identifier.
+    Unreadable(String),
+}
+
+/// Reads a manifest, telling apart what says something about it and what does not.
+pub(in crate::backup) async fn loaded(store: &dyn Store, id: &BackupId) -> Result<Loaded, BackupError> {
+    match load(store, id).await {
+        Ok(manifest) => Ok(Loaded::Read(Box::new(manifest))),
+        Err(BackupError::NoBackup { .. }) => Ok(Loaded::Gone),
+        Err(
+            error @ (BackupError::Manifest { .. }
+            | BackupError::Store(StoreError::TooLarge { .. } | StoreError::Checksum { .. })),
+        ) => Ok(Loaded::Unreadable(chain(&error))),
+        Err(error) => Err(error),
+    }
 }
 
 /// The identifiers of all backups that have a manifest, newest first. Folders of other names are left out.

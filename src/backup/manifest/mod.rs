@@ -13,6 +13,7 @@ use super::chunk::ChunkRef;
 use super::error::BackupError;
 pub use super::id::BackupId;
 use super::track::Origin;
+pub(super) use io::{Loaded, loaded};
 pub use io::{commit, ids, load};
 pub use table::{Column, Gone, Place, Slice, Table, Tracking, keys};
 

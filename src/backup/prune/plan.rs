@@ -6,11 +6,12 @@ use serde::Serialize;
 
 use super::gfs;
 use super::marks::{Instants, Marks};
-use super::references::{Loaded, claim, folders, load};
+use super::references::{claim, folders};
 use super::{MOST_BACKUPS, leftovers};
 use crate::backup::error::BackupError;
-use crate::backup::manifest::BackupId;
+use crate::backup::manifest::{self, BackupId, Loaded};
 use crate::backup::names::{self, ChunkName};
+use crate::backup::proof;
 use crate::backup::store::Store;
 use crate::context::Context;
 use crate::plan::{Action, Change, Plan};
@@ -138,7 +139,11 @@ pub async fn plan(store: &dyn Store, keep: &Keep, grace: Span, ctx: &Context) ->
             None => {}
         }
     }
-    let folders = folders(store).await?;
+    let mut folders = folders(store).await?;
+    let proofs = proof::proofs(store).await?;
+    for backup in &mut folders.backups {
+        backup.proven = proofs.contains_key(&backup.id);
+    }
     let mut order: Vec<(BackupId, Vec<String>)> =
         folders.backups.iter().map(|backup| backup.id.clone()).zip(gfs::reasons(&folders.backups, keep)).collect();
     order.sort();
@@ -153,7 +158,7 @@ pub async fn plan(store: &dyn Store, keep: &Keep, grace: Span, ctx: &Context) ->
         if ctx.is_cancelled() {
             return Err(BackupError::Cancelled);
         }
-        let manifest = match load(store, id).await? {
+        let manifest = match manifest::loaded(store, id).await? {
             Loaded::Read(manifest) => manifest,
             Loaded::Gone => continue,
             Loaded::Unreadable(why) => {

@@ -5,13 +5,12 @@ use std::collections::HashSet;
 use super::gfs::Candidate;
 use crate::backup::claim::CLAIM;
 use crate::backup::error::BackupError;
-use crate::backup::manifest::{self, BackupId, Manifest};
+use crate::backup::manifest::{self, BackupId, Loaded};
 use crate::backup::names::ChunkName;
 use crate::backup::names::{self, MAX_NAMES};
 use crate::backup::proof::PROVEN;
 use crate::backup::store::{Entry, Key, Store, StoreError};
 use crate::context::Context;
-use crate::failure::chain;
 
 /// The folder `backups/` as one listing shows it.
 #[derive(Debug, Default)]
@@ -24,29 +23,24 @@ pub(super) struct Folders {
     pub claims: Vec<Key>,
 }
 
-/// Looks into `backups/`. What is of another name there is somebody else's.
+/// Looks into `backups/`. What is of another name there is somebody else's. A mark is not read: what it proves is for
+/// whoever decides by it.
 pub(super) async fn folders(store: &dyn Store) -> Result<Folders, BackupError> {
     let mut folders = Folders::default();
     let mut others = Vec::new();
-    let mut proven = HashSet::new();
     for entry in store.list("backups/").await? {
         let parts = entry.key.as_str().strip_prefix("backups/").and_then(|rest| rest.split_once('/'));
         let Some((Ok(id), name)) = parts.map(|(id, name)| (id.parse::<BackupId>(), name)) else { continue };
         match name {
             "manifest.json" => folders.backups.push(Candidate { id, stored: entry.modified, proven: false }),
             "manifest.b3" | PROVEN | CLAIM => {
-                if name == PROVEN {
-                    proven.insert(id.clone());
-                } else if name == CLAIM {
+                if name == CLAIM {
                     folders.claims.push(entry.key.clone());
                 }
                 others.push((id, entry));
             }
             _ => {}
         }
-    }
-    for backup in &mut folders.backups {
-        backup.proven = proven.contains(&backup.id);
     }
     let whole: HashSet<&BackupId> = folders.backups.iter().map(|backup| &backup.id).collect();
     others.retain(|(id, _)| !whole.contains(id));
@@ -92,7 +86,7 @@ impl References {
             if ctx.is_cancelled() {
                 return Err(BackupError::Cancelled);
             }
-            match load(store, id).await? {
+            match manifest::loaded(store, id).await? {
                 Loaded::Gone => {}
                 Loaded::Unreadable(why) => bad.push(why),
                 Loaded::Read(_) if going.contains(id) => {}
@@ -108,29 +102,6 @@ impl References {
     /// Whether something names it.
     pub(super) fn name(&self, id: &ChunkName) -> bool {
         self.named.contains(id)
-    }
-}
-
-/// What became of reading a manifest.
-pub(super) enum Loaded {
-    /// Here it is.
-    Read(Box<Manifest>),
-    /// Another prune has removed it since the listing.
-    Gone,
-    /// It is there and is of no use; why, with the backup's identifier.
-    Unreadable(String),
-}
-
-/// Reads a manifest, telling apart what says something about it and what does not.
-pub(super) async fn load(store: &dyn Store, id: &BackupId) -> Result<Loaded, BackupError> {
-    match manifest::load(store, id).await {
-        Ok(manifest) => Ok(Loaded::Read(Box::new(manifest))),
-        Err(BackupError::NoBackup { .. }) => Ok(Loaded::Gone),
-        Err(
-            error @ (BackupError::Manifest { .. }
-            | BackupError::Store(StoreError::TooLarge { .. } | StoreError::Checksum { .. })),
-        ) => Ok(Loaded::Unreadable(chain(&error))),
-        Err(error) => Err(error),
     }
 }
 

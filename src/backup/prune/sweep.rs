@@ -62,8 +62,13 @@ pub(super) async fn sweep(
     }
     ctx.progress.stage("removing chunks", Some(due.len() as u64), Unit::Items);
     let condemned = Condemned::write(store, due).await?;
-    let outcome = remove(store, due, references, (now, grace), &condemned, removed, ctx).await;
-    // No removal is under way any more, so backups need not wait for this list.
+    let mut unanswered = false;
+    let outcome = remove(store, due, references, (now, grace), &condemned, (removed, &mut unanswered), ctx).await;
+    if unanswered {
+        // The store may still carry such a removal out. Backups keep off what the list names until it is forgotten.
+        tracing::warn!(list = %condemned.key, for_ = %FORGOTTEN, "removals were not answered; what they name stays condemned");
+        return outcome;
+    }
     let released = store.delete(&condemned.key).await;
     outcome?;
     Ok(released?)
@@ -75,7 +80,7 @@ async fn remove(
     references: &mut References,
     (now, grace): (Instants, Span),
     condemned: &Condemned,
-    removed: &mut Freed,
+    (removed, unanswered): (&mut Freed, &mut bool),
     ctx: &Context,
 ) -> Result<(), BackupError> {
     // After the list was written, so that no backup can end without one seeing the other.
@@ -115,7 +120,10 @@ async fn remove(
                     ctx.progress.advance(1);
                 }
                 Ok(None) => break,
-                Err(error) => failed = failed.or(Some(error)),
+                Err(error) => {
+                    *unanswered |= matches!(&error, BackupError::Store(store) if !store.is_refusal());
+                    failed = failed.or(Some(error));
+                }
             }
         }
         if let Some(error) = failed {

@@ -57,15 +57,15 @@ impl Store for Directory {
 
     async fn reach(&self) -> Result<(), StoreError> {
         let work = |root: &Path| match std::fs::read_dir(root) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+            Err(error) if error.kind() == ErrorKind::NotFound => has_place(root),
+            looked => looked.map(drop),
         };
         self.blocking("looking at it".into(), None, work).await
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
         let work = |root: &Path| {
-            std::fs::create_dir_all(root)?;
+            make(root)?;
             let probe = root.join(temporary("check"));
             std::fs::write(&probe, b"sexton")?;
             std::fs::remove_file(&probe)
@@ -123,6 +123,9 @@ impl Store for Directory {
             let safe = folder.is_empty() || Key::new(folder).is_ok();
             if safe {
                 walk(root, folder, &mut entries)?;
+            }
+            if entries.is_empty() {
+                has_place(root)?;
             }
             entries.retain(|entry: &Entry| entry.key.as_str().starts_with(&wanted));
             entries.sort_by(|a, b| a.key.cmp(&b.key));
@@ -219,11 +222,31 @@ fn temporary(purpose: &str) -> String {
 }
 
 /// True when the object was written, false when it was there and `replace` is false.
+/// Makes the store's own folder, and none above it: where a disk is not mounted, they would be on another one.
+fn make(root: &Path) -> io::Result<()> {
+    has_place(root)?;
+    match std::fs::create_dir(root) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
+}
+
+fn has_place(root: &Path) -> io::Result<()> {
+    let above = root.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match above.try_exists()? {
+        true => Ok(()),
+        false => Err(io::Error::other(format!("there is no folder {}; make it, or mount its disk", above.display()))),
+    }
+}
+
 fn write(root: &Path, key: &Key, body: &[u8], replace: bool) -> io::Result<bool> {
     let path = root.join(key.as_str());
     let folder = path.parent().unwrap_or(root);
     let new_folder = !folder.try_exists()?;
-    std::fs::create_dir_all(folder)?;
+    if new_folder {
+        make(root)?;
+        std::fs::create_dir_all(folder)?;
+    }
     if !replace && path.try_exists()? {
         return Ok(false);
     }

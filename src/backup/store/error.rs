@@ -81,6 +81,13 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether the store has said no, so that it will not carry the call out later either.
+    pub(in crate::backup) const fn is_refusal(&self) -> bool {
+        matches!(self, Self::NotFound { .. } | Self::NoBucket { .. } | Self::AccessDenied { .. } | Self::Key(_))
+    }
+}
+
 impl Explain for StoreError {
     fn kind(&self) -> Kind {
         Kind::Failed

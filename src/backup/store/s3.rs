@@ -344,9 +344,7 @@ impl Store for S3 {
     async fn size(&self, key: &Key) -> Result<Option<u64>, StoreError> {
         let request = self.client.head_object().bucket(&self.bucket).key(self.path(key.as_str()));
         match request.send().await {
-            Ok(answer) => {
-                Ok(Some(answer.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or_default()))
-            }
+            Ok(answer) => self.length(key, answer.content_length()).map(Some),
             Err(error) => match self.error("looking for", key.as_str(), &error) {
                 StoreError::NotFound { .. } => Ok(None),
                 other => Err(other),
@@ -434,7 +432,7 @@ impl S3 {
     async fn get_once(&self, key: &Key, limit: u64) -> Result<Bytes, StoreError> {
         let request = self.client.get_object().bucket(&self.bucket).key(self.path(key.as_str()));
         let answer = request.send().await.map_err(|error| self.error("reading", key.as_str(), &error))?;
-        let size = answer.content_length().and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+        let size = self.length(key, answer.content_length())?;
         if size > limit {
             return Err(StoreError::TooLarge { location: self.location(), key: key.to_string(), size, limit });
         }
@@ -452,6 +450,14 @@ impl S3 {
             }
         })?;
         Ok(body.into_bytes())
+    }
+
+    /// Without a length nothing would bound what is read.
+    fn length(&self, key: &Key, length: Option<i64>) -> Result<u64, StoreError> {
+        length.and_then(|length| u64::try_from(length).ok()).ok_or_else(|| StoreError::Unreachable {
+            location: self.place(),
+            message: format!("the answer about `{key}` has no length"),
+        })
     }
 
     /// The location and, where one is configured, the address behind it.

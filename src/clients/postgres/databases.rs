@@ -4,12 +4,18 @@
 //! could tell whose it is, and the name of its first moments, a [`draft`], is nobody else's. Who works in one holds its
 //! lock, which goes with the session when the process dies.
 
+use std::time::Duration;
+
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use super::{MAINTENANCE, Postgres, PostgresError, quote_identifier, quote_literal};
 
 /// What every draft's name begins with.
 const DRAFTS: &str = "sexton_new_";
+
+/// How often a database is dropped that somebody is in, and how long is waited in between.
+const DROPS: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What a database is called until it has its comment. `of` is what makes it one of its maker's.
 #[must_use]
@@ -112,18 +118,31 @@ impl Databases {
         self.execute(&format!("setting the comment of the database `{name}`"), statement).await
     }
 
-    /// Drops a database when its comment is its maker's, looked at right before, or when it is a draft. FORCE ends what a
-    /// killed process's sessions may still be busy with. Whether it was there and the maker's.
+    /// Drops a database when its comment is its maker's, looked at right before, or when it is a draft without a comment.
+    /// FORCE ends what a killed process's sessions may still be busy with. Whether it was there and the maker's.
     ///
     /// # Errors
     /// When it cannot be dropped.
     pub async fn drop_own(&mut self, name: &str, is_own: impl FnOnce(&str) -> bool) -> Result<bool, PostgresError> {
         let Some(said) = self.comment(name).await? else { return Ok(false) };
-        if !(name.starts_with(DRAFTS) || is_own(&said)) {
+        if !(is_own(&said) || name.starts_with(DRAFTS) && said.is_empty()) {
             return Ok(false);
         }
-        let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", quote_identifier(name));
-        self.execute(&format!("dropping the database `{name}`"), statement).await?;
+        let (doing, drop) =
+            (format!("dropping the database `{name}`"), format!("DROP DATABASE IF EXISTS {}", quote_identifier(name)));
+        for attempt in 1.. {
+            match self.execute(&doing, format!("{drop} WITH (FORCE)")).await {
+                // Only a superuser may end an autovacuum worker so. Without FORCE the server ends it by itself.
+                Err(PostgresError::InsufficientPrivilege { .. }) => {}
+                dropped => return dropped.map(|()| true),
+            }
+            match self.execute(&doing, drop.clone()).await {
+                // Somebody is in it still, or again.
+                Err(error) if error.sqlstate().as_deref() == Some("55006") && attempt < DROPS => {}
+                dropped => return dropped.map(|()| true),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
         Ok(true)
     }
 

@@ -123,5 +123,6 @@ async fn sweep(databases: &mut Databases) -> Result<(), MigrateError> {
 
 /// Drops a database that is a rehearsal's by its name and comment.
 async fn drop_own(databases: &mut Databases, name: &str) -> Result<bool, PostgresError> {
-    databases.drop_own(name, |said| name.starts_with(PREFIX) && said == MARK).await
+    let is_named = name.starts_with(PREFIX) || name.starts_with(&draft_of(PREFIX));
+    databases.drop_own(name, |said| is_named && said == MARK).await
 }

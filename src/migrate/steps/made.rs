@@ -68,7 +68,7 @@ pub(super) async fn drop_own(hands: &Hands<'_>) -> Result<(), StepError> {
     let (mark, mut databases) = (mark(hands).await?, databases(hands).await?);
     for name in hands.place(Server::Target)?.all() {
         databases.drop_own(&name, |said| said == mark).await?;
-        databases.drop_own(&draft_of(&mark, &name), |_| false).await?;
+        databases.drop_own(&draft_of(&mark, &name), |said| said == mark).await?;
     }
     databases.close().await;
     Ok(())

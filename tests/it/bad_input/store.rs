@@ -46,6 +46,12 @@ error: s3://it-no-such-bucket at http://s3.invalid cannot be reached: failed to 
         .case(s3("not S3", stack().get("OPENSEARCH_URL"), "STACK_S3_SECRET_KEY").hide(stack().get("OPENSEARCH_URL"), "OPENSEARCH").says(1, "\
 error: s3://it-no-such-bucket at OPENSEARCH, listing `backups/`: the answer, HTTP status 400, is not one of S3's
   hint: check bucket, region and endpoint, and that the endpoint is one of S3's"))
+        .case(directory("directory on a disk that is not mounted", "no-such-disk/backups").says(1, "\
+error: no-such-disk/backups, listing `backups/`: there is no folder no-such-disk; make it, or mount its disk
+  hint: check that the path is a folder on a disk that works"))
+        .case(directory("directory empty", "").says(78, "\
+error: sexton.yaml:9:8: `directory` is empty
+  hint: write the path of a folder"))
         .case(directory("directory is a file", "sexton.yaml").says(1, "\
 error: sexton.yaml, listing `backups/`: Not a directory
   hint: check that the path is a folder on a disk that works"))

@@ -207,6 +207,7 @@ fn a_drill_that_is_stopped_leaves_no_server_behind() {
     running.signal("TERM");
     assert_eq!(running.wait(), Some(1), "{}", running.log());
     assert!(!runs(&marked));
-    assert_eq!(databases_of(&id), "");
+    // A stopped run has so long to end; on a busy server a DROP DATABASE outlives it.
+    assert!(eventually(Duration::from_secs(30), || databases_of(&id).is_empty()), "{}", running.log());
     assert!(!ground.marker(&id).exists());
 }

@@ -1,6 +1,7 @@
 //! `move-database` of a real cluster from PostgreSQL 15 to 17 under load, and every way in which it can fail. The judges
 //! are Temporal's command line, pg_dump and what the servers let in.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -188,9 +189,13 @@ fn a_quiet_database_is_moved_whole() {
     let owners = "SELECT string_agg(DISTINCT tableowner, ',') FROM pg_tables WHERE schemaname = 'public'";
     assert_eq!(there.psql(&ground.target, owners), "temporal");
     assert_eq!(there.psql(&ground.target, "SELECT db_name FROM schema_version"), ground.target);
-    // It can be taken back as long as nobody has written there.
+    // It can be taken back as long as nobody has written there, also while a superuser's session is in the database, as
+    // an autovacuum worker's is: nobody else may end those.
+    let mut superuser = there.tool("psql", &ground.target);
+    let mut superuser = superuser.args(["-Xqc", "SELECT pg_sleep(6)"]).stderr(Stdio::null()).spawn().unwrap();
     ground.site.run(&["migrate", "undo", "move-database"]).expect(0);
     assert!(ground.lets_temporal_in() && !ground.has_target());
+    superuser.wait().unwrap();
     assert_eq!(ground.log(), ["stop", "switch there", "start", "stop", "switch here", "start"]);
 }
 
