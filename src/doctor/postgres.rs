@@ -3,9 +3,10 @@ use std::sync::Arc;
 use sqlx::{Connection, PgConnection};
 
 use super::{Finding, Verdict};
-use crate::clients::postgres::{Postgres, PostgresError};
+use crate::clients::postgres::{MAINTENANCE, Postgres, PostgresError};
 use crate::daemon::jobs::Site;
 use crate::daemon::ledger::Ledger;
+use crate::migrate::{Server, World};
 use crate::policy::retention::OrphanAction;
 use crate::retention::Source;
 use crate::units::Span;
@@ -46,6 +47,9 @@ pub(super) async fn examine(site: &Site) -> Vec<Finding> {
     }
     if let Some(settings) = &site.config.scratch {
         findings.push(scratch(Postgres::new(settings.clone()), major).await);
+    }
+    if site.config.target.is_some() {
+        findings.push(target(&site.world(), major).await);
     }
     if let (Some(major), Some(_)) = (major, &site.config.store) {
         findings.push(match postgres.pg_dump(major).await {
@@ -125,6 +129,31 @@ async fn scratch(postgres: Postgres, source: Option<u32>) -> Finding {
             Finding::warning(SYSTEM, "privileges", detail, format!("run `ALTER ROLE \"{role}\" CREATEDB` there"))
         }
         Ok(version) => Finding::ok(SYSTEM, "version", format!("{version} at {}", postgres.address())),
+        Err(error) => Finding::failed(SYSTEM, "version", error),
+    }
+}
+
+/// The server that databases are moved to: named as the source's are, reached, not older.
+async fn target(world: &World, source: Option<u32>) -> Finding {
+    const SYSTEM: &str = "target";
+    let place = match world.place(Server::Target) {
+        Ok(place) => place,
+        Err(error) => return Finding::failed(SYSTEM, "databases", error),
+    };
+    let mut connection = match place.postgres.connect(MAINTENANCE).await {
+        Ok(connection) => connection,
+        Err(error) => return Finding::failed(SYSTEM, "connection", error),
+    };
+    let version = place.postgres.server_version(MAINTENANCE, &mut connection).await;
+    let _ = connection.close().await;
+    match version {
+        Ok(version) if source.is_some_and(|source| version.major() < source) => Finding::warning(
+            SYSTEM,
+            "version",
+            format!("{version} at {} is older than the source", place.postgres.address()),
+            "databases are moved to the same major or a newer one",
+        ),
+        Ok(version) => Finding::ok(SYSTEM, "version", format!("{version} at {}", place.postgres.address())),
         Err(error) => Finding::failed(SYSTEM, "version", error),
     }
 }

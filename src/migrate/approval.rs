@@ -8,6 +8,7 @@ use sqlx::types::Json;
 use sqlx::{PgExecutor, Row};
 use uuid::Uuid;
 
+use super::entry::{MigrationState, StepState};
 use super::error::MigrateError;
 use super::fingerprint::{Fingerprint, fingerprint};
 use super::journal::{Journal, bounded};
@@ -70,14 +71,25 @@ pub async fn approve(
     let name = migration.name();
     let plan = migration.plan_digest();
     if let Some(seen) = granted.seen.filter(|seen| !plan.as_str().starts_with(seen) || seen.len() < 8) {
-        let why = format!("the plan now has digest {plan}, not {seen}");
-        return Err(MigrateError::StaleApproval { name: name.to_owned(), why });
+        let (name, seen) = (name.to_owned(), seen.to_owned());
+        return Err(MigrateError::OtherPlan { name, seen, now: plan });
     }
     let asks = |step: &&super::migration::MigrationStep| step.operation.kind() == "approve";
     if let Some(step) = granted.step.filter(|step| !migration.steps.iter().filter(asks).any(|one| one.key == **step)) {
         let known: Vec<&str> = migration.steps.iter().filter(asks).map(|step| step.key.as_str()).collect();
         let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         return Err(MigrateError::NoApproveStep { name: name.to_owned(), step: step.to_owned(), known });
+    }
+    if let Some(step) = granted.step {
+        use MigrationState::{Failed, Running, Stopped};
+        let entry = journal.read(name).await?;
+        let waits = entry.as_ref().is_some_and(|entry| {
+            matches!(entry.state, Running | Stopped | Failed)
+                && entry.steps.get(step).is_none_or(|step| step.state != StepState::Done)
+        });
+        if !waits {
+            return Err(MigrateError::NothingWaits { name: name.to_owned(), step: step.to_owned() });
+        }
     }
     let source = fingerprint(world, migration, ctx).await?;
     let rehearsal = rehearsal(migration, journal, &source).await?;
@@ -120,12 +132,15 @@ async fn rehearsal(
     bounded(query.fetch_optional(journal.ledger())).await
 }
 
-const APPROVALS: &str = "SELECT id, step, plan, source, source_bytes, approved_by, \
+/// That of a step is one of a beginning, too: what was agreed to before it began, or began anew, is not used any more.
+const APPROVALS: &str = "SELECT a.id, step, plan, source, source_bytes, approved_by, \
     to_char(approved_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS at, \
     to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS expires, \
     CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN used_at IS NOT NULL THEN 'used' \
-         WHEN expires_at <= now() THEN 'expired' ELSE 'open' END AS state \
-    FROM migration_approvals WHERE migration = $1 ORDER BY approved_at DESC, id DESC";
+         WHEN expires_at <= now() OR step IS NOT NULL AND approved_at < m.begun_at THEN 'expired' \
+         ELSE 'open' END AS state \
+    FROM migration_approvals a LEFT JOIN migrations m ON m.name = a.migration \
+    WHERE a.migration = $1 ORDER BY approved_at DESC, a.id DESC";
 
 /// An approval and the source it was given for.
 struct Kept {
@@ -274,7 +289,10 @@ pub(super) async fn open(
         }
     }
     if approval.plan != migration.plan_digest() {
-        return stale(format!("{} approved another plan (digest {})", approval.by, approval.plan));
+        let (by, plan, now) = (&approval.by, &approval.plan, migration.plan_digest());
+        return stale(format!(
+            "{by} approved another plan (digest {plan}); the recipe or its parameters give {now} now"
+        ));
     }
     let now = fingerprint(world, migration, ctx).await?;
     if let Some(differences) = kept.differences(&now, Fingerprint::clone) {

@@ -159,6 +159,24 @@ pub enum MigrateError {
         /// How it stands with approvals.
         why: String,
     },
+    /// The plan is not the one that was read.
+    #[error("the plan of migration `{name}` is not the one that was seen: its digest is {now}, not {seen}")]
+    OtherPlan {
+        /// Of the migration.
+        name: String,
+        /// The digest that was given.
+        seen: String,
+        /// The digest now.
+        now: Digest,
+    },
+    /// A step is approved at which nothing waits.
+    #[error("migration `{name}` does not wait at step `{step}`, nor is it on the way there")]
+    NothingWaits {
+        /// Of the migration.
+        name: String,
+        /// Of the step.
+        step: String,
+    },
     /// There is an approval, and not for this.
     #[error("migration `{name}` was approved, and not as it is now: {why}")]
     StaleApproval {
@@ -334,9 +352,9 @@ impl Explain for MigrateError {
             | Self::NoTarget
             | Self::OtherTarget
             | Self::SameTarget { .. } => Kind::Config,
-            Self::NoApproveStep { .. } => Kind::Usage,
+            Self::NoApproveStep { .. } | Self::NothingWaits { .. } => Kind::Usage,
             Self::Awaits { .. } | Self::AwaitsApproval { .. } | Self::NotRehearsed { .. } => Kind::Awaited,
-            Self::StaleApproval { .. } => Kind::Stale,
+            Self::StaleApproval { .. } | Self::OtherPlan { .. } => Kind::Stale,
             Self::Undone { .. } => Kind::Compensated,
             Self::OnlyForward { cause, .. } => cause.kind(),
             Self::WayBackClosed { cause, .. } => cause.as_ref().map_or(Kind::Refused, |cause| cause.kind()),
@@ -409,6 +427,10 @@ impl Explain for MigrateError {
             }
             Self::AwaitsApproval { name, .. } => {
                 format!("look at `sexton migrate plan {name}`, then `sexton migrate approve {name} --by NAME`")
+            }
+            Self::OtherPlan { name, .. } => format!("look at `sexton migrate plan {name}` once more"),
+            Self::NothingWaits { name, .. } => {
+                format!("run it first (`sexton migrate run {name}`); it stops at the step and says so")
             }
             Self::StaleApproval { name, .. } => {
                 format!("look at `sexton migrate plan {name}` once more, rehearse it, and approve that")

@@ -109,6 +109,18 @@ impl Fingerprint {
         Self { settings: BTreeMap::new(), databases: databases.collect(), ..self.clone() }
     }
 
+    /// The schema versions that a copy, whose databases have other names and stand in the same order, does not share.
+    pub(super) fn older_schemas(&self, copy: &Self) -> Vec<String> {
+        let pairs = self.databases.iter().zip(&copy.databases);
+        let differing = pairs.filter(|(here, there)| here.schema_version != there.schema_version);
+        let told = |version: &str| if version.is_empty() { "none".to_owned() } else { version.to_owned() };
+        differing
+            .map(|(here, there)| {
+                format!("{} has {}, its copy {}", here.name, told(&here.schema_version), told(&there.schema_version))
+            })
+            .collect()
+    }
+
     /// The size of all its databases, in bytes.
     #[must_use]
     pub fn bytes(&self) -> i64 {

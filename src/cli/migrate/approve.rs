@@ -54,6 +54,9 @@ pub(super) async fn approve(site: &Site, args: &ApproveArgs) -> Result<Exit, Sho
     if args.expires.as_millis() == 0 || args.expires > LONGEST {
         return Err(usage("an approval is good for a moment up to 30 days", "write for example `--expires 24h`"));
     }
+    if args.plan.as_ref().is_some_and(|plan| plan.len() < 8) {
+        return Err(usage("`--plan` is too short to tell plans apart", "write 8 characters of the digest or more"));
+    }
     let ctx = Context { cancel: signals::stop_token(), ..Context::plain() };
     let granted = Granted { by, expires: args.expires.into(), step: args.step.as_deref(), seen: args.plan.as_deref() };
     let approval = migrate::approve(&migration, &journal, &site.world(), &granted, &ctx).await.map_err(Shown::of)?;

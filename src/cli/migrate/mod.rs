@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 use super::failures::Shown;
 use super::{Global, once, output, progress, signals};
@@ -21,6 +22,7 @@ use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
 use crate::job::JobName;
 use crate::migrate::{self, Migration, Name, Options, RecipeSet};
+use crate::units::Span;
 
 /// `sexton migrate`.
 #[derive(Debug, Subcommand)]
@@ -140,13 +142,34 @@ async fn run(site: Site, args: &RunArgs, global: &Global) -> Result<Exit, Shown>
     };
     let options = Options::until(args.until.clone());
     let job = job(site, named).with_options(options);
-    let finished = runner.run(&job, &request).await.map_err(Shown::of)?;
+    let mut finished = runner.run(&job, &request).await.map_err(Shown::of)?;
+    if !named.json {
+        // What was done says more than what was to be done.
+        let steps = steps(finished.report.as_ref());
+        if !steps.is_empty() {
+            finished.plan = None;
+            output::text(output::table(&["stage", "step", "outcome", "took"], steps));
+        }
+    }
     Ok(once::conclude(&finished, named.json))
 }
 
+/// The steps that a run came to, for people.
+fn steps(report: Option<&Value>) -> Vec<Vec<String>> {
+    let migrations = report.and_then(|report| report["migrations"].as_array()).into_iter().flatten();
+    let steps = migrations.flat_map(|migration| migration["steps"].as_array().into_iter().flatten());
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let took = |step: &Value| Span::milliseconds(step["milliseconds"].as_u64().unwrap_or(0)).to_string();
+    steps.map(|step| vec![text(&step["stage"]), text(&step["step"]), text(&step["outcome"]), took(step)]).collect()
+}
+
 async fn undo(site: &Site, args: &NamedArgs, global: &Global) -> Result<Exit, Shown> {
-    let migration = check(site, args)?;
     let journal = site.journal().await.map_err(Shown::of)?;
+    // What it was begun with is in the journal; what is given all the same is held against that.
+    let begun = journal.read(&args.name).await.map_err(Shown::of)?.map(|entry| entry.parameters).unwrap_or_default();
+    let given = args.set.iter().cloned();
+    let set = begun.into_iter().chain(given).collect::<BTreeMap<_, _>>().into_iter().collect();
+    let migration = check(site, &NamedArgs { name: args.name.clone(), set, json: args.json })?;
     let ctx = Context { cancel: signals::stop_token(), progress: progress::sink(global.quiet), ..Context::plain() };
     let report = migrate::undo(&migration, &journal, &site.world(), &ctx).await.map_err(Shown::of)?;
     if args.json {

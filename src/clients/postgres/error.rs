@@ -203,6 +203,12 @@ impl PostgresError {
     }
 }
 
+/// What went wrong, in the server's own words; sqlx would add a line number, that of PostgreSQL's source.
+#[must_use]
+pub fn said(error: &sqlx::Error) -> String {
+    error.as_database_error().map_or_else(|| error.to_string(), |said| said.message().to_owned())
+}
+
 impl Explain for PostgresError {
     fn kind(&self) -> Kind {
         match self {

@@ -20,8 +20,6 @@ svg{width:100%;height:auto;font:12px system-ui,sans-serif}svg text{fill:currentC
 
 /// Locks that are drawn; the longest ones.
 const DRAWN: usize = 20;
-/// The load and the watch begin so long before the first step, in milliseconds.
-const LEAD: u64 = 500;
 
 /// The page.
 #[must_use]
@@ -94,18 +92,17 @@ fn timeline(page: &mut String, rehearsal: &Rehearsal) {
     locks.sort_by_key(|held| std::cmp::Reverse((held.keeps_writers_waiting(), held.milliseconds)));
     locks.truncate(DRAWN);
     locks.sort_by_key(|held| held.from);
-    // The locks' zero is before the first step by what it takes to begin, half a second.
-    let begin = locks.first().map_or(0, |held| held.from).min(LEAD);
-    let end = locks.iter().map(|held| held.from + held.milliseconds).max().unwrap_or(0);
-    let span = (end.saturating_sub(begin)).max(rehearsal.milliseconds).max(1);
+    let steps = rehearsal.steps.iter().map(|step| (step.from, step.from + step.milliseconds));
+    let all = steps.chain(locks.iter().map(|held| (held.from, held.from + held.milliseconds)));
+    let begin = all.clone().map(|(from, _)| from).min().unwrap_or(0);
+    let span = all.map(|(_, to)| to).max().unwrap_or(0).saturating_sub(begin).max(1);
     let x = |at: u64| 260.0 + 700.0 * at as f64 / span as f64;
     let height = 40 + 22 * (locks.len() + 1);
     let _ =
         write!(page, "<div class=\"wide\"><svg viewBox=\"0 0 980 {height}\" role=\"img\" aria-label=\"time line\">");
-    let mut at = 0;
     let _ = write!(page, "<text x=\"0\" y=\"24\">steps</text>");
     for step in &rehearsal.steps {
-        let (from, to) = (x(at), x(at + step.milliseconds));
+        let (from, to) = (x(step.from - begin), x(step.from - begin + step.milliseconds));
         let _ = write!(
             page,
             "<rect class=\"step\" x=\"{from:.1}\" y=\"12\" width=\"{:.1}\" height=\"16\"><title>{}: {}</title></rect>",
@@ -113,7 +110,6 @@ fn timeline(page: &mut String, rehearsal: &Rehearsal) {
             escape(&step.step),
             time(step.milliseconds)
         );
-        at += step.milliseconds;
     }
     for (row, held) in locks.iter().enumerate() {
         let y = 40 + 22 * row;

@@ -113,6 +113,12 @@ pub async fn rehearse(
             restored.and_then(|report| report.verdict()).map_err(|error| failed(error.into()))?;
         }
         ground.settle().await?;
+        let copy = fingerprint(ground.world(), &rehearsed, ctx).await?;
+        let stale = source.older_schemas(&copy);
+        if !stale.is_empty() {
+            let message = format!("backup `{id}` is of another schema than the source has now: {}", stale.join("; "));
+            return Err(refused(message, "run `sexton once backup` and `sexton once drill`, then rehearse again"));
+        }
         let restored = millis_since(clock);
         practice::run(&rehearsed, &ground, ctx).await.map(|practised| (restored, practised))
     };

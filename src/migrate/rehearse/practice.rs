@@ -27,8 +27,8 @@ pub(super) struct Practised {
     pub(super) is_watched: bool,
     /// The saga's own report.
     pub(super) report: MigrateReport,
-    /// What each step cost, by its key.
-    pub(super) costs: Vec<(String, Cost)>,
+    /// When each step began, in milliseconds since the run did, and what it cost, by its key.
+    pub(super) costs: Vec<(String, u64, Cost)>,
     /// The locks it held, with milliseconds since the run began.
     pub(super) held: Vec<Held>,
     /// What the load felt.
@@ -62,22 +62,23 @@ pub(super) fn rehearsed(migration: &Migration) -> Migration {
 #[derive(Debug)]
 struct Measuring {
     place: Place,
-    before: Mutex<Option<measure::State>>,
-    costs: Mutex<Vec<(String, Cost)>>,
+    origin: Instant,
+    before: Mutex<Option<(measure::State, u64)>>,
+    costs: Mutex<Vec<(String, u64, Cost)>>,
 }
 
 #[async_trait]
 impl Observer for Measuring {
     async fn before(&self, _: &MigrationStep) {
-        let state = measure::look(&self.place).await.ok();
+        let state = measure::look(&self.place).await.ok().map(|state| (state, millis_since(self.origin)));
         *self.before.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
     async fn after(&self, step: &MigrationStep) {
         let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (Some(before), Ok(after)) = (before, measure::look(&self.place).await) else { return };
+        let (Some((before, from)), Ok(after)) = (before, measure::look(&self.place).await) else { return };
         let cost = measure::cost(&before, &after);
-        self.costs.lock().unwrap_or_else(PoisonError::into_inner).push((step.key.clone(), cost));
+        self.costs.lock().unwrap_or_else(PoisonError::into_inner).push((step.key.clone(), from, cost));
     }
 }
 
@@ -92,7 +93,8 @@ pub(super) async fn run(migration: &Migration, ground: &Ground, ctx: &Context) -
     let loading = tokio::spawn(load::load(place.clone(), stop.clone()));
     // So that both are there before the first step is.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let measuring = Arc::new(Measuring { place: place.clone(), before: Mutex::default(), costs: Mutex::default() });
+    let measuring =
+        Arc::new(Measuring { place: place.clone(), origin, before: Mutex::default(), costs: Mutex::default() });
     let options = Options::observed(Arc::clone(&measuring) as Arc<dyn Observer>);
     let planned = plan(std::slice::from_ref(migration), &journal, world, ctx).await;
     let clock = Instant::now();

@@ -64,6 +64,8 @@ pub struct RehearsedStep {
     pub step: String,
     /// How often it was tried.
     pub attempts: u32,
+    /// When it began, in milliseconds since the run did; the locks have the same zero.
+    pub from: u64,
     /// How long it took, in milliseconds.
     pub milliseconds: u64,
     /// What production has to expect, in milliseconds.
@@ -104,17 +106,21 @@ pub(super) fn of(
     let expected = |milliseconds| scaled(milliseconds, source_bytes, copy_bytes);
     let ran = practised.report.migrations.first().map(|one| one.steps.clone()).unwrap_or_default();
     let steps = ran.into_iter().filter(|step| step.outcome != crate::migrate::saga::StepOutcome::Undone);
+    let mut costs = practised.costs;
     let steps: Vec<RehearsedStep> = steps
-        .map(|step| RehearsedStep {
-            stage: step.stage,
-            attempts: step.attempts,
-            milliseconds: step.milliseconds,
-            expected_milliseconds: expected(step.milliseconds),
-            cost: (practised.costs.iter())
-                .find(|(key, _)| *key == step.step)
-                .map_or_else(Cost::default, |(_, cost)| cost.clone()),
-            found: step.found,
-            step: step.step,
+        .map(|step| {
+            let cost = costs.iter().position(|(key, ..)| *key == step.step).map(|at| costs.swap_remove(at));
+            let (from, cost) = cost.map_or_else(Default::default, |(_, from, cost)| (from, cost));
+            RehearsedStep {
+                stage: step.stage,
+                attempts: step.attempts,
+                from,
+                milliseconds: step.milliseconds,
+                expected_milliseconds: expected(step.milliseconds),
+                cost,
+                found: step.found,
+                step: step.step,
+            }
         })
         .collect();
     let skipped = migration.steps.iter().filter(|step| !is_rehearsed(step)).map(|step| Skipped {

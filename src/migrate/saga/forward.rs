@@ -15,7 +15,7 @@ use crate::migrate::migration::MigrationStep;
 use crate::migrate::plan::MigrationPlan;
 use crate::migrate::steps::{Reversal, StepError, child};
 use crate::progress::Unit;
-use crate::units::millis_since;
+use crate::units::Span;
 
 /// Why a run did not reach its end.
 pub(super) enum Halt {
@@ -83,7 +83,7 @@ impl Run<'_> {
         &mut self,
         position: usize,
         step: &MigrationStep,
-        deadline: Option<(crate::units::Span, Instant)>,
+        deadline: Option<(Span, Instant)>,
     ) -> Result<StepReport, Halt> {
         let (journal, name) = (self.journal, self.migration.name().to_owned());
         let token = self.ctx.cancel.child_token();
@@ -131,12 +131,14 @@ impl Acting<'_, '_, '_> {
         let (name, step, act) = (self.name, self.step, self.step.operation.act());
         let (journal, migration) = (self.hands.journal, self.hands.migration);
         let started = Instant::now();
-        let report = |outcome, attempts, found: Value| StepReport {
+        // What looking on takes is not the step's.
+        let mut looked_on = Duration::ZERO;
+        let report = |outcome, attempts, found: Value, looked_on: Duration| StepReport {
             step: step.key.clone(),
             stage: step.stage.to_string(),
             outcome,
             attempts,
-            milliseconds: millis_since(started),
+            milliseconds: Span::from(started.elapsed().saturating_sub(looked_on)).as_millis(),
             found,
         };
         let failed = |source: StepError| MigrateError::step(name, &step.key, source);
@@ -152,7 +154,7 @@ impl Acting<'_, '_, '_> {
                 self.hands.evidence.insert(step.key.clone(), entry.found.clone());
                 let evidence = json!({ "recovered": true, "found": entry.found });
                 journal.evidence(migration, step, StepState::Done, &evidence, None).await?;
-                return Ok(report(StepOutcome::Recovered, 0, Value::Null));
+                return Ok(report(StepOutcome::Recovered, 0, Value::Null, looked_on));
             }
         }
         let mut took_effect = None;
@@ -186,10 +188,10 @@ impl Acting<'_, '_, '_> {
                 let evidence = json!({ "recovered": true, "found": found });
                 self.hands.evidence.insert(step.key.clone(), found);
                 journal.evidence(migration, step, StepState::Done, &evidence, None).await?;
-                return Ok(report(StepOutcome::Recovered, 0, Value::Null));
+                return Ok(report(StepOutcome::Recovered, 0, Value::Null, looked_on));
             }
             journal.present(migration, self.position, step).await?;
-            return Ok(report(StepOutcome::Present, 0, Value::Null));
+            return Ok(report(StepOutcome::Present, 0, Value::Null, looked_on));
         }
         self.agree().await?;
 
@@ -200,11 +202,15 @@ impl Acting<'_, '_, '_> {
         };
         journal.intend(migration, self.position, step, &undo).await?;
         if let Some(observer) = self.observer {
+            let clock = Instant::now();
             observer.before(step).await;
+            looked_on += clock.elapsed();
         }
         let ran = act.run(self.hands, &undo).await;
         if let Some(observer) = self.observer {
+            let clock = Instant::now();
             observer.after(step).await;
+            looked_on += clock.elapsed();
         }
         let ran = match ran {
             Ok(ran) => ran,
@@ -234,7 +240,7 @@ impl Acting<'_, '_, '_> {
                 journal.evidence(migration, step, StepState::Done, &evidence(verified), None).await?;
                 self.hands.evidence.insert(step.key.clone(), ran.found.clone());
                 let found = if ran.found == json!({}) { Value::Null } else { ran.found };
-                Ok(report(StepOutcome::Done, ran.attempts, found))
+                Ok(report(StepOutcome::Done, ran.attempts, found, looked_on))
             }
         }
     }

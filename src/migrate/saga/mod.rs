@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use self::forward::Halt;
 pub use self::report::{MigrateReport, MigrationOutcome, MigrationReport, StepOutcome, StepReport};
 use super::approval::{self, Agreement};
-use super::entry::{MigrationState, StepEntry};
+use super::entry::{MigrationState, StepEntry, StepState};
 use super::error::MigrateError;
 use super::hands::Hands;
 use super::journal::{Journal, Lock};
@@ -164,7 +164,20 @@ pub async fn undo(
     let (known, options) = (BTreeMap::new(), &Options::default());
     let mut run = Run { migration, journal, ctx, lock: &mut lock, hands, known, options, asks: None };
     let mut report = unchanged(migration);
-    let undone = run.undo(&mut report).await;
+    let undone = match journal.read(name).await {
+        // The run that was at it has done it meanwhile.
+        Ok(Some(entry)) if entry.state == MigrationState::Undone => {
+            let steps = migration.steps.iter().rev();
+            let is_undone = |step: &&MigrationStep| {
+                entry.steps.get(&step.key).is_some_and(|entry| entry.state == StepState::Undone)
+            };
+            report.steps = steps.filter(is_undone).map(StepReport::undone).collect();
+            report.outcome = MigrationOutcome::Undone;
+            Ok(())
+        }
+        Ok(_) => run.undo(&mut report).await,
+        Err(error) => Err(error),
+    };
     run.hands.close().await;
     lock.release().await;
     undone.map(|()| report)

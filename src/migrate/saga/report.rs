@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::migrate::error::MigrateError;
+use crate::migrate::migration::MigrationStep;
 
 /// What a run did.
 #[derive(Debug, Default, Serialize)]
@@ -74,6 +75,20 @@ pub struct StepReport {
     /// What it found.
     #[serde(skip_serializing_if = "serde_json::Value::is_null")]
     pub found: serde_json::Value,
+}
+
+impl StepReport {
+    /// Of a step that another run has undone.
+    pub(super) fn undone(step: &MigrationStep) -> Self {
+        Self {
+            step: step.key.clone(),
+            stage: step.stage.to_string(),
+            outcome: StepOutcome::Undone,
+            attempts: 0,
+            milliseconds: 0,
+            found: serde_json::Value::Null,
+        }
+    }
 }
 
 /// What came of a step.

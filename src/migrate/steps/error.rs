@@ -45,11 +45,9 @@ impl StepError {
 
     /// True when the server may have done it although no answer came.
     pub(crate) fn is_lost(&self) -> bool {
-        match self {
-            Self::Sql(SqlFailure::NoAnswer(_)) => true,
-            Self::Sql(SqlFailure::Database(error)) => error.as_database_error().is_none(),
-            _ => false,
-        }
+        let Self::Sql(failure) = self else { return false };
+        matches!(failure, SqlFailure::NoAnswer(_))
+            || failure.database().is_some_and(|error| error.as_database_error().is_none())
     }
 
     /// Of what kind.

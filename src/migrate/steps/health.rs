@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Act, Ran, Reversal, StepError};
-use crate::clients::temporal::{Health, Temporal};
+use crate::clients::temporal::{Health, Settings, Temporal};
 use crate::failure::{Kind, chain};
 use crate::migrate::hands::Hands;
 use crate::units::{Span, millis_since};
@@ -34,6 +34,13 @@ impl HealthStep {
     }
 }
 
+fn whom<'a>(hands: &Hands<'a>) -> Result<&'a Settings, StepError> {
+    hands.world.temporal.as_ref().ok_or_else(|| {
+        let message = "the recipe asks Temporal for its health, and none is configured";
+        StepError::new(Kind::Config, message, "add `temporal:`")
+    })
+}
+
 #[async_trait]
 impl Act for HealthStep {
     fn reversal(&self) -> Reversal {
@@ -44,14 +51,17 @@ impl Act for HealthStep {
         true
     }
 
+    /// Whom to ask is known before Temporal is stopped.
+    async fn check(&self, hands: &mut Hands<'_>) -> Result<Option<bool>, StepError> {
+        whom(hands).map(|_| None)
+    }
+
+    async fn verify(&self, _: &mut Hands<'_>) -> Result<Option<bool>, StepError> {
+        Ok(None)
+    }
+
     async fn run(&self, hands: &mut Hands<'_>, _: &Value) -> Result<Ran, StepError> {
-        let settings = hands.world.temporal.as_ref().ok_or_else(|| {
-            StepError::new(
-                Kind::Config,
-                "the recipe asks Temporal for its health, and none is configured",
-                "add `temporal:`",
-            )
-        })?;
+        let settings = whom(hands)?;
         let clock = Instant::now();
         loop {
             let said = match Temporal::connect(settings).await {

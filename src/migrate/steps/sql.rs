@@ -141,12 +141,12 @@ impl SqlStep {
             let tried = tokio::time::timeout(patience, self.attempt(connection, &statements, noting)).await;
             match tried.map_err(|_| SqlFailure::NoAnswer(patience))? {
                 Ok(()) => return Ok(attempt),
-                Err(SqlFailure::Database(source)) if is_contention(&source) && attempt >= attempts => {
-                    return Err(SqlFailure::Locked { attempts, source });
+                Err(SqlFailure::Database(cause) | SqlFailure::Statement { cause, .. })
+                    if is_contention(&cause) && attempt >= attempts =>
+                {
+                    return Err(SqlFailure::Locked { attempts, cause });
                 }
-                Err(error) if !matches!(&error, SqlFailure::Database(source) if is_contention(source)) => {
-                    return Err(error);
-                }
+                Err(error) if !error.database().is_some_and(is_contention) => return Err(error),
                 Err(error) => tracing::info!(attempt, attempts, %error, "the lock is held by somebody else"),
             }
             tokio::select! {
@@ -167,17 +167,21 @@ impl SqlStep {
             self.limits().set(&mut transaction, true).await?;
             note(noting, &mut transaction).await?;
             for statement in statements {
-                one(&mut transaction, statement).await?;
+                told(statement, one(&mut transaction, statement).await)?;
             }
             Ok(transaction.commit().await?)
         } else {
             self.limits().set(connection, false).await?;
             for statement in statements {
-                one(connection, statement).await?;
+                told(statement, one(connection, statement).await)?;
             }
             Ok(())
         }
     }
+}
+
+fn told(statement: &str, done: Result<(), sqlx::Error>) -> Result<(), SqlFailure> {
+    done.map_err(|cause| SqlFailure::Statement { statement: statement.to_owned(), cause })
 }
 
 /// Under which the transaction of a step is noted before it does anything. After a kill the server says what became of it.

@@ -24,16 +24,24 @@ pub(super) const fn default_statement_timeout() -> Span {
 #[derive(Debug, thiserror::Error)]
 pub enum SqlFailure {
     /// Somebody else held the lock each time.
-    #[error("the lock was not to be had in {attempts} attempts: {source}")]
+    #[error("the lock was not to be had in {attempts} attempts: {}", crate::clients::postgres::said(cause))]
     Locked {
         /// How often it was tried.
         attempts: u32,
         /// What the server said last.
-        source: sqlx::Error,
+        cause: sqlx::Error,
     },
     /// The server refused or the connection broke.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
+    #[error("{}", crate::clients::postgres::said(.0))]
+    Database(sqlx::Error),
+    /// A statement of the step failed.
+    #[error("{}: {}", shortened(statement), crate::clients::postgres::said(cause))]
+    Statement {
+        /// Its text.
+        statement: String,
+        /// What the server said.
+        cause: sqlx::Error,
+    },
     /// The answer of a check is not one boolean.
     #[error("`{0}` must return one row with one boolean that is not null")]
     NotBoolean(String),
@@ -48,10 +56,34 @@ pub enum SqlFailure {
     Cancelled,
 }
 
+impl From<sqlx::Error> for SqlFailure {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+/// A statement in an error, on one line.
+fn shortened(statement: &str) -> String {
+    const MOST: usize = 120;
+    let words = statement.split_whitespace().collect::<Vec<_>>().join(" ");
+    match words.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", words.get(..end).unwrap_or_default()),
+        None => words,
+    }
+}
+
 impl SqlFailure {
+    /// What the server or the connection said.
+    pub(crate) const fn database(&self) -> Option<&sqlx::Error> {
+        match self {
+            Self::Database(cause) | Self::Statement { cause, .. } => Some(cause),
+            _ => None,
+        }
+    }
+
     /// True when a statement named a table, column, function, schema or other object that does not exist.
     pub(crate) fn is_undefined(&self) -> bool {
-        let Self::Database(error) = self else { return false };
+        let Some(error) = self.database() else { return false };
         let code = error.as_database_error().and_then(|e| e.code());
         matches!(code.as_deref(), Some("42P01" | "42703" | "42883" | "42704" | "3F000"))
     }

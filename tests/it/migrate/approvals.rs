@@ -253,3 +253,22 @@ async fn an_approval_of_an_earlier_beginning_is_nothing_to_a_later_one() {
     approved(&ground, &migration).await;
     ground.run(&migration).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_step_is_approved_while_the_migration_is_on_its_way_there() {
+    let ground = Ground::new().await;
+    let ask = "  - name: ask\n    steps:\n      - {name: sure, do: {approve: {question: Is Temporal stopped}}}\n  - name: late\n";
+    let migration = from_text(&three_tables("gate", "", "").replace("  - name: late\n", ask));
+    let step = Granted { step: Some("sure"), ..granted(None) };
+    let approve = async || approve(&migration, &ground.journal, &ground.world, &step, &ground.ctx).await;
+    assert_eq!(approve().await.unwrap_err().kind(), Kind::Usage, "it was never begun");
+    ground.run(&migration).await.unwrap_err();
+    approve().await.unwrap();
+    // Undone and begun anew, it asks anew.
+    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    assert_eq!(approve().await.unwrap_err().kind(), Kind::Usage, "it is undone");
+    assert_eq!(ground.run(&migration).await.unwrap_err().kind(), Kind::Awaited);
+    approve().await.unwrap();
+    ground.run(&migration).await.unwrap();
+    assert_eq!(approve().await.unwrap_err().kind(), Kind::Usage, "nothing waits any more");
+}

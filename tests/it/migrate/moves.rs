@@ -216,6 +216,49 @@ fn the_rows_may_stream_with_no_store_between() {
     assert!(ground.lets_temporal_in() && !ground.has_target());
 }
 
+/// Where visibility is in PostgreSQL, its database has a version under its own name, too.
+#[test]
+fn both_databases_have_their_version_under_their_own_names() {
+    let ground = quiet("both");
+    let visibility = Scratch::new("visibility");
+    visibility.psql(&format!(
+        "CREATE TABLE schema_version (version_partition int NOT NULL, db_name varchar(255) NOT NULL, creation_time timestamp, \
+           curr_version varchar(64), min_compatible_version varchar(64), PRIMARY KEY (version_partition, db_name));
+         INSERT INTO schema_version VALUES (0, '{0}', now(), '1.14', '0.1');
+         CREATE TABLE executions_visibility (run_id text PRIMARY KEY);
+         ALTER DATABASE {0} OWNER TO temporal; ALTER TABLE schema_version OWNER TO temporal;
+         ALTER TABLE executions_visibility OWNER TO temporal; ALTER SCHEMA public OWNER TO temporal",
+        visibility.name
+    ));
+    let there = format!("{}_visibility", ground.target);
+    let file = ground.site.path().join("sexton.yaml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    let with = |config: &str, main: &str, visibility: &str| {
+        config.replace(&format!("{{main: {main}}}"), &format!("{{main: {main}, visibility: {visibility}}}"))
+    };
+    let config = with(&with(&config, &ground.source.name, &visibility.name), &ground.target, &there);
+    // Nobody to ask for its health: told before Temporal is stopped.
+    let deaf = config.lines().filter(|line| !line.starts_with("temporal:")).collect::<Vec<_>>().join("\n");
+    std::fs::write(&file, deaf).unwrap();
+    let refused = ground.site.run(&["migrate", "plan", "move-database-live"]).expect(78);
+    assert!(refused.err.contains("asks Temporal for its health, and none is configured"), "{refused:?}");
+    std::fs::write(&file, config).unwrap();
+    let name = "move-database-live";
+    ground.site.run(&["migrate", "approve", name, "--by", "Ada"]).expect(0);
+    let run = ground.site.run(&["migrate", "run", name, "-q"]).expect(0);
+    assert!(
+        run.out.lines().any(|line| line.contains("own-name-of-visibility") && line.contains("done")),
+        "{}",
+        run.out
+    );
+    for database in [&ground.target, &there] {
+        assert_eq!(&Server::Pg17.psql(database, "SELECT db_name FROM schema_version"), database);
+    }
+    let doctor = ground.site.run(&["doctor"]);
+    assert!(doctor.out.lines().any(|line| line.contains("target") && line.contains("version")), "{}", doctor.out);
+    ground.site.run(&["migrate", "undo", name]).expect(0);
+}
+
 #[test]
 fn each_step_that_fails_leads_back() {
     let ground = quiet("fails");
