@@ -181,7 +181,7 @@ pub async fn check(
         }
         if refused >= PATIENCE {
             let problem = format!("given up after {PATIENCE} chunks in a row could not be read");
-            report.unread.push(Found { chunk: None, problem, backups: vec![], tables: vec![] });
+            report.unread.push(Found { chunk: Some("the rest".to_owned()), problem, backups: vec![], tables: vec![] });
             break;
         }
         ctx.progress.advance(size);

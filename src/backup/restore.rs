@@ -158,7 +158,29 @@ impl Run {
             return Err(BackupError::TargetOlder { source_major: source.server_version / 10_000, target_major: major });
         }
         self.refuse_filled(&mut session).await?;
+        self.refuse_closed(&mut session, source).await?;
         Ok((session, major))
+    }
+
+    /// Whether the role may make there what the backup has.
+    async fn refuse_closed(&self, session: &mut PgConnection, source: &Database) -> Result<(), BackupError> {
+        const MAY: &str = "SELECT has_database_privilege(current_database(), 'CREATE'), \
+            coalesce(has_schema_privilege(to_regnamespace('public')::oid, 'CREATE'), true)";
+        let (postgres, name) = (&self.target.postgres, self.target.database.as_str());
+        let asked: Result<(bool, bool), _> = sqlx::query_as(MAY).fetch_one(session).await;
+        let (database, public) = asked.map_err(|error| postgres.error(name, "asking for privileges", error))?;
+        let is_public = |table: &Table| table.name.schema == "public";
+        let needs_public = source.tables.iter().any(is_public);
+        // A restore of one table into a schema that is there makes none.
+        let needs_schemas = self.schema.is_none() && source.tables.iter().any(|table| !is_public(table));
+        let lacking = match () {
+            () if needs_public && !public => "schema public",
+            () if needs_schemas && !database => "the database",
+            () => return Ok(()),
+        };
+        let (host, database, role) = (postgres.address(), name.to_owned(), postgres.settings().user.clone());
+        let message = format!("CREATE on {lacking} is needed");
+        Err(PostgresError::InsufficientPrivilege { host, database, role, doing: "restoring".into(), message }.into())
     }
 
     async fn all(&self, from: &Chunks, source: &Database) -> Result<Vec<TableVerdict>, BackupError> {

@@ -25,8 +25,9 @@ pub(super) fn init(global: &Global, service: bool) {
     let level = match (global.quiet, global.verbose) {
         (true, _) => "error",
         // On a terminal a verb shows its result and its progress; the log would say it twice.
-        (false, 0) if terminal && !service => "warn",
-        (false, 0) => "sexton=info,warn",
+        (false, 0) if terminal && !service => "warn,aws_config=error",
+        // Of a chain of providers of credentials, each that has none would say so.
+        (false, 0) => "sexton=info,warn,aws_config=error",
         (false, 1) => "sexton=debug,info",
         (false, _) => "sexton=trace,debug",
     };

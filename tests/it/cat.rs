@@ -85,6 +85,7 @@ fn every_form_is_what_the_server_itself_would_write() {
     check(&["as_text"], "COPY public.as_text TO STDOUT (FORMAT csv)");
     check(&["as_text", "--columns", "t,id"], "COPY public.as_text (t, id) TO STDOUT (FORMAT csv)");
     check(&["arrays", "--format", "binary"], "COPY public.arrays TO STDOUT (FORMAT binary)");
+    check(&["as_text", "--columns", "\"t\",id"], "COPY public.as_text (t, id) TO STDOUT (FORMAT csv)");
     check(&["types", "--columns", "tz,i4", "--header"], "COPY public.types (tz, i4) TO STDOUT (FORMAT csv, HEADER)");
     check(
         &["PUBLIC.types", "--columns", "u,jb", "--format", "binary"],
@@ -118,6 +119,8 @@ fn what_cannot_be_written_is_said_before_a_byte_is() {
     check(&["as_text", "--format", "binary"], &["as text", "--format text"]);
     check(&["typs"], &["has no table `public.typs`", "did you mean public.types?"]);
     check(&["large", "--columns", "idd"], &["no column `idd`", "id, v"]);
+    check(&["large", "--columns", "\"id"], &["write names with commas in between"]);
+    check(&["large", "--header", "--format", "text"], &["`--header` goes with `--format csv` only"]);
     check(&["a.b.c"], &["is not the name of a table"]);
     check(&["types", "--database", "nope"], &["has no database `nope`"]);
 }

@@ -1,7 +1,7 @@
 //! One table out of a backup, and what a restore would do.
 
 use crate::backup::AWKWARD;
-use crate::support::postgres::{Scratch, Server};
+use crate::support::postgres::{Role, Scratch, Server};
 use crate::support::site::{Site, postgres_sections};
 use crate::support::stack;
 
@@ -117,4 +117,22 @@ fn a_dry_run_says_what_would_be_restored_and_does_nothing() {
     target.psql("CREATE TABLE mine AS SELECT 1 AS a");
     site.run(&args).expect(1);
     drop(ledger);
+
+    // A role that may not make anything there is told before the restore is.
+    let (role, closed) = (Role::new(Server::Pg17), Scratch::on(Server::Pg17, "closed"));
+    let file = site.path().join("sexton.yaml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    let rest = config.lines().filter(|line| !line.starts_with("scratch:")).collect::<Vec<_>>().join("\n");
+    let (host, port) = (stack().get("PG17_HOST"), stack().get("PG17_PORT"));
+    let scratch = format!("scratch: {{host: {host}, port: {port}, user: {}, password: {{env: ROLE}}}}", role.name);
+    std::fs::write(&file, format!("{rest}\n{scratch}\n")).unwrap();
+    let args = ["backup", "restore", "--scratch", "--dry-run", "--into", &closed.name];
+    let said = site.run_with(&args, &[("ROLE", role.password.as_str())]).expect(1);
+    assert!(said.err.contains("CREATE on schema public is needed"), "{said:?}");
+    closed.psql(&format!(
+        "GRANT CREATE ON SCHEMA public TO {0}; GRANT CREATE ON DATABASE {1} TO {0}",
+        role.name, closed.name
+    ));
+    site.run_with(&args, &[("ROLE", role.password.as_str())]).expect(2);
+    closed.psql(&format!("DROP OWNED BY {}", role.name));
 }

@@ -105,6 +105,13 @@ impl S3 {
         };
         let status = match error {
             SdkError::ServiceError(service) => service.raw().status(),
+            // The chain of providers ends in one that asks the network, whose failure is the last to be told.
+            SdkError::DispatchFailure(_) if crate::failure::chain(error).contains("credentials") => {
+                let message = "no credentials were found; set `store.s3.credentials`, or AWS_ACCESS_KEY_ID and \
+                    AWS_SECRET_ACCESS_KEY, or give the pod a role"
+                    .to_owned();
+                return StoreError::AccessDenied { location, doing, message };
+            }
             SdkError::DispatchFailure(_) | SdkError::TimeoutError(_) => {
                 let location = self.place();
                 return StoreError::Unreachable { location, message };

@@ -38,15 +38,32 @@ async fn happened<'a>(hands: &Hands<'a>) -> Result<Vec<(&'a MigrationStep, StepE
 pub(super) async fn lets_back(hands: &mut Hands<'_>) -> Result<(), MigrateError> {
     let happened = happened(hands).await?;
     let name = hands.migration.name().to_owned();
-    if let Some((step, _)) = happened.iter().find(|(step, _)| step.operation.reversal() == Reversal::Never) {
-        return Err(MigrateError::NoWayBack { name, step: step.key.clone() });
+    let failed = |step: &MigrationStep, source| MigrateError::UndoFailed {
+        name: name.clone(),
+        step: step.key.clone(),
+        source,
+        cause: None,
+    };
+    for (step, entry) in &happened {
+        if step.operation.reversal() != Reversal::Never {
+            continue;
+        }
+        // What the server has taken back need not be undone.
+        let is_begun = entry.state == StepState::Intended;
+        let took_effect = match is_begun {
+            true => step.operation.act().took_effect(hands, &entry.noted).await.map_err(|error| failed(step, error))?,
+            false => None,
+        };
+        if took_effect != Some(false) {
+            return Err(MigrateError::NoWayBack { name: name.clone(), step: step.key.clone() });
+        }
     }
     for (step, _) in happened {
         hands.step.clone_from(&step.key);
         if let Err(source) = step.operation.act().lets_back(hands).await {
             return Err(match source {
                 StepError::WayBackClosed(_) => closed(&name, step, source),
-                source => MigrateError::UndoFailed { name, step: step.key.clone(), source, cause: None },
+                source => failed(step, source),
             });
         }
     }

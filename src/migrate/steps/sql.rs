@@ -141,12 +141,10 @@ impl SqlStep {
             let tried = tokio::time::timeout(patience, self.attempt(connection, &statements, noting)).await;
             match tried.map_err(|_| SqlFailure::NoAnswer(patience))? {
                 Ok(()) => return Ok(attempt),
-                Err(SqlFailure::Database(cause) | SqlFailure::Statement { cause, .. })
-                    if is_contention(&cause) && attempt >= attempts =>
-                {
-                    return Err(SqlFailure::Locked { attempts, cause });
+                Err(SqlFailure::Statement { cause, .. }) if is_contention(&cause) && attempt >= attempts => {
+                    return Err(SqlFailure::Locked { attempts, cause: *cause });
                 }
-                Err(error) if !error.database().is_some_and(is_contention) => return Err(error),
+                Err(error) if attempt >= attempts || !error.database().is_some_and(is_contention) => return Err(error),
                 Err(error) => tracing::info!(attempt, attempts, %error, "the lock is held by somebody else"),
             }
             tokio::select! {
@@ -181,7 +179,7 @@ impl SqlStep {
 }
 
 fn told(statement: &str, done: Result<(), sqlx::Error>) -> Result<(), SqlFailure> {
-    done.map_err(|cause| SqlFailure::Statement { statement: statement.to_owned(), cause })
+    done.map_err(|cause| SqlFailure::Statement { statement: statement.into(), cause: Box::new(cause) })
 }
 
 /// Under which the transaction of a step is noted before it does anything. After a kill the server says what became of it.

@@ -38,9 +38,9 @@ pub enum SqlFailure {
     #[error("{}: {}", shortened(statement), crate::clients::postgres::said(cause))]
     Statement {
         /// Its text.
-        statement: String,
+        statement: Box<str>,
         /// What the server said.
-        cause: sqlx::Error,
+        cause: Box<sqlx::Error>,
     },
     /// The answer of a check is not one boolean.
     #[error("`{0}` must return one row with one boolean that is not null")]
@@ -74,9 +74,10 @@ fn shortened(statement: &str) -> String {
 
 impl SqlFailure {
     /// What the server or the connection said.
-    pub(crate) const fn database(&self) -> Option<&sqlx::Error> {
+    pub(crate) fn database(&self) -> Option<&sqlx::Error> {
         match self {
-            Self::Database(cause) | Self::Statement { cause, .. } => Some(cause),
+            Self::Database(cause) => Some(cause),
+            Self::Statement { cause, .. } => Some(cause),
             _ => None,
         }
     }

@@ -94,6 +94,30 @@ async fn an_undo_that_cannot_ask_the_server_forgets_nothing() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_undone_and_was_taken_back_closes_no_way() {
+    let ground = counter().await;
+    let text = "name: final\ndescription: x\ndatabase: main\napproval: none\non_failure: stop\nstages:\n  - name: s\n    steps:\n      \
+         - {name: made, do: {sql: {run: [CREATE TABLE made ()], undo: [DROP TABLE made]}}}\n      \
+         - {name: count, do: {sql: {run: [UPDATE counter SET n = n + 10, SELECT 1 / 0]}}}\n";
+    let migration = from_text(text);
+    ground.run(&migration).await.unwrap_err();
+    let noted = aborted(&ground);
+    let intended = |evidence: &str| {
+        ground.ledger.psql(&format!(
+            "UPDATE migration_steps SET state = 'intended', evidence = '{evidence}' WHERE step = 'count'"
+        ));
+    };
+    // Committed, as far as the server says, it cannot be undone.
+    let committed = ground.main.psql("SELECT json_build_object('transaction', xmin::text) FROM counter");
+    intended(&committed);
+    let refused = undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap_err();
+    assert!(matches!(refused, MigrateError::NoWayBack { .. }), "{refused}");
+    intended(&noted);
+    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    assert_eq!(ground.main.psql("SELECT n, to_regclass('made') IS NULL FROM counter"), "0|t");
+}
+
+#[tokio::test]
 async fn a_step_whose_undo_never_took_effect_is_not_run_again() {
     let ground = counter().await;
     let migration = counting("turned", "");
