@@ -117,7 +117,10 @@ pub async fn approve(
 }
 
 /// The newest rehearsal of this plan for this source that has passed.
-async fn rehearsal(
+///
+/// # Errors
+/// When the ledger cannot be read.
+pub async fn rehearsal(
     migration: &Migration,
     journal: &Journal,
     source: &Fingerprint,

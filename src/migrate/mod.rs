@@ -31,7 +31,7 @@ mod set;
 mod steps;
 mod world;
 
-pub use approval::{Approval, Granted, approvals, approve, is_needed, revoke};
+pub use approval::{Approval, Granted, approvals, approve, is_needed, rehearsal, revoke};
 pub use entry::{Entry, MigrationState, StepEntry, StepState};
 pub use error::MigrateError;
 pub use fingerprint::{Fingerprint, fingerprint};
@@ -40,7 +40,7 @@ pub use migration::{Migration, MigrationStep};
 pub use names::{Database, Digest, Name, Sql, Text};
 pub use parameters::{Parameter, ParameterError, ParameterKind, Values};
 pub use plan::{MigratePlan, MigrationPlan, Standing, StepPlan, Work, decide, plan};
-pub use recipe::{Each, Recipe, Requirement, Stage, Step};
+pub use recipe::{Each, Recipe, RehearsalRule, Requirement, Stage, Step};
 pub use saga::{MigrateReport, MigrationOutcome, MigrationReport, Options, StepOutcome, StepReport, apply, undo};
 pub use set::{RecipeError, RecipeSet, files};
 pub use steps::{

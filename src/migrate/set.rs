@@ -115,21 +115,28 @@ impl RecipeSet {
         self.recipes.values().map(|s| (&s.recipe, s.path.as_deref()))
     }
 
+    fn unknown(&self, name: &str) -> MigrateError {
+        let known = self.recipes.keys().cloned().collect::<Vec<_>>().join(", ");
+        MigrateError::UnknownRecipe { name: name.to_owned(), known }
+    }
+
     /// The migrations of the given names, in that order, with parameters by recipe and name.
     ///
     /// # Errors
-    /// A name without a recipe, or a parameter that is missing, unknown or of another type.
+    /// A name without a recipe, among those with parameters too, or a parameter that is missing, unknown or of another
+    /// type.
     pub fn select(
         &self,
         names: &[String],
         parameters: &BTreeMap<String, BTreeMap<String, String>>,
     ) -> Result<Vec<Migration>, MigrateError> {
         let none = BTreeMap::new();
+        // A recipe's name with a slip in it would leave the defaults in force, for ever once it is begun.
+        if let Some(unknown) = parameters.keys().find(|name| self.get(name).is_none()) {
+            return Err(self.unknown(unknown));
+        }
         let one = |name: &String| {
-            let recipe = self.get(name).ok_or_else(|| MigrateError::UnknownRecipe {
-                name: name.clone(),
-                known: self.recipes.keys().cloned().collect::<Vec<_>>().join(", "),
-            })?;
+            let recipe = self.get(name).ok_or_else(|| self.unknown(name))?;
             Migration::new(recipe, parameters.get(name).unwrap_or(&none))
                 .map_err(|source| MigrateError::Parameter { name: name.clone(), source })
         };

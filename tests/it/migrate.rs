@@ -6,6 +6,7 @@ mod half_done;
 mod kills;
 mod kubernetes;
 mod moves;
+mod recipes;
 mod rehearsals;
 mod saga;
 mod stores;

@@ -252,7 +252,7 @@ impl Joined {
             }
             if let Some(gone) = &mut slice.gone {
                 gone.at = self.gone.len() as u64;
-                self.gone.extend_from_slice(bitmap.bytes());
+                bitmap.write(&mut self.gone);
             }
             self.slices.push(slice);
         }

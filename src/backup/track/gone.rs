@@ -4,36 +4,48 @@ use super::super::rows::{Format, Rows, RowsError};
 
 /// Which rows of one chunk are gone. The first row is the lowest bit of the first byte, as PostgreSQL's `get_bit` counts.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(in super::super) struct Bitmap(Vec<u8>);
+pub(in super::super) struct Bitmap {
+    /// How many bytes it has.
+    len: usize,
+    /// None as long as no bit is set: a backup holds one of every chunk of a database, and of few of them rows are gone.
+    bits: Vec<u8>,
+}
 
 impl Bitmap {
     /// Of a chunk of so many rows, all of which are there.
     pub(in super::super) fn none(rows: u64) -> Self {
-        Self(vec![0; usize::try_from(rows.div_ceil(8)).unwrap_or(0)])
+        Self { len: usize::try_from(rows.div_ceil(8)).unwrap_or(0), bits: Vec::new() }
     }
 
     /// The bitmap that begins at a byte of a list; `None` when the list is shorter.
     pub(in super::super) fn of(list: &[u8], at: u64, rows: u64) -> Option<Self> {
         let from = usize::try_from(at).ok()?;
         let to = from.checked_add(usize::try_from(rows.div_ceil(8)).ok()?)?;
-        list.get(from..to).map(|bytes| Self(bytes.to_vec()))
+        let bytes = list.get(from..to)?;
+        let is_any = bytes.iter().any(|byte| *byte != 0);
+        Some(Self { len: bytes.len(), bits: if is_any { bytes.to_vec() } else { Vec::new() } })
     }
 
-    /// The bytes.
-    pub(in super::super) fn bytes(&self) -> &[u8] {
-        &self.0
+    /// Writes its bytes behind others.
+    pub(in super::super) fn write(&self, list: &mut Vec<u8>) {
+        let end = list.len() + self.len;
+        list.extend_from_slice(&self.bits);
+        list.resize(end, 0);
     }
 
     /// Marks a row as gone.
     pub(in super::super) fn set(&mut self, row: usize) {
-        if let Some(byte) = self.0.get_mut(row / 8) {
+        if self.bits.is_empty() {
+            self.bits = vec![0; self.len];
+        }
+        if let Some(byte) = self.bits.get_mut(row / 8) {
             *byte |= 1 << (row % 8);
         }
     }
 
     /// Whether a row is gone.
     pub(in super::super) fn has(&self, row: usize) -> bool {
-        self.0.get(row / 8).is_some_and(|byte| byte & (1 << (row % 8)) != 0)
+        self.bits.get(row / 8).is_some_and(|byte| byte & (1 << (row % 8)) != 0)
     }
 
     /// The rows of a chunk without those that are gone.
@@ -71,7 +83,10 @@ mod tests {
                 bitmap.set(at);
             }
             prop_assert_eq!(bitmap.without(bytes.as_bytes(), Format::Text), Ok(left.into_bytes()));
-            let list = [b"before", bitmap.bytes(), b"after"].concat();
+            let mut list = b"before".to_vec();
+            bitmap.write(&mut list);
+            prop_assert_eq!(list.len(), 6 + rows.len().div_ceil(8));
+            list.extend_from_slice(b"after");
             prop_assert_eq!(Bitmap::of(&list, 6, rows.len() as u64), Some(bitmap));
         }
     }

@@ -8,13 +8,15 @@ use crate::daemon::jobs::Site;
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
 use crate::job::{Job, JobName};
-use crate::migrate::{self, Approval, Fingerprint, Journal, MigrationPlan, Reversal, Work};
+use crate::migrate::{self, Approval, Fingerprint, Journal, MigrationPlan, RehearsalRule, Reversal, Work};
 
 /// What is shown of one migration.
 struct Seen {
     planned: MigrationPlan,
     source: Fingerprint,
     approvals: Vec<Approval>,
+    /// Whether a rehearsal of it has passed, for this source.
+    is_rehearsed: bool,
 }
 
 pub(super) async fn plan(site: &Site, args: &NamedArgs) -> Result<Exit, Shown> {
@@ -47,7 +49,8 @@ async fn look(site: &Site, args: &NamedArgs, ctx: &Context) -> Result<Seen, Fail
     let planned = planned.ok_or_else(|| Failure::new(Kind::Failed, format!("the job `{}` has no plan", job.name())))?;
     let source = migrate::fingerprint(&world, &planned.migration, ctx).await?;
     let approvals = migrate::approvals(planned.migration.name(), &journal).await?;
-    Ok(Seen { planned, source, approvals })
+    let is_rehearsed = migrate::rehearsal(&planned.migration, &journal, &source).await?.is_some();
+    Ok(Seen { planned, source, approvals, is_rehearsed })
 }
 
 /// What is said about the approval of its beginning.
@@ -61,6 +64,15 @@ fn approval(seen: &Seen) -> String {
             let state = if approval.state == "open" && !fits { "stale" } else { approval.state.as_str() };
             format!("{state}, by {} until {}", approval.by, approval.expires)
         }
+    }
+}
+
+/// What is said about its rehearsal.
+fn rehearsal(seen: &Seen) -> &'static str {
+    match (seen.is_rehearsed, seen.planned.migration.recipe.rehearsal) {
+        (true, _) => "passed",
+        (false, RehearsalRule::Required) => "needed",
+        (false, RehearsalRule::Optional) => "none",
     }
 }
 
@@ -96,6 +108,7 @@ fn form(seen: &Seen) -> serde_json::Value {
         "name": migration.name(), "description": migration.recipe.description, "parameters": migration.values,
         "digest": seen.planned.digest(), "source": seen.source, "source_digest": seen.source.digest(),
         "standing": seen.planned.standing, "steps": steps, "approval": approval(seen), "approvals": seen.approvals,
+        "rehearsal": rehearsal(seen),
         "approval_needed": migrate::is_needed(&seen.planned),
         "point_of_no_return": migration.point_of_no_return().map(|step| &step.key),
     })
@@ -106,11 +119,17 @@ fn print(seen: &Seen) {
     let short = |digest: &migrate::Digest| digest.as_str().get(..12).unwrap_or_default().to_owned();
     output::text(format_args!("{}: {}", migration.name(), migration.recipe.description));
     output::text(format_args!(
-        "plan {}, source {}, approval: {}\n",
+        "plan {}, source {}, approval: {}, rehearsal: {}",
         short(&seen.planned.digest()),
         short(&seen.source.digest()),
-        approval(seen)
+        approval(seen),
+        rehearsal(seen)
     ));
+    let values: Vec<String> = migration.values.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    if !values.is_empty() {
+        output::text(format_args!("parameters: {}", values.join(", ")));
+    }
+    output::text("");
     let rows = migration.steps.iter().zip(&seen.planned.steps).map(|(step, planned)| {
         let (stage, kind) = (step.stage.to_string(), step.operation.kind().to_owned());
         vec![stage, step.key.clone(), kind, word(planned.work).to_owned(), reversal(step).to_owned()]

@@ -176,6 +176,14 @@ impl Linting<'_> {
         }
         let Some(values) = values(recipe, step) else { return };
         let Ok(rendered) = sql.render(&values) else { return };
+        let queries = [("check", &rendered.check), ("undo_query", &rendered.undo_query), ("verify", &rendered.verify)];
+        for (key, query) in queries.into_iter().filter_map(|(key, query)| Some((key, query.as_ref()?))) {
+            for (rule, what) in sql::examine(query.as_str(), true) {
+                if matches!(rule, Rule::NotParsed | Rule::Several) {
+                    self.about(step, rule, format!("`{key}`: {what}"));
+                }
+            }
+        }
         for (list, statements) in [(List::Run, &rendered.run), (List::Undo, &rendered.undo)] {
             for (position, statement) in statements.iter().enumerate() {
                 let at = self.places.statement(step.name.as_str(), list, position);
@@ -273,6 +281,14 @@ stages:
     fn what_is_found_has_its_line() {
         use Rule::{Blind, Lock, LockTimeout, NoWayBack, Unused};
         assert_eq!(found(RECIPE), [(6, Unused), (10, LockTimeout), (10, NoWayBack), (17, Lock), (18, Blind)]);
+    }
+
+    #[test]
+    fn queries_are_read_as_well() {
+        let text =
+            RECIPE.replace("lock_timeout: 1m", "check: SELCT true\n            verify: SELECT true; SELECT false");
+        let of_step = |rule| found(&text).contains(&(10, rule));
+        assert!(of_step(Rule::NotParsed) && of_step(Rule::Several), "{:?}", found(&text));
     }
 
     #[test]

@@ -119,7 +119,7 @@ error: migration `mine`: parameter `rows`: `many` is not an integer
             78,
             "\
 error: there is no recipe `theirs`; there are: add-index, adopt-rollover, first-day, mine, move-database, move-database-kubernetes, move-database-live, tune-autovacuum, upgrade-schema, upgrade-visibility-schema
-  hint: correct `migrations.apply`, or put the recipe into the folder of recipes",
+  hint: correct `migrations.apply` or `migrations.parameters`, or put the recipe into the folder of recipes",
         ))
         .case(Case::new("unknown parameter in the configuration", parameters, "migrate plan mine").says(
             78,

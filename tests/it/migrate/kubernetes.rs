@@ -305,3 +305,45 @@ fn what_fails_in_kubernetes_leads_back() {
     ground.site.run(&["migrate", "undo", NAME]).expect(0);
     before("secret");
 }
+
+/// The Deployment controller's part: every replica is of the newest template, and available.
+fn roll_out(namespace: &Namespace, deployment: &str) {
+    let generation: u64 = namespace.get(&format!("deployment/{deployment}"), "{.metadata.generation}").parse().unwrap();
+    let status = json!({ "status": { "observedGeneration": generation, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2 } });
+    let patch = status.to_string();
+    let args =
+        ["-n", &namespace.0, "patch", "deployment", deployment, "--subresource=status", "--type=merge", "-p", &patch];
+    kubectl(&args, None).unwrap();
+}
+
+#[test]
+fn pods_are_made_anew_and_waited_for() {
+    let ground = quiet("restarts");
+    let namespace = Namespace::new(&[("frontend", 2)], &[("host", "pg15")]);
+    configure(&ground, &namespace, "frontend");
+    let recipe = |within: &str| {
+        let text = format!(
+            "name: restarts\ndescription: d\ndatabase: main\nstages:\n  - name: s\n    steps:\n      \
+             - {{name: anew, do: {{restart: {{deployments: frontend, within: {within}}}}}}}\n"
+        );
+        std::fs::write(ground.site.path().join("recipes/restarts.yaml"), text).unwrap();
+    };
+    let at = || {
+        namespace
+            .get("deployment/frontend", "{.spec.template.metadata.annotations.kubectl\\.kubernetes\\.io/restartedAt}")
+    };
+    recipe("30s");
+    roll_out(&namespace, "frontend");
+    assert_eq!(at(), "");
+    let mut running = ground.site.start(&["migrate", "run", "restarts", "-q"], "restarts.log");
+    assert!(eventually(Duration::from_secs(30), || !at().is_empty()), "{}", running.log());
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(ground.ledger.psql("SELECT state FROM migrations WHERE name = 'restarts'"), "running", "it waits");
+    roll_out(&namespace, "frontend");
+    assert_eq!(running.wait(), Some(0), "{}", running.log());
+
+    // Nobody makes them anew: told, and taken back as far as that goes.
+    let first = at();
+    ground.site.run(&["migrate", "undo", "restarts"]).expect(1);
+    assert_ne!(at(), first, "they are to read what was there before");
+}

@@ -12,12 +12,12 @@ use crate::support::stack;
 /// Both look for what rehearsals have left on the server.
 static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
-/// Temporal's visibility schema at a version, made by its own tool.
-fn visibility_at(version: &str) -> Scratch {
-    let database = Scratch::new("visibility");
+/// One of Temporal's schemas at a version, made by its own tool.
+pub(super) fn schema_at(schema: &str, version: &str) -> Scratch {
+    let database = Scratch::new(schema);
     for arguments in [
         &["setup-schema", "-v", "0.0"] as &[&str],
-        &["update-schema", "--schema-name", "postgresql/v12/visibility", "--version", version],
+        &["update-schema", "--schema-name", &format!("postgresql/v12/{schema}"), "--version", version],
     ] {
         let mut tool = Command::new(stack().get("TEMPORAL_SQL_TOOL"));
         tool.args(["--plugin", "postgres12", "--db", &database.name]).args(arguments);
@@ -39,7 +39,7 @@ fn fill(database: &Scratch, rows: u32) {
 }
 
 /// A site whose visibility database is this one, with a store and PostgreSQL 15 itself as scratch server: so times compare.
-fn site(ledger: &Scratch, main: &Scratch, visibility: &Scratch) -> Site {
+pub(super) fn site(ledger: &Scratch, main: &Scratch, visibility: &Scratch) -> Site {
     let get = |name| stack().get(name);
     let config = postgres_sections(ledger, &main.name).replace(
         &format!("databases: {{main: {}}}", main.name),
@@ -59,7 +59,7 @@ fn site(ledger: &Scratch, main: &Scratch, visibility: &Scratch) -> Site {
     site
 }
 
-fn version(database: &Scratch) -> String {
+pub(super) fn version(database: &Scratch) -> String {
     database.psql("SELECT curr_version FROM schema_version")
 }
 
@@ -71,7 +71,7 @@ fn left_over() -> String {
 fn a_visibility_upgrade_is_rehearsed_approved_and_run_as_predicted() {
     let _alone = ALONE.lock();
     let rows = if std::env::var_os("SEXTON_SOAK").is_some() { 1_000_000 } else { 60_000 };
-    let (ledger, main, visibility) = (Scratch::new("ledger"), Scratch::new("main"), visibility_at("1.9"));
+    let (ledger, main, visibility) = (Scratch::new("ledger"), Scratch::new("main"), schema_at("visibility", "1.9"));
     main.psql("CREATE TABLE history_node (n int); CREATE TABLE executions (n int)");
     fill(&visibility, rows);
     let site = site(&ledger, &main, &visibility);
@@ -152,7 +152,7 @@ fn rehearsed(site: &Site, recipe: &str, code: i32) -> Value {
 #[test]
 fn a_rehearsal_fails_beyond_its_limits_and_leaves_nothing() {
     let _alone = ALONE.lock();
-    let (ledger, main, visibility) = (Scratch::new("ledger"), Scratch::new("main"), visibility_at("1.14"));
+    let (ledger, main, visibility) = (Scratch::new("ledger"), Scratch::new("main"), schema_at("visibility", "1.14"));
     main.psql("CREATE TABLE history_node (n int)");
     let site = site(&ledger, &main, &visibility);
     site.run(&["once", "backup", "-q"]).expect(0);

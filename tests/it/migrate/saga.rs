@@ -359,3 +359,15 @@ async fn what_cannot_be_undone_stays_applied_when_somebody_asks() {
     assert_eq!(ground.ledger.psql("SELECT state, undo_requested_at FROM migrations"), "applied|");
     assert!(ground.plan(&migration).await.unwrap().plan().is_empty());
 }
+
+/// What a step sets in its session does not reach the next one, its role included.
+#[tokio::test]
+async fn a_step_leaves_nothing_set() {
+    let ground = Ground::new().await;
+    let text = "name: leaves\ndescription: x\ndatabase: main\napproval: none\nstages:\n  - name: s\n    steps:\n      \
+         - {name: sets, do: {sql: {transaction: false, run: [SET ROLE pg_monitor, SET work_mem = '1MB']}}}\n      \
+         - {name: makes, do: {sql: {run: [\"CREATE TABLE made AS SELECT current_user::text AS who, current_setting('work_mem') AS mem\"]}}}\n";
+    ground.run(&from_text(text)).await.unwrap();
+    let made = ground.main.psql("SELECT who <> 'pg_monitor', mem <> '1MB' FROM made");
+    assert_eq!(made, "t|t");
+}

@@ -14,6 +14,8 @@ use super::stack;
 pub struct OwnServer {
     dir: tempfile::TempDir,
     port: u16,
+    /// No file of its may become larger, in bytes.
+    largest: Option<u64>,
 }
 
 fn bin(name: &str) -> String {
@@ -44,7 +46,7 @@ impl OwnServer {
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
         // Bound and dropped: a port nobody listens on.
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        Self { dir, port }
+        Self { dir, port, largest: None }
     }
 
     fn initialised() -> Self {
@@ -56,6 +58,14 @@ impl OwnServer {
     /// One with nothing in it.
     pub fn primary() -> Self {
         let server = Self::initialised();
+        server.start();
+        server
+    }
+
+    /// One none of whose files may become larger than that, in bytes; a segment of its log has 16 MiB.
+    pub fn with_files_up_to(largest: u64) -> Self {
+        let mut server = Self::initialised();
+        server.largest = Some(largest);
         server.start();
         server
     }
@@ -135,7 +145,14 @@ impl OwnServer {
     fn control(&self, what: &str) {
         let options = format!("-p {} -h 127.0.0.1 -c unix_socket_directories=''", self.port);
         let log = self.dir.path().join("log").display().to_string();
-        let mut command = as_server_user(&bin("pg_ctl"));
+        let mut command = match self.largest.filter(|_| what == "start") {
+            None => as_server_user(&bin("pg_ctl")),
+            Some(largest) => {
+                let mut command = as_server_user("prlimit");
+                command.args([&format!("--fsize={largest}"), &bin("pg_ctl")]);
+                command
+            }
+        };
         command.args([what, "-D", &self.data(), "-w", "-t", "30", "-m", "immediate"]);
         if what == "start" {
             command.args(["-o", &options, "-l", &log]);
