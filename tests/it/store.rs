@@ -69,7 +69,18 @@ async fn conforms(store: Arc<dyn Store>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_directory_conforms() {
     let folder = tempfile::tempdir().unwrap();
-    conforms(open(&Settings::Directory { path: folder.path().join("made/when/needed") }).await.unwrap()).await;
+    conforms(open(&Settings::Directory { path: folder.path().join("made-when-needed") }).await.unwrap()).await;
+    // Not so the folder above it: it may be that of a disk which is not mounted.
+    let elsewhere = open(&Settings::Directory { path: folder.path().join("disk/store") }).await.unwrap();
+    for outcome in [
+        elsewhere.reach().await,
+        elsewhere.probe().await,
+        elsewhere.put(&key("chunks/ab/abcd"), Bytes::new()).await,
+        elsewhere.list("").await.map(drop),
+    ] {
+        assert!(outcome.unwrap_err().to_string().contains("make it, or mount its disk"));
+    }
+    assert!(!folder.path().join("disk").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
