@@ -7,7 +7,7 @@ use sexton::migrate::{MigrateError, Migration, RecipeSet, StepOutcome, undo};
 
 use super::Ground;
 use super::moves::{as_before, quiet};
-use super::rehearsals::{schema_at, site, version};
+use super::rehearsals::{ALONE, schema_at, site, version};
 use crate::support::own_server::OwnServer;
 use crate::support::postgres::Scratch;
 
@@ -49,6 +49,7 @@ async fn an_index_is_built_in_place_of_one_that_broke_off() {
 
 #[test]
 fn the_main_schema_is_upgraded_version_by_version_and_never_down() {
+    let _alone = ALONE.lock();
     let (ledger, main, visibility) =
         (Scratch::new("ledger"), schema_at("temporal", "1.17"), schema_at("visibility", "1.9"));
     let site = site(&ledger, &main, &visibility);

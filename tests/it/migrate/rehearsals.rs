@@ -9,8 +9,8 @@ use crate::support::postgres::{Scratch, Server};
 use crate::support::site::{Site, postgres_sections};
 use crate::support::stack;
 
-/// Both look for what rehearsals have left on the server.
-static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+/// Who rehearses holds it: some look for what rehearsals have left on the server.
+pub(super) static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 /// One of Temporal's schemas at a version, made by its own tool.
 pub(super) fn schema_at(schema: &str, version: &str) -> Scratch {
