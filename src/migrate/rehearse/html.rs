@@ -13,7 +13,7 @@ h1{font-size:1.5rem}h2{font-size:1.1rem;margin-top:2.2rem}\
 .figure{border:1px solid var(--line);border-radius:.5rem;padding:.7rem 1rem;min-width:9rem}\
 .figure b{display:block;font-size:1.4rem}.bad b{color:var(--bad)}.good b{color:var(--good)}\
 table{border-collapse:collapse;width:100%}td,th{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:left}\
-td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}td.w{overflow-wrap:anywhere;min-width:9rem}\
+td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}td.w{overflow-wrap:anywhere;min-width:9rem}\
 .wide{overflow-x:auto}small{color:var(--dim)}\
 svg{width:100%;height:auto;font:12px system-ui,sans-serif}svg text{fill:currentColor}\
 .lane{stroke:var(--line)}.step{fill:var(--bar)}.lock{fill:var(--dim)}.blocking{fill:var(--bad)}";
@@ -71,12 +71,19 @@ fn figures(page: &mut String, rehearsal: &Rehearsal) {
     let longest = rehearsal.longest_lock().map_or(0, |held| held.milliseconds);
     let wal: i64 = rehearsal.steps.iter().map(|step| step.cost.wal_bytes).sum();
     let stalled = rehearsal.felt.iter().map(|felt| felt.longest_milliseconds).max().unwrap_or(0);
-    let (verdict, class) = if rehearsal.passed { ("passed", "good") } else { ("failed", "bad") };
+    let (verdict, why, class) = match rehearsal.passed {
+        true => ("passed", "within its limits", "good"),
+        false => ("failed", "see what was wrong", "bad"),
+    };
     page.push_str("<div class=\"figures\">");
     for (figure, what, class) in [
-        (verdict.to_owned(), "within its limits".to_owned(), class),
+        (verdict.to_owned(), why.to_owned(), class),
         (time(rehearsal.window_milliseconds), "to expect in production".to_owned(), ""),
-        (time(rehearsal.milliseconds), format!("on the copy, {}", bytes(rehearsal.copy_bytes)), ""),
+        (
+            time(rehearsal.milliseconds),
+            format!("on the copy of {}, measuring included", bytes(rehearsal.copy_bytes)),
+            "",
+        ),
         (time(longest), "the longest lock that keeps writers waiting".to_owned(), ""),
         (time(stalled), "the longest that the load waited".to_owned(), ""),
         (bytes(wal), "of WAL".to_owned(), ""),

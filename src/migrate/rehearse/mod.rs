@@ -120,7 +120,9 @@ pub async fn rehearse(
             return Err(refused(message, "run `sexton once backup` and `sexton once drill`, then rehearse again"));
         }
         let restored = millis_since(clock);
-        practice::run(&rehearsed, &ground, ctx).await.map(|practised| (restored, practised))
+        let mut practised = practice::run(&rehearsed, &ground, ctx).await?;
+        practised.name_after(&world.source, &ground.world().source);
+        Ok((restored, practised))
     };
     let result = result.await;
     let ended = if how.keep { ground.keep().await } else { ground.remove().await };

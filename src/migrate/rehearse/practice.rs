@@ -41,6 +41,26 @@ pub(super) struct Practised {
     pub(super) milliseconds: u64,
 }
 
+impl Practised {
+    /// Tells of the source's databases instead of their copies, which are gone when somebody reads it.
+    pub(super) fn name_after(&mut self, source: &Place, copy: &Place) {
+        let names: Vec<(String, String)> = copy.all().into_iter().zip(source.all()).collect();
+        let rename = |relation: &mut String| {
+            let of = |(copy, source): &(String, String)| {
+                relation.strip_prefix(copy.as_str())?.strip_prefix('.').map(|rest| format!("{source}.{rest}"))
+            };
+            if let Some(renamed) = names.iter().find_map(of) {
+                *relation = renamed;
+            }
+        };
+        self.held.iter_mut().for_each(|held| rename(&mut held.relation));
+        self.felt.iter_mut().for_each(|felt| rename(&mut felt.table));
+        self.invalid.iter_mut().for_each(rename);
+        let costs = self.costs.iter_mut().flat_map(|(.., cost)| &mut cost.rewrites);
+        costs.for_each(|rewrite| rename(&mut rewrite.relation));
+    }
+}
+
 /// Whether a step is part of a rehearsal: what acts on the source's databases and on nothing else.
 pub(super) fn is_rehearsed(step: &MigrationStep) -> bool {
     match &step.operation {
