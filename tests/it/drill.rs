@@ -266,10 +266,10 @@ fn what_cannot_be_told_is_no_pass() {
 
 #[test]
 fn a_killed_drill_is_swept_up_and_nobody_elses_database_is() {
-    let source = small(150_000);
-    let (first, second) = (Ground::new(&source.name, "drill: {jobs: 1}"), Ground::new(&source.name, "{}"));
-    let (id, small_source) = (first.backup(), small(10));
-    drop(second);
+    // It waits for its Temporal server, and has no session that is busy: a stopped client whose session is logging in or
+    // copying keeps a whole PostgreSQL server from dropping any database (ProcSignalBarrier).
+    let (first, id) = server::with_command("touch started; sleep 45.5", &server::free_address(), ", timeout: 10m");
+    let small_source = small(10);
     let second = Ground::new(&small_source.name, "{}");
     second.backup();
 
@@ -289,12 +289,8 @@ fn a_killed_drill_is_swept_up_and_nobody_elses_database_is() {
     Server::Pg17.psql("postgres", &format!("COMMENT ON DATABASE {not_a_draft} IS 'mine'"));
 
     let mut running = first.site.start(&["once", "drill"], "killed.log");
-    let commented = format!(
-        "SELECT count(*) FROM pg_database WHERE datname LIKE 'sexton_drill_{}%' AND shobj_description(oid, 'pg_database') IS NOT NULL",
-        id.to_lowercase().replace('-', "_")
-    );
-    assert!(eventually(Duration::from_secs(20), || Server::Pg17.psql("postgres", &commented) == "1"));
-    running.signal("STOP");
+    let started = first.site.path().join("started");
+    assert!(eventually(Duration::from_secs(60), || started.exists()), "{}", running.log());
     let there = databases_of(&id);
     // While its process lives, however slow, no other drill takes the database away.
     let said = second.drill().expect(0);
@@ -318,6 +314,7 @@ fn a_killed_drill_is_swept_up_and_nobody_elses_database_is() {
         Server::Pg17.psql("postgres", &format!("DROP DATABASE {name}"));
     }
     // The next drill of the first site goes on as if nothing had been.
+    std::fs::write(first.site.path().join("policies/backup.yaml"), "{}").unwrap();
     first.drill().expect(0);
     assert!(first.marker(&id).exists());
 }

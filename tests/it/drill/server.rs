@@ -70,7 +70,7 @@ fn configuration() -> (String, String) {
     (text, address)
 }
 
-fn free_address() -> String {
+pub(super) fn free_address() -> String {
     free_ports(1)[0].local_addr().unwrap().to_string()
 }
 
@@ -149,7 +149,7 @@ fn a_server_that_shows_other_histories_is_no_pass() {
 }
 
 /// A ground with a backup of Temporal's tables, and this shell command in place of a server.
-fn with_command(command: &str, address: &str, more: &str) -> (Ground, String) {
+pub(super) fn with_command(command: &str, address: &str, more: &str) -> (Ground, String) {
     let command = command.replace('\'', "''");
     let ground = Ground::new(
         stack().get("TEMPORAL_SQL_DATABASE"),
