@@ -3,7 +3,7 @@ use std::sync::Arc;
 use sqlx::{Connection, PgConnection};
 
 use super::{Finding, Verdict};
-use crate::clients::postgres::{MAINTENANCE, Postgres, PostgresError};
+use crate::clients::postgres::{MAINTENANCE, Postgres, PostgresError, ServerVersion};
 use crate::daemon::jobs::Site;
 use crate::daemon::ledger::Ledger;
 use crate::migrate::{Server, World};
@@ -107,55 +107,55 @@ async fn replica(source: &Source) -> Finding {
 /// The server to restore on: reached, not older than the one backed up, and willing to make the drill's databases.
 async fn scratch(postgres: Postgres, source: Option<u32>) -> Finding {
     const SYSTEM: &str = "scratch";
-    let mut connection = match postgres.connect("postgres").await {
-        Ok(connection) => connection,
-        Err(error) => return Finding::failed(SYSTEM, "connection", error),
+    let older = ("the server that is backed up", "a backup is restored on the same major or a newer one");
+    let (mut connection, version) = match reached(SYSTEM, &postgres, source, older).await {
+        Ok(reached) => reached,
+        Err(finding) => return finding,
     };
-    let version = postgres.server_version("postgres", &mut connection).await;
     const MAY_CREATE: &str = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user";
     let may_create = sqlx::query_scalar(MAY_CREATE).fetch_one(&mut connection).await;
     let _ = connection.close().await;
-    match version {
-        Ok(version) if source.is_some_and(|source| version.major() < source) => Finding::warning(
-            SYSTEM,
-            "version",
-            format!("{version} at {} is older than the server that is backed up", postgres.address()),
-            "a backup is restored on the same major or a newer one",
-        ),
-        Ok(_) if matches!(may_create, Ok(false)) => {
-            let role = &postgres.settings().user;
-            let detail =
-                format!("role `{role}` may not create databases at {}, which the drill does", postgres.address());
-            Finding::warning(SYSTEM, "privileges", detail, format!("run `ALTER ROLE \"{role}\" CREATEDB` there"))
-        }
-        Ok(version) => Finding::ok(SYSTEM, "version", format!("{version} at {}", postgres.address())),
-        Err(error) => Finding::failed(SYSTEM, "version", error),
+    if !matches!(may_create, Ok(false)) {
+        return Finding::ok(SYSTEM, "version", format!("{version} at {}", postgres.address()));
     }
+    let role = &postgres.settings().user;
+    let detail = format!("role `{role}` may not create databases at {}, which the drill does", postgres.address());
+    Finding::warning(SYSTEM, "privileges", detail, format!("run `ALTER ROLE \"{role}\" CREATEDB` there"))
 }
 
 /// The server that databases are moved to: named as the source's are, reached, not older.
 async fn target(world: &World, source: Option<u32>) -> Finding {
     const SYSTEM: &str = "target";
-    let place = match world.place(Server::Target) {
-        Ok(place) => place,
+    let postgres = match world.place(Server::Target) {
+        Ok(place) => &place.postgres,
         Err(error) => return Finding::failed(SYSTEM, "databases", error),
     };
-    let mut connection = match place.postgres.connect(MAINTENANCE).await {
-        Ok(connection) => connection,
-        Err(error) => return Finding::failed(SYSTEM, "connection", error),
-    };
-    let version = place.postgres.server_version(MAINTENANCE, &mut connection).await;
-    let _ = connection.close().await;
-    match version {
-        Ok(version) if source.is_some_and(|source| version.major() < source) => Finding::warning(
-            SYSTEM,
-            "version",
-            format!("{version} at {} is older than the source", place.postgres.address()),
-            "databases are moved to the same major or a newer one",
-        ),
-        Ok(version) => Finding::ok(SYSTEM, "version", format!("{version} at {}", place.postgres.address())),
-        Err(error) => Finding::failed(SYSTEM, "version", error),
+    let older = ("the source", "databases are moved to the same major or a newer one");
+    match reached(SYSTEM, postgres, source, older).await {
+        Ok((connection, version)) => {
+            let _ = connection.close().await;
+            Finding::ok(SYSTEM, "version", format!("{version} at {}", postgres.address()))
+        }
+        Err(finding) => finding,
     }
+}
+
+/// A session on a server that is to be no older than another, and its version; else what is wrong with it.
+async fn reached(
+    system: &'static str,
+    postgres: &Postgres,
+    source: Option<u32>,
+    (than, hint): (&str, &str),
+) -> Result<(PgConnection, ServerVersion), Finding> {
+    let connected = postgres.connect(MAINTENANCE).await;
+    let mut connection = connected.map_err(|error| Finding::failed(system, "connection", error))?;
+    let version = postgres.server_version(MAINTENANCE, &mut connection).await;
+    let version = version.map_err(|error| Finding::failed(system, "version", error))?;
+    if source.is_some_and(|source| version.major() < source) {
+        let detail = format!("{version} at {} is older than {than}", postgres.address());
+        return Err(Finding::warning(system, "version", detail, hint));
+    }
+    Ok((connection, version))
 }
 
 /// Whether the role can read every table and sequence, which a backup needs.

@@ -22,6 +22,9 @@ use crate::context::Context;
 /// How much the source may have grown since it was approved, in percent: the window that was agreed to grows with it.
 const GROWTH: i64 = 30;
 
+/// Characters of a digest that tell plans apart.
+pub const SHORTEST_DIGEST: usize = 8;
+
 /// An approval, as the ledger has it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Approval {
@@ -70,7 +73,7 @@ pub async fn approve(
 ) -> Result<Approval, MigrateError> {
     let name = migration.name();
     let plan = migration.plan_digest();
-    if let Some(seen) = granted.seen.filter(|seen| !plan.as_str().starts_with(seen) || seen.len() < 8) {
+    if let Some(seen) = granted.seen.filter(|seen| !plan.as_str().starts_with(seen) || seen.len() < SHORTEST_DIGEST) {
         let (name, seen) = (name.to_owned(), seen.to_owned());
         return Err(MigrateError::OtherPlan { name, seen, now: plan });
     }

@@ -1,15 +1,17 @@
 //! The journal: what was begun and what came of it, in the ledger's database (`migrations/ledger/0002_migrations.sql`).
 
-use std::collections::{BTreeMap, BTreeSet};
+mod lock;
+
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sqlx::types::Json;
-use sqlx::{Connection, PgConnection, PgPool};
-use tokio_util::sync::CancellationToken;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+pub use self::lock::Lock;
 use super::approval;
 use super::entry::{Entry, MigrationState, StepEntry, StepState};
 use super::error::MigrateError;
@@ -21,8 +23,6 @@ use crate::units::Span;
 
 /// No call to the ledger takes longer.
 const LEDGER_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often a lock that is held elsewhere is asked for again.
-const LOCK_POLL: Duration = Duration::from_millis(500);
 
 /// Access to the journal.
 #[derive(Debug, Clone)]
@@ -106,62 +106,6 @@ impl Journal {
             Ok((step, StepEntry { state: StepState::parse(&state)?, undo, found, noted: evidence, error }))
         };
         rows.into_iter().map(entry).collect()
-    }
-
-    /// Takes the lock of one migration, and one for each thing it changes, on a session of its own. They are polled,
-    /// never waited for inside the server: a waiting session would hold a snapshot, and CREATE INDEX CONCURRENTLY waits
-    /// for those.
-    ///
-    /// # Errors
-    /// [`MigrateError::Busy`] when another session holds one of them for as long as this one is willing to wait.
-    pub async fn lock(
-        &self,
-        name: &str,
-        things: &BTreeSet<String>,
-        cancel: &CancellationToken,
-    ) -> Result<Lock, MigrateError> {
-        let mut session = bounded(self.ledger.acquire()).await?.detach();
-        self.take(&mut session, lock_key(name), cancel, || busy(name)).await?;
-        for thing in things {
-            let busy = || MigrateError::BusyThing { name: name.to_owned(), thing: thing.clone() };
-            self.take(&mut session, lock_key(&format!("thing {thing}")), cancel, busy).await?;
-        }
-        Ok(Lock { session })
-    }
-
-    /// Takes a second lock on a session of the migration's own database, which may be the ledger's. After a kill the server
-    /// may still be at the statement of the session that is gone; as long as it is, that session holds this lock and
-    /// nobody else begins.
-    pub(crate) async fn claim(
-        &self,
-        session: &mut PgConnection,
-        name: &str,
-        cancel: &CancellationToken,
-    ) -> Result<(), MigrateError> {
-        self.take(session, lock_key(&format!("at work {name}")), cancel, || busy(name)).await
-    }
-
-    async fn take(
-        &self,
-        session: &mut PgConnection,
-        key: i64,
-        cancel: &CancellationToken,
-        busy: impl Fn() -> MigrateError,
-    ) -> Result<(), MigrateError> {
-        let until = Instant::now() + self.lock_wait;
-        loop {
-            let asked = sqlx::query_scalar("SELECT pg_try_advisory_lock($1)").bind(key);
-            if bounded(asked.fetch_one(&mut *session)).await? {
-                return Ok(());
-            }
-            if cancel.is_cancelled() || Instant::now() >= until {
-                return Err(busy());
-            }
-            tokio::select! {
-                () = cancel.cancelled() => {},
-                () = tokio::time::sleep(LOCK_POLL) => {},
-            }
-        }
     }
 
     /// Begins it, or goes on with it. What was undone is begun anew: its steps are forgotten. The approval is used up in
@@ -365,10 +309,6 @@ impl Journal {
     }
 }
 
-fn busy(name: &str) -> MigrateError {
-    MigrateError::Busy { name: name.to_owned() }
-}
-
 async fn used_up(name: &str, approval: Uuid, session: &mut PgConnection) -> Result<(), MigrateError> {
     match approval::use_up(approval, session).await? {
         true => Ok(()),
@@ -379,39 +319,10 @@ async fn used_up(name: &str, approval: Uuid, session: &mut PgConnection) -> Resu
     }
 }
 
-/// The lock of one migration, held by a session; the server lets it go when the session ends, however it ends.
-#[derive(Debug)]
-pub struct Lock {
-    session: PgConnection,
-}
-
-impl Lock {
-    /// Whether the session, and with it the lock, is still there.
-    pub async fn is_held(&mut self) -> bool {
-        bounded(self.session.ping()).await.is_ok()
-    }
-
-    /// Lets the lock go at once.
-    pub async fn release(mut self) {
-        let unlocked = sqlx::query("SELECT pg_advisory_unlock_all()").execute(&mut self.session);
-        // Ending the session lets it go as well.
-        let _ = bounded(unlocked).await;
-        let _ = bounded(self.session.close()).await;
-    }
-}
-
 /// The evidence of a step that ran.
 pub(crate) fn ran(attempts: u32, elapsed: Duration, verified: Option<bool>, found: &Value) -> Value {
     let milliseconds = Span::from(elapsed).as_millis();
     json!({ "attempts": attempts, "milliseconds": milliseconds, "verified": verified, "found": found })
-}
-
-/// 64 bits of the name's hash, apart from the locks of jobs.
-fn lock_key(name: &str) -> i64 {
-    let hash = blake3::hash(format!("sexton migration {name}").as_bytes());
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(&hash.as_bytes()[..8]);
-    i64::from_be_bytes(bytes)
 }
 
 pub(super) async fn bounded<T>(call: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, MigrateError> {

@@ -31,7 +31,7 @@ mod set;
 mod steps;
 mod world;
 
-pub use approval::{Approval, Granted, approvals, approve, is_needed, rehearsal, revoke};
+pub use approval::{Approval, Granted, SHORTEST_DIGEST, approvals, approve, is_needed, rehearsal, revoke};
 pub use entry::{Entry, MigrationState, StepEntry, StepState};
 pub use error::MigrateError;
 pub use fingerprint::{Fingerprint, fingerprint};

@@ -31,12 +31,13 @@ impl Pin {
     /// Where it would be begun now. A server that cannot be asked is told of by the step that needs it.
     ///
     /// # Errors
-    /// When there is no target.
+    /// When there is no target, or a statement of a run that is gone is still at work.
     pub(super) async fn now(migration: &Migration, hands: &mut Hands<'_>) -> Result<Self, MigrateError> {
         let world = hands.world;
         let source = &world.source;
         let server = match hands.session(Server::Source, migration.database()).await {
             Ok(session) => fingerprint::server(&source.postgres, &source.main, session).await.unwrap_or_default().1,
+            Err(error @ MigrateError::Busy { .. }) => return Err(error),
             Err(_) => String::new(),
         };
         let source = Pinned { address: source.postgres.address(), server, databases: source.all() };

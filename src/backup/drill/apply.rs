@@ -163,19 +163,14 @@ async fn serve(
 
 /// Drops a database, or keeps it for a look when the policy says so and something is wrong with it.
 async fn end(plan: &DrillPlan, made: Made, place: usize, report: &mut DrillReport, looked: bool) {
-    let Some(drilled) = report.databases.get_mut(place) else {
-        // It was cut off; there is nothing to say of it.
-        if let Err(error) = made.remove().await {
-            tracing::warn!(error = %chain(&error), "the drill's database stays; the next drill drops it");
-        }
-        return;
-    };
-    let passed = drilled.findings.is_empty() && drilled.untold.is_empty();
-    let is_kept = plan.policy.keep_failed && looked && !passed;
+    // Without it the restore was cut off; there is nothing to say of it then.
+    let drilled = report.databases.get_mut(place);
+    let failed = drilled.as_ref().is_some_and(|drilled| !(drilled.findings.is_empty() && drilled.untold.is_empty()));
+    let is_kept = plan.policy.keep_failed && looked && failed;
     let ended = if is_kept { made.keep(plan.backup(), Timestamp::now()).await } else { made.remove().await };
-    match ended {
-        Ok(()) => drilled.kept = is_kept,
-        Err(error) => {
+    match (ended, drilled) {
+        (Ok(()), drilled) => drilled.into_iter().for_each(|drilled| drilled.kept = is_kept),
+        (Err(error), _) => {
             // The report of a run that was stopped is not shown.
             tracing::warn!(error = %chain(&error), "the drill's database stays; the next drill drops it");
             report.notes.push(chain(&error));

@@ -5,7 +5,7 @@
 
 use crate::backup::error::BackupError;
 use crate::backup::manifest::{BackupId, Database};
-use crate::clients::postgres::{Databases, NewDatabase, Postgres, draft};
+use crate::clients::postgres::{Databases, NewDatabase, Postgres, becomes, draft};
 
 const PREFIX: &str = "sexton_drill_";
 const MARK: &str = "a sexton drill at work";
@@ -39,7 +39,7 @@ pub(super) async fn found(databases: &mut Databases) -> Result<Found, BackupErro
             found.notes.push(format!("database {name} is of a drill at work elsewhere"));
         }
     }
-    for (name, said) in databases.named(&draft_of(PREFIX)).await? {
+    for (name, said) in databases.named(&draft(PREFIX)).await? {
         if (said.is_empty() || said.starts_with(MARK)) && is_free(databases, &name).await? {
             found.leftovers.push(name);
         }
@@ -47,25 +47,11 @@ pub(super) async fn found(databases: &mut Databases) -> Result<Found, BackupErro
     Ok(found)
 }
 
-/// What the database of this name is called until it has its comment.
-fn draft_of(name: &str) -> String {
-    draft(name.trim_start_matches("sexton_"))
-}
-
-/// A draft has the lock of what it becomes.
-fn lock_of(name: &str) -> String {
-    match name.strip_prefix(&draft_of(PREFIX)) {
-        Some(rest) => format!("{PREFIX}{rest}"),
-        None => name.to_owned(),
-    }
-}
-
 /// Whether nobody works in it: its lock can be had.
 async fn is_free(databases: &mut Databases, name: &str) -> Result<bool, BackupError> {
-    let lock = lock_of(name);
-    let free = databases.lock(&lock).await?;
+    let free = databases.lock(name).await?;
     if free {
-        databases.unlock(&lock).await?;
+        databases.unlock(name).await?;
     }
     Ok(free)
 }
@@ -75,18 +61,16 @@ async fn is_free(databases: &mut Databases, name: &str) -> Result<bool, BackupEr
 /// # Errors
 /// When it cannot be dropped; `false` when it is no left-over any more.
 pub(super) async fn drop_leftover(databases: &mut Databases, name: &str) -> Result<bool, BackupError> {
-    let lock = lock_of(name);
-    if !databases.lock(&lock).await? {
+    if !databases.lock(name).await? {
         return Ok(false);
     }
     let dropped = drop_marked(databases, name).await;
-    let _ = databases.unlock(&lock).await;
+    let _ = databases.unlock(name).await;
     dropped
 }
 
 async fn drop_marked(databases: &mut Databases, name: &str) -> Result<bool, BackupError> {
-    let is_named = name.starts_with(PREFIX) || name.starts_with(&draft_of(PREFIX));
-    Ok(databases.drop_own(name, |said| is_named && said.starts_with(MARK)).await?)
+    Ok(databases.drop_own(name, |said| becomes(name).starts_with(PREFIX) && said.starts_with(MARK)).await?)
 }
 
 /// A database that a drill has made and works in.
@@ -111,7 +95,7 @@ impl Made {
             return Err(BackupError::Unverified { subject: format!("backup `{id}`"), reasons });
         }
         let comment = &format!("{MARK}: backup {id}; the next drill drops what a killed one leaves");
-        let (name, draft, encoding) = (name.as_str(), &draft_of(&name), Some(of.encoding.as_str()));
+        let (name, draft, encoding) = (name.as_str(), &draft(&name), Some(of.encoding.as_str()));
         databases.create(NewDatabase { name, draft, comment, encoding, owner: None }).await?;
         Ok(Self { name: name.to_owned(), databases })
     }
@@ -142,8 +126,8 @@ impl Made {
 async fn free_name(databases: &mut Databases, id: &BackupId) -> Result<String, BackupError> {
     let stem = format!("{PREFIX}{}_", id.as_str().to_ascii_lowercase().replace('-', "_"));
     let mut taken: Vec<String> = databases.named(&stem).await?.into_iter().map(|(name, _)| name).collect();
-    let drafts = databases.named(&draft_of(&stem)).await?;
-    taken.extend(drafts.into_iter().map(|(name, _)| lock_of(&name)));
+    let drafts = databases.named(&draft(&stem)).await?;
+    taken.extend(drafts.into_iter().map(|(name, _)| becomes(&name)));
     let mut names = (1..=taken.len() + 1).map(|n| format!("{stem}{n}"));
     Ok(names.find(|name| !taken.contains(name)).unwrap_or_else(|| format!("{stem}0")))
 }

@@ -54,7 +54,7 @@ pub(super) async fn approve(site: &Site, args: &ApproveArgs) -> Result<Exit, Sho
     if args.expires.as_millis() == 0 || args.expires > LONGEST {
         return Err(usage("an approval is good for a moment up to 30 days", "write for example `--expires 24h`"));
     }
-    if args.plan.as_ref().is_some_and(|plan| plan.len() < 8) {
+    if args.plan.as_ref().is_some_and(|plan| plan.len() < migrate::SHORTEST_DIGEST) {
         return Err(usage("`--plan` is too short to tell plans apart", "write 8 characters of the digest or more"));
     }
     let ctx = Context { cancel: signals::stop_token(), ..Context::plain() };

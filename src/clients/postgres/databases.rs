@@ -10,17 +10,24 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
 use super::{MAINTENANCE, Postgres, PostgresError, quote_identifier, quote_literal};
 
-/// What every draft's name begins with.
+/// What the names of sexton's own databases begin with, and what those of their drafts do.
+const OWN: &str = "sexton_";
 const DRAFTS: &str = "sexton_new_";
 
 /// How often a database is dropped that somebody is in, and how long is waited in between.
 const DROPS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What a database is called until it has its comment. `of` is what makes it one of its maker's.
+/// What the database of this name is called until it has its comment.
 #[must_use]
-pub fn draft(of: &str) -> String {
-    format!("{DRAFTS}{of}")
+pub fn draft(name: &str) -> String {
+    format!("{DRAFTS}{}", name.strip_prefix(OWN).unwrap_or(name))
+}
+
+/// What a draft is to be called; any other name as it is.
+#[must_use]
+pub fn becomes(name: &str) -> String {
+    name.strip_prefix(DRAFTS).map_or_else(|| name.to_owned(), |rest| format!("{OWN}{rest}"))
 }
 
 /// What a new database is to be.
@@ -130,7 +137,9 @@ impl Databases {
         }
         let (doing, drop) =
             (format!("dropping the database `{name}`"), format!("DROP DATABASE IF EXISTS {}", quote_identifier(name)));
-        for attempt in 1.. {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
             match self.execute(&doing, format!("{drop} WITH (FORCE)")).await {
                 // Only a superuser may end an autovacuum worker so. Without FORCE the server ends it by itself.
                 Err(PostgresError::InsufficientPrivilege { .. }) => {}
@@ -143,10 +152,9 @@ impl Databases {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        Ok(true)
     }
 
-    /// Takes the lock of a database of this name, there or not; `false` when another session has it.
+    /// Takes the lock of a database of this name, there or not, which its draft shares; `false` when another session has it.
     ///
     /// # Errors
     /// When the query fails.
@@ -186,5 +194,21 @@ impl Databases {
 }
 
 fn key(name: &str) -> i64 {
-    blake3::hash(name.as_bytes()).as_bytes().first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes))
+    blake3::hash(becomes(name).as_bytes()).as_bytes().first_chunk().map_or(0, |bytes| i64::from_le_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_draft_has_the_lock_of_what_it_becomes() {
+        assert_eq!(draft("sexton_drill_1"), "sexton_new_drill_1");
+        assert_eq!(
+            (becomes("sexton_new_drill_1"), becomes("sexton_drill_1")),
+            ("sexton_drill_1".into(), "sexton_drill_1".into())
+        );
+        assert_eq!((draft("0a1b"), becomes("theirs")), ("sexton_new_0a1b".into(), "theirs".into()));
+        assert_eq!(key("sexton_new_drill_1"), key("sexton_drill_1"));
+    }
 }

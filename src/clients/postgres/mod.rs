@@ -10,7 +10,7 @@ mod tools;
 
 pub use client::{Postgres, ServerVersion, quote_identifier, quote_literal};
 pub use copy_out::{CopyOut, Fields};
-pub use databases::{Databases, NewDatabase, draft};
+pub use databases::{Databases, NewDatabase, becomes, draft};
 pub use error::{PostgresError, said};
 pub use settings::{Settings, TlsMode};
 pub use tools::{Tool, find_tool};

@@ -86,13 +86,11 @@ pub(super) fn examine(sql: &str, transaction: bool) -> Vec<Broken> {
         || ["VACUUM", "REFRESH"].contains(&first)
         || first == "ALTER" && REWRITES.iter().any(contains)
         || OUTSIDE.iter().any(begins);
-    if is_known && !begins(&OUTSIDE[2]) {
-        return broken;
-    }
     // Where it may stand the parser knows for some statements only.
     let rest = tokens.into_iter().filter(|token| !concurrently || word(token).as_deref() != Some("CONCURRENTLY"));
     match Parser::new(&PostgreSqlDialect {}).with_tokens(rest.collect()).parse_statements() {
         Ok(statements) => broken.extend(statements.iter().flat_map(|one| statement(one, concurrently))),
+        Err(_) if is_known => {}
         Err(error) => broken.push((Rule::NotParsed, format!("the parser does not know it ({error})"))),
     }
     broken

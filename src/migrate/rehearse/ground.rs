@@ -5,7 +5,7 @@
 
 use sqlx::Connection;
 
-use crate::clients::postgres::{Databases, NewDatabase, Postgres, PostgresError, draft};
+use crate::clients::postgres::{Databases, NewDatabase, Postgres, PostgresError, becomes, draft};
 use crate::migrate::error::MigrateError;
 use crate::migrate::world::{Place, World};
 
@@ -50,7 +50,7 @@ impl Ground {
         // Before there is anything to find: from its first instant on it is of a rehearsal at work.
         self.databases.lock(name).await?;
         self.names.push(name.to_owned());
-        let draft = &draft_of(name);
+        let draft = &draft(name);
         let new = NewDatabase { name, draft, comment: MARK, encoding: None, owner: None };
         Ok(self.databases.create(new).await?)
     }
@@ -87,7 +87,7 @@ impl Ground {
     /// Drops them.
     pub(super) async fn remove(mut self) -> Result<(), MigrateError> {
         for name in std::mem::take(&mut self.names) {
-            drop_own(&mut self.databases, &draft_of(&name)).await?;
+            drop_own(&mut self.databases, &draft(&name)).await?;
             drop_own(&mut self.databases, &name).await?;
         }
         self.databases.close().await;
@@ -104,18 +104,11 @@ impl Ground {
     }
 }
 
-/// What the database of this name is called until it has its comment.
-fn draft_of(name: &str) -> String {
-    draft(name.trim_start_matches("sexton_"))
-}
-
 async fn sweep(databases: &mut Databases) -> Result<(), MigrateError> {
-    let drafts = draft_of(PREFIX);
-    for (name, _) in [databases.named(PREFIX).await?, databases.named(&drafts).await?].concat() {
-        let lock = name.strip_prefix(&drafts).map_or_else(|| name.clone(), |rest| format!("{PREFIX}{rest}"));
-        if databases.lock(&lock).await? {
+    for (name, _) in [databases.named(PREFIX).await?, databases.named(&draft(PREFIX)).await?].concat() {
+        if databases.lock(&name).await? {
             drop_own(databases, &name).await?;
-            databases.unlock(&lock).await?;
+            databases.unlock(&name).await?;
         }
     }
     Ok(())
@@ -123,6 +116,5 @@ async fn sweep(databases: &mut Databases) -> Result<(), MigrateError> {
 
 /// Drops a database that is a rehearsal's by its name and comment.
 async fn drop_own(databases: &mut Databases, name: &str) -> Result<bool, PostgresError> {
-    let is_named = name.starts_with(PREFIX) || name.starts_with(&draft_of(PREFIX));
-    databases.drop_own(name, |said| is_named && said == MARK).await
+    databases.drop_own(name, |said| becomes(name).starts_with(PREFIX) && said == MARK).await
 }

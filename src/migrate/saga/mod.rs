@@ -142,8 +142,14 @@ pub async fn undo(
     }
     let things = world.locked(migration)?;
     let mut looking = Hands::looking(world, migration, journal, ctx);
-    let pinned = pinned(migration, journal, &mut looking).await;
-    let allowed = back::lets_back(&mut looking).await;
+    let pinned = match Pin::now(migration, &mut looking).await {
+        Ok(now) => pinned(migration, journal, &now).await,
+        Err(error) => Err(error),
+    };
+    let allowed = match &pinned {
+        Ok(()) => back::lets_back(&mut looking).await,
+        Err(_) => Ok(()),
+    };
     looking.close().await;
     pinned?;
     // A run at work is not disturbed for what is refused anyway. What an earlier undo has begun is for the lock to decide.
@@ -184,11 +190,9 @@ pub async fn undo(
 }
 
 /// That a migration that was begun is where it was begun.
-async fn pinned(migration: &Migration, journal: &Journal, hands: &mut Hands<'_>) -> Result<(), MigrateError> {
-    match journal.servers(migration.name()).await? {
-        Some(servers) => servers.holds(&Pin::now(migration, hands).await?, migration.name()),
-        None => Ok(()),
-    }
+async fn pinned(migration: &Migration, journal: &Journal, now: &Pin) -> Result<(), MigrateError> {
+    let servers = journal.servers(migration.name()).await?;
+    servers.map_or(Ok(()), |servers| servers.holds(now, migration.name()))
 }
 
 /// One run of one migration.
@@ -214,7 +218,10 @@ impl<'a> Run<'a> {
         let undone = entry.as_ref().is_some_and(|entry| entry.state == MigrationState::Undone);
         if let Some(entry) = entry.as_ref().filter(|_| !undone) {
             same(migration, entry, world.source.name(migration.database())?)?;
-            pinned(migration, journal, &mut self.hands).await?;
+        }
+        let servers = Pin::now(migration, &mut self.hands).await?;
+        if entry.is_some() && !undone {
+            pinned(migration, journal, &servers).await?;
         }
         match entry.as_ref().map(|entry| entry.state) {
             Some(MigrationState::Applied) => return Ok(()),
@@ -235,7 +242,6 @@ impl<'a> Run<'a> {
         };
         self.asks = (agreement == Agreement::NotYet).then_some(planned);
         let approval = if let Agreement::By(id) = agreement { Some(id) } else { None };
-        let servers = Pin::now(migration, &mut self.hands).await?;
         journal.begin(migration, world.source.name(migration.database())?, &servers, approval).await?;
         self.known = begun.map(|entry| entry.steps).unwrap_or_default();
         Err(match self.forward(&mut report.steps).await {
