@@ -26,6 +26,7 @@ pub mod doctor;
 pub mod document;
 pub mod exit;
 pub mod failure;
+pub mod http;
 pub mod job;
 pub mod migrate;
 pub mod plan;

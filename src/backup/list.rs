@@ -1,5 +1,7 @@
 //! What backups there are.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -51,11 +53,34 @@ pub struct Summary {
 /// # Errors
 /// When the store cannot be read.
 pub async fn list(store: &dyn Store) -> Result<Vec<Listed>, BackupError> {
+    list_beside(store, &mut HashMap::new()).await
+}
+
+/// The same for somebody who lists again and again: a manifest never changes, so that those in `known` are not read
+/// again, and those that are read are put there.
+///
+/// # Errors
+/// When the store cannot be read.
+pub async fn list_beside(
+    store: &dyn Store,
+    known: &mut HashMap<BackupId, Summary>,
+) -> Result<Vec<Listed>, BackupError> {
     let proofs = proof::proofs(store).await?;
+    let ids = manifest::ids(store).await?;
+    known.retain(|id, _| ids.contains(id));
     let mut listed = Vec::new();
-    for id in manifest::ids(store).await? {
+    for id in ids {
+        let proven = proofs.get(&id).map(|proof| proof.at);
+        if let Some(summary) = known.get(&id) {
+            listed.push(Listed::Readable(Summary { proven, ..summary.clone() }));
+            continue;
+        }
         listed.push(match manifest::loaded(store, &id).await? {
-            Loaded::Read(manifest) => Listed::Readable(summary(&manifest, proofs.get(&id).map(|proof| proof.at))),
+            Loaded::Read(manifest) => {
+                let summary = summary(&manifest, proven);
+                known.insert(id, summary.clone());
+                Listed::Readable(summary)
+            }
             Loaded::Unreadable(reason) => Listed::Unreadable { id, reason },
             Loaded::Gone => continue,
         });
@@ -78,8 +103,7 @@ pub async fn show(store: &dyn Store, id: &str) -> Result<Manifest, BackupError> 
 
 fn summary(manifest: &Manifest, proven: Option<Timestamp>) -> Summary {
     let tables = || manifest.databases.iter().flat_map(|database| &database.tables);
-    let chunks: std::collections::HashMap<_, _> =
-        manifest.chunks().map(|(_, _, chunk)| (chunk.name(), chunk.stored)).collect();
+    let chunks: HashMap<_, _> = manifest.chunks().map(|(_, _, chunk)| (chunk.name(), chunk.stored)).collect();
     Summary {
         id: manifest.id.clone(),
         started: manifest.started,

@@ -67,6 +67,7 @@ pub(super) async fn adopt(site: Site, args: &AdoptArgs, global: &Global) -> Resu
     let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
     let request = Request {
         trigger: Trigger::Cli,
+        by: None,
         deadline: ADOPT_DEADLINE,
         patience: args.wait.into(),
         cancel: stop,

@@ -65,6 +65,7 @@ pub(super) async fn once(site: Site, args: &OnceArgs, global: &Global) -> Result
         }
         let request = Request {
             trigger: Trigger::Cli,
+            by: None,
             deadline: site.policies.schedule.deadline(job.name()).into(),
             patience: Duration::from(args.wait),
             cancel: stop.clone(),

@@ -1,3 +1,6 @@
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
 use super::failures::Shown;
 use super::signals;
 use crate::daemon::Daemon;
@@ -5,6 +8,7 @@ use crate::daemon::jobs::Site;
 use crate::daemon::runner::Runner;
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
+use crate::http::Server;
 
 pub(super) async fn run(site: Site) -> Result<Exit, Shown> {
     let stop = signals::stop_token();
@@ -17,6 +21,27 @@ pub(super) async fn run(site: Site) -> Result<Exit, Shown> {
     }
     let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
     let jobs = site.jobs();
-    Daemon { runner, policy, jobs }.run(stop).await.map_err(Shown::of)?;
+    let leads = Arc::new(AtomicBool::new(false));
+    let server = match site.config.http.clone() {
+        None => None,
+        Some(http) => {
+            let (site, runner, leads) = (site, runner.clone(), Arc::clone(&leads));
+            Some(Server::new(site, runner, http, leads, stop.clone()).await.map_err(Shown::of)?)
+        }
+    };
+    let daemon = Daemon { runner, policy, jobs, leads };
+    let served = async {
+        if let Some(server) = server {
+            server.serve().await;
+        }
+    };
+    let led = async {
+        let result = daemon.run(stop.clone()).await;
+        // One without the other would look alive and do half of its work.
+        stop.cancel();
+        result
+    };
+    let (result, ()) = tokio::join!(led, served);
+    result.map_err(Shown::of)?;
     Ok(Exit::Done)
 }

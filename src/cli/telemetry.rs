@@ -7,6 +7,7 @@ use tracing_subscriber::fmt;
 use tracing_subscriber::prelude::*;
 
 use super::Global;
+use crate::daemon::runlog::RunLogLayer;
 
 /// How logs are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -43,6 +44,8 @@ pub(super) fn init(global: &Global, service: bool) {
     } else {
         layer.with_ansi(terminal).with_target(false).boxed()
     };
+    // What a run logs goes to the ledger as well, whatever is shown here.
+    let of_runs = RunLogLayer.with_filter(EnvFilter::new("sexton=info,warn,aws_config=error"));
     // A second initialisation happens only in tests; the first one stands.
-    let _ = tracing_subscriber::registry().with(filter).with(layer).try_init();
+    let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).with(of_runs).try_init();
 }

@@ -68,6 +68,7 @@ async fn rebuild(site: Site, args: &RebuildArgs, global: &Global) -> Result<Exit
     let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
     let request = Request {
         trigger: Trigger::Cli,
+        by: None,
         deadline: REBUILD_DEADLINE,
         patience: Duration::from_secs(60),
         cancel,

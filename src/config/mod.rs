@@ -1,6 +1,7 @@
 //! `sexton.yaml`: where the systems are and how to log in. Read once, resolved into settings of the clients; what to
 //! do with the systems stands in the policies.
 
+mod http_section;
 mod resolve;
 mod secret;
 mod written;
@@ -13,6 +14,7 @@ use crate::backup::seal::Identities;
 use crate::backup::store;
 use crate::clients::{kubernetes, postgres, search, temporal};
 use crate::document::{ConfigError, Document};
+use crate::http;
 
 /// The resolved configuration: secrets read, paths absolute or relative to the working directory.
 #[derive(Debug, Clone)]
@@ -51,6 +53,8 @@ pub struct Config {
     pub parameters: BTreeMap<String, BTreeMap<String, String>>,
     /// Where `temporal-sql-tool` is; `None` looks on `PATH`.
     pub sql_tool: Option<PathBuf>,
+    /// How the daemon serves its page, API and metrics; `None` when it does not.
+    pub http: Option<http::settings::Settings>,
 }
 
 /// A server that databases are moved to, and what they are called there.

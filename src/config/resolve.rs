@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_saphyr::Spanned;
 use url::Url;
 
-use super::{Config, Databases, Target, secret, written};
+use super::{Config, Databases, Target, http_section, secret, written};
 use crate::backup::seal::Identities;
 use crate::backup::store;
 use crate::clients::{TlsFiles, kubernetes, postgres, search, temporal};
@@ -58,6 +58,7 @@ pub(super) fn resolve(doc: &Document) -> Result<Config, ConfigError> {
         apply: written.migrations.apply,
         parameters: written.migrations.parameters,
         sql_tool: written.migrations.sql_tool.as_ref().map(|tool| readable(doc, tool)).transpose()?,
+        http: written.http.as_ref().map(|http| http_section::settings(doc, http)).transpose()?,
     })
 }
 
@@ -219,7 +220,7 @@ fn search_settings(doc: &Document, written: &written::Search) -> Result<search::
 }
 
 /// An http or https address without a login in it. The text is never repeated: it may hold one.
-fn address(doc: &Document, text: &Spanned<String>, example: &str, login: &str) -> Result<Url, ConfigError> {
+pub(super) fn address(doc: &Document, text: &Spanned<String>, example: &str, login: &str) -> Result<Url, ConfigError> {
     let complain = |message: String, hint: String| doc.error_at(text.referenced, message, hint);
     let wrong = |why: String| {
         complain(format!("this is not an http or https address{why}"), format!("write for example `{example}`"))
@@ -308,7 +309,7 @@ fn tls_files(
 }
 
 /// The file's path from here, after a look whether it can be read.
-fn readable(doc: &Document, file: &Spanned<PathBuf>) -> Result<PathBuf, ConfigError> {
+pub(super) fn readable(doc: &Document, file: &Spanned<PathBuf>) -> Result<PathBuf, ConfigError> {
     if file.value.to_string_lossy().contains("-----BEGIN") {
         let hint = "put it into a file and write the file's path";
         return Err(doc.error_at(file.referenced, "here stands a file's content instead of its path", hint));

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::Deserialize;
-use serde_saphyr::Spanned;
+use serde_saphyr::{Location, Spanned};
 
 use super::secret::SecretRef;
 use crate::backup::store::ServerSide;
 use crate::clients::postgres::TlsMode;
+use crate::http::settings::Role;
 use crate::units::Span;
 
 /// The whole file.
@@ -28,6 +30,7 @@ pub(super) struct Written {
     pub policies: PathBuf,
     #[serde(default)]
     pub migrations: Migrations,
+    pub http: Option<Spanned<Http>>,
 }
 
 fn default_policies() -> PathBuf {
@@ -163,6 +166,65 @@ pub(super) struct Migrations {
     #[serde(default)]
     pub parameters: BTreeMap<String, BTreeMap<String, String>>,
     pub sql_tool: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Http {
+    #[serde(default = "default_listen")]
+    pub listen: Spanned<String>,
+    pub public_url: Option<Spanned<String>>,
+    pub tls: Option<HttpTls>,
+    #[serde(default)]
+    pub tokens: Vec<HttpToken>,
+    pub proxy: Option<HttpProxy>,
+    #[serde(default = "yes")]
+    pub public_metrics: bool,
+    #[serde(default = "twelve_hours")]
+    pub session: Span,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HttpTls {
+    pub certificate: Spanned<PathBuf>,
+    pub key: Spanned<PathBuf>,
+    pub client_ca: Option<Spanned<PathBuf>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HttpToken {
+    pub name: Spanned<String>,
+    pub role: Role,
+    pub token: Spanned<SecretRef>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HttpProxy {
+    pub trusted: Spanned<Vec<IpNet>>,
+    #[serde(default = "default_user_header")]
+    pub user_header: Spanned<String>,
+    #[serde(default)]
+    pub roles: BTreeMap<String, Role>,
+    pub others: Option<Role>,
+}
+
+fn default_listen() -> Spanned<String> {
+    Spanned::new("0.0.0.0:8080".into(), Location::UNKNOWN, Location::UNKNOWN)
+}
+
+fn default_user_header() -> Spanned<String> {
+    Spanned::new("X-Forwarded-User".into(), Location::UNKNOWN, Location::UNKNOWN)
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn twelve_hours() -> Span {
+    Span::hours(12)
 }
 
 fn default_region() -> String {

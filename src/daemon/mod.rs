@@ -4,11 +4,13 @@
 pub mod jobs;
 mod leader;
 pub mod ledger;
+pub mod runlog;
 pub mod runner;
 mod schedule;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -37,6 +39,8 @@ pub struct Daemon {
     pub policy: SchedulePolicy,
     /// What; the schedule may name only these.
     pub jobs: Vec<Arc<dyn Job>>,
+    /// True while this process leads, for whoever wants to know.
+    pub leads: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Daemon {
@@ -98,8 +102,10 @@ impl Daemon {
                     lock
                 }
             });
+            self.leads.store(true, Ordering::Relaxed);
             let result = self.lead(&term).await;
             term.cancel();
+            self.leads.store(false, Ordering::Relaxed);
             // Given back only after the runs have ended, so that the next leader does not meet them.
             if let Ok(Some(lock)) = watched.await {
                 lock.release().await;
@@ -160,6 +166,7 @@ impl Daemon {
         let runner = self.runner.clone();
         let request = Request {
             trigger: due.trigger,
+            by: None,
             deadline: self.policy.deadline(due.job).into(),
             patience: PATIENCE,
             cancel: term.clone(),

@@ -10,15 +10,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 use uuid::Uuid;
 
-use super::ledger::{Ended, Ledger, LedgerError, Lock, Outcome, Trigger};
+use super::ledger::{Beat, Ended, Ledger, LedgerError, Lock, Outcome, Trigger};
+use super::runlog::RunLog;
 use crate::context::Context;
 use crate::failure::{Failure, Kind};
 use crate::job::{Applied, Job, JobName, Planned};
 use crate::plan::Plan;
-use crate::progress::Progress;
+use crate::progress::{Progress, Recorded};
 
 /// How often a run gives a sign of life, and notices that its lock is gone.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT: Duration = Duration::from_secs(2);
 /// How long a cancelled run may take to reach a safe point before it is dropped.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a ledger that is away is waited for with the end of a run.
@@ -36,6 +37,8 @@ pub struct Runner {
 pub struct Request {
     /// What asked for it.
     pub trigger: Trigger,
+    /// Who, where that is known.
+    pub by: Option<String>,
     /// After this it is cancelled.
     pub deadline: Duration,
     /// How long to wait for another run of the same job to end.
@@ -44,6 +47,23 @@ pub struct Request {
     pub cancel: CancellationToken,
     /// Where progress goes.
     pub progress: Arc<dyn Progress>,
+}
+
+/// A run that was begun and holds its job's lock. One that is dropped is found as interrupted by the next.
+#[derive(Debug)]
+pub struct Begun {
+    id: Uuid,
+    span: tracing::Span,
+    lock: Lock,
+    log: RunLog,
+}
+
+impl Begun {
+    /// Its id in the ledger.
+    #[must_use]
+    pub const fn id(&self) -> Uuid {
+        self.id
+    }
 }
 
 /// A finished run.
@@ -84,10 +104,34 @@ impl Runner {
     /// # Errors
     /// Only when the ledger cannot be used; what the job itself runs into is in [`Finished`].
     pub async fn run(&self, job: &dyn Job, request: &Request) -> Result<Finished, LedgerError> {
+        match self.begin(job.name(), request).await? {
+            Ok(begun) => self.finish(begun, job, request).await,
+            Err(failure) => {
+                let outcome = Outcome::of(failure.kind);
+                Ok(finished(None, job.name(), outcome, None, None, Some(failure)))
+            }
+        }
+    }
+
+    /// Takes the job's lock and writes the run as begun; [`Runner::finish`] does the rest. The inner error says why
+    /// it cannot begin now.
+    ///
+    /// # Errors
+    /// When the ledger cannot be used.
+    pub async fn begin(&self, job: JobName, request: &Request) -> Result<Result<Begun, Failure>, LedgerError> {
         let id = Uuid::now_v7();
-        let name = job.name();
-        let span = info_span!("run", job = %name, run = %id, trigger = request.trigger.as_str());
-        self.locked(id, job, request).instrument(span).await
+        let span = info_span!("run", %job, run = %id, trigger = request.trigger.as_str());
+        let lock = self.locked(id, job, request).instrument(span.clone()).await?;
+        Ok(lock.map(|(lock, log)| Begun { id, span, lock, log }))
+    }
+
+    /// Does what was begun.
+    ///
+    /// # Errors
+    /// Only when the ledger cannot be used; what the job itself runs into is in [`Finished`].
+    pub async fn finish(&self, begun: Begun, job: &dyn Job, request: &Request) -> Result<Finished, LedgerError> {
+        let Begun { id, span, lock, log } = begun;
+        self.go(id, (lock, log), job, request).instrument(span).await
     }
 
     /// Marks what earlier processes left behind as interrupted, for the jobs nobody is running.
@@ -111,28 +155,47 @@ impl Runner {
         Ok(())
     }
 
-    async fn locked(&self, id: Uuid, job: &dyn Job, request: &Request) -> Result<Finished, LedgerError> {
-        let name = job.name();
-        let Some(lock) = self.ledger.lock(&lock_name(name), request.patience, &request.cancel).await? else {
-            let failure = if request.cancel.is_cancelled() { stopped() } else { self.busy(name).await? };
-            let outcome = Outcome::of(failure.kind);
+    async fn locked(
+        &self,
+        id: Uuid,
+        job: JobName,
+        request: &Request,
+    ) -> Result<Result<(Lock, RunLog), Failure>, LedgerError> {
+        let Some(lock) = self.ledger.lock(&lock_name(job), request.patience, &request.cancel).await? else {
+            let failure = if request.cancel.is_cancelled() { stopped() } else { self.busy(job).await? };
             warn!(error = %failure, "not started");
-            return Ok(finished(None, name, outcome, None, None, Some(failure)));
+            return Ok(Err(failure));
         };
         // From here on nobody else begins this job, so whatever still says `running` is dead, or lost its lock and stops.
-        self.mark_interrupted(name).await?;
-        self.ledger.begin(id, name, request.trigger, &self.host).await?;
-        info!("started");
+        self.mark_interrupted(job).await?;
+        let log = RunLog::open(id);
+        self.ledger.begin(id, job, request.trigger, request.by.as_deref(), &self.host).await?;
+        info!(by = request.by, "started");
+        Ok(Ok((lock, log)))
+    }
 
+    async fn go(
+        &self,
+        id: Uuid,
+        (lock, log): (Lock, RunLog),
+        job: &dyn Job,
+        request: &Request,
+    ) -> Result<Finished, LedgerError> {
+        let name = job.name();
         let cancel = request.cancel.child_token();
+        let recorded = Arc::new(Recorded::new(Arc::clone(&request.progress)));
+        let asked_by = Arc::new(OnceLock::new());
+        let heart =
+            Heart { id, log, progress: Arc::clone(&recorded), asked_by: Arc::clone(&asked_by), cancel: cancel.clone() };
         let stop_beating = CancellationToken::new();
-        let heart = tokio::spawn(beat(lock, id, cancel.clone(), stop_beating.clone()));
+        let heart = tokio::spawn(heart.beat(lock, stop_beating.clone()));
         // A run that panics or is dropped never comes to the line that stops its heart; the lock must not outlive it.
         let stop_beating = stop_beating.drop_guard();
-        let ctx = Context { now: Timestamp::now(), cancel: cancel.clone(), progress: Arc::clone(&request.progress) };
+        let ctx = Context { now: Timestamp::now(), cancel: cancel.clone(), progress: recorded };
         let (plan, result) = self.bounded(id, job, &ctx, request.deadline).await;
         drop(stop_beating);
-        let lock = heart.await.ok().flatten();
+        let (lock, log) = heart.await.ok().unzip();
+        let lock = lock.flatten();
 
         let (applied, failure) = match result {
             Ok(mut applied) => {
@@ -141,17 +204,16 @@ impl Runner {
             }
             Err(failure) => (None, Some(failure)),
         };
-        let failure = failure.map(|failure| if lock.is_none() && failure == stopped() { lock_lost() } else { failure });
+        let failure = failure.map(|failure| match asked_by.get() {
+            _ if lock.is_none() && failure == stopped() => lock_lost(),
+            Some(by) if failure == stopped() => Failure::new(Kind::Cancelled, format!("{by} asked it to stop")),
+            _ => failure,
+        });
         let outcome = match (&failure, &applied) {
             (Some(failure), _) => Outcome::of(failure.kind),
             (None, Some(applied)) if applied.changed => Outcome::Changed,
             (None, _) => Outcome::Unchanged,
         };
-        let ended = Ended { outcome, applied: applied.as_ref(), failure: failure.as_ref() };
-        let written = self.write_end(id, &ended).await;
-        if let Some(lock) = lock {
-            lock.release().await;
-        }
         match (&failure, &applied) {
             // It did what it may and left the rest for a person to decide: nothing is broken.
             (Some(f), Some(a)) if f.kind == Kind::Refused => {
@@ -160,6 +222,12 @@ impl Runner {
             (Some(f), _) => error!(outcome = outcome.as_str(), error = %f, hint = f.hint.as_deref(), "ended"),
             (None, Some(a)) => info!(outcome = outcome.as_str(), summary = %a.summary, "ended"),
             (None, None) => info!(outcome = outcome.as_str(), "ended"),
+        }
+        let log = log.and_then(|log| log.news());
+        let ended = Ended { outcome, applied: applied.as_ref(), failure: failure.as_ref(), log: log.as_deref() };
+        let written = self.write_end(id, &ended).await;
+        if let Some(lock) = lock {
+            lock.release().await;
         }
         written?;
         Ok(finished(Some(id), name, outcome, plan, applied, failure))
@@ -279,18 +347,40 @@ fn lock_name(job: JobName) -> String {
     format!("job {job}")
 }
 
-/// Keeps the run's row fresh until told to stop, and gives the lock back. When the lock's session is gone the run is
-/// cancelled: from then on another process could start the same job.
-async fn beat(mut lock: Lock, id: Uuid, cancel: CancellationToken, stop: CancellationToken) -> Option<Lock> {
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => return Some(lock),
-            () = tokio::time::sleep(HEARTBEAT) => {}
-        }
-        if let Err(error) = Ledger::heartbeat(&mut lock, id).await {
-            error!(error = %crate::failure::chain(&error), "the lock in the ledger is lost; stopping the run");
-            cancel.cancel();
-            return None;
+/// Keeps the run's row fresh: a sign of life, how far it is, what it logged.
+struct Heart {
+    id: Uuid,
+    log: RunLog,
+    progress: Arc<Recorded>,
+    /// Who asked through the ledger that it stops.
+    asked_by: Arc<OnceLock<String>>,
+    cancel: CancellationToken,
+}
+
+impl Heart {
+    /// Beats until told to stop, and gives the lock back. When the lock's session is gone the run is cancelled: from
+    /// then on another process could start the same job.
+    async fn beat(self, mut lock: Lock, stop: CancellationToken) -> (Option<Lock>, RunLog) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return (Some(lock), self.log),
+                () = tokio::time::sleep(HEARTBEAT) => {}
+            }
+            let beat = Beat { progress: self.progress.stage(), log: self.log.news() };
+            match Ledger::heartbeat(&mut lock, self.id, &beat).await {
+                Ok(None) => {}
+                Ok(Some(by)) => {
+                    if self.asked_by.set(by).is_ok() {
+                        info!(by = self.asked_by.get(), "asked to stop");
+                        self.cancel.cancel();
+                    }
+                }
+                Err(error) => {
+                    error!(error = %crate::failure::chain(&error), "the lock in the ledger is lost; stopping the run");
+                    self.cancel.cancel();
+                    return (None, self.log);
+                }
+            }
         }
     }
 }

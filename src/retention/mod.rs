@@ -56,6 +56,19 @@ pub async fn plan(
     Ok(plan)
 }
 
+/// The namespaces, and how they differ from the policy; what a shorter retention would make deletable is not counted.
+///
+/// # Errors
+/// [`RetentionError::Observe`] when the namespaces cannot be read.
+pub async fn compare(
+    temporal: &Temporal,
+    policy: &RetentionPolicy,
+) -> Result<(Vec<Namespace>, RetentionPlan), RetentionError> {
+    let (namespaces, cluster) = observe(temporal).await?;
+    let plan = decide(&namespaces, cluster.as_deref(), policy);
+    Ok((namespaces, plan))
+}
+
 /// Every namespace, and the cluster's own name. Only a global namespace makes the name matter: without one the call
 /// that asks for it, which needs a permission of its own, is not made.
 async fn observe(temporal: &Temporal) -> Result<(Vec<Namespace>, Option<String>), TemporalError> {

@@ -104,6 +104,31 @@ pub async fn explain(
     longest_retention: Option<Span>,
     ctx: &Context,
 ) -> Result<Explanation, VisibilityError> {
+    let compare = reconcile::plan(ground, policy, bookmarks, ctx);
+    explained(ground, policy, Some(compare), longest_retention, ctx).await
+}
+
+/// The same without a look at single documents, which costs more the more there are.
+///
+/// # Errors
+/// As [`explain`].
+pub async fn outline(
+    ground: &Ground,
+    policy: &VisibilityPolicy,
+    longest_retention: Option<Span>,
+    ctx: &Context,
+) -> Result<Explanation, VisibilityError> {
+    let none: Option<std::future::Ready<Result<ReconcilePlan, VisibilityError>>> = None;
+    explained(ground, policy, none, longest_retention, ctx).await
+}
+
+async fn explained<E: Explain>(
+    ground: &Ground,
+    policy: &VisibilityPolicy,
+    compare: Option<impl Future<Output = Result<ReconcilePlan, E>>>,
+    longest_retention: Option<Span>,
+    ctx: &Context,
+) -> Result<Explanation, VisibilityError> {
     let observed = observe(&ground.search, policy).await?;
     let mut decided = decide(&observed, policy, longest_retention, ctx.now);
     if let (Observed::Concrete, Ok(plan)) = (&observed, &mut decided) {
@@ -131,13 +156,16 @@ pub async fn explain(
         Observed::Alias(alias) => alias,
     };
     explanation.kind = "alias";
-    let compared = reconcile::plan(ground, policy, bookmarks, ctx).await;
-    let found = match compared {
-        Ok(found) => Some(found),
-        Err(error) => {
-            explanation.not_compared = Some(Failure { kind: error.kind(), message: chain(&error), hint: error.hint() });
-            None
-        }
+    let found = match compare {
+        None => None,
+        Some(compare) => match compare.await {
+            Ok(found) => Some(found),
+            Err(error) => {
+                explanation.not_compared =
+                    Some(Failure { kind: error.kind(), message: chain(&error), hint: error.hint() });
+                None
+            }
+        },
     };
     explanation.documents = found.as_ref().map(|plan| Agreement {
         missing: plan.found.missing.len() as u64,

@@ -29,7 +29,7 @@ use serde::Serialize;
 pub use apply::{Deleted, Rolled, VisibilityReport, apply};
 pub use decide::{DELETIONS_PER_RUN, decide};
 pub use error::{Refusal, VisibilityError};
-pub use explain::{Agreement, Event, Explanation, Line, explain};
+pub use explain::{Agreement, Event, Explanation, Line, explain, outline};
 pub use observe::{AliasState, Documents, IndexState, Observed, observe};
 pub use step::{FieldChange, Found, HeldBack, Step, VisibilityPlan};
 

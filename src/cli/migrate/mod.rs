@@ -135,6 +135,7 @@ async fn run(site: Site, args: &RunArgs, global: &Global) -> Result<Exit, Shown>
     let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
     let request = Request {
         trigger: Trigger::Cli,
+        by: None,
         deadline: site.policies.schedule.deadline(JobName::Migrate).into(),
         patience: Duration::ZERO,
         cancel: signals::stop_token(),

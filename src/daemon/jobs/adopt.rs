@@ -161,6 +161,7 @@ impl Adoption for SiteAdoption {
     async fn adopt(&self, deadline: Span, ctx: &Context) -> Result<serde_json::Value, Failure> {
         let request = Request {
             trigger: Trigger::Cli,
+            by: None,
             deadline: ADOPT_DEADLINE,
             patience: PATIENCE,
             cancel: ctx.cancel.clone(),

@@ -103,6 +103,12 @@ impl Site {
         }
     }
 
+    /// Whether everything that a job needs is configured.
+    #[must_use]
+    pub fn is_configured(&self, job: JobName) -> bool {
+        self.has(job)
+    }
+
     fn has(&self, job: JobName) -> bool {
         match job {
             JobName::Retention | JobName::Overdue => {

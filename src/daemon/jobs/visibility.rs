@@ -40,6 +40,17 @@ impl Site {
         Ok(visibility::explain(&ground, policy, &bookmarks, longest, ctx).await?)
     }
 
+    /// The same without a look at single documents.
+    ///
+    /// # Errors
+    /// As [`Site::explain_visibility`].
+    pub async fn outline_visibility(&self, ctx: &Context) -> Result<Explanation, Failure> {
+        let policy = self.policies.visibility.as_ref().ok_or_else(|| no_policy(self, JobName::Visibility))?;
+        let ground = self.ground(JobName::Visibility).await?;
+        let longest = longest_retention(&ground).await;
+        Ok(visibility::outline(&ground, policy, longest, ctx).await?)
+    }
+
     /// What can be said where there is no search engine. Nothing is done there, so that nothing fails either.
     pub async fn explain_sql_visibility(&self, ctx: &Context) -> Vec<String> {
         let said = "no search engine is configured: visibility is in PostgreSQL, where Temporal deletes it itself";

@@ -1,10 +1,12 @@
 //! The ledger: sexton's own PostgreSQL database, with every run and the schedules served.
 
 mod bookmarks;
+mod http;
 mod keys;
 mod lock;
 mod runs;
 mod schedules;
+mod stats;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,8 +17,10 @@ use sqlx::{AssertSqlSafe, Connection, PgPool};
 use crate::clients::postgres::{Postgres, PostgresError, quote_identifier};
 use crate::failure::{Explain, Kind};
 
+pub use http::{Action, Answer, Key, NotedAction};
 pub use lock::Lock;
-pub use runs::{Ended, Outcome, Run, Trigger};
+pub use runs::{Asked, Beat, Ended, Outcome, Run, Trigger};
+pub use stats::JobStats;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/ledger");
 

@@ -10,6 +10,7 @@ use super::{Ledger, LedgerError, Lock, answer, query};
 use crate::failure::{Failure, Kind};
 use crate::job::{Applied, JobName};
 use crate::plan::Plan;
+use crate::progress::Stage;
 
 /// What started a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -21,6 +22,8 @@ pub enum Trigger {
     CatchUp,
     /// The command line, so also a CronJob.
     Cli,
+    /// The API or the status page.
+    Http,
 }
 
 impl Trigger {
@@ -31,6 +34,7 @@ impl Trigger {
             Self::Schedule => "schedule",
             Self::CatchUp => "catch-up",
             Self::Cli => "cli",
+            Self::Http => "http",
         }
     }
 }
@@ -87,6 +91,30 @@ pub struct Ended<'a> {
     pub applied: Option<&'a Applied>,
     /// Why not more.
     pub failure: Option<&'a Failure>,
+    /// Its log, when it has grown since the last sign of life.
+    pub log: Option<&'a str>,
+}
+
+/// A sign of life of a run, with what is to be told of it.
+#[derive(Debug, Clone, Default)]
+pub struct Beat {
+    /// How far it is.
+    pub progress: Option<Stage>,
+    /// Its log, when it has grown.
+    pub log: Option<String>,
+}
+
+/// Which runs are asked for. They come the newest first.
+#[derive(Debug, Clone, Default)]
+pub struct Asked {
+    /// Of this job only.
+    pub job: Option<JobName>,
+    /// Ended so, or `running`.
+    pub outcome: Option<String>,
+    /// Begun before this one: where the last page ended.
+    pub before: Option<Uuid>,
+    /// At most so many.
+    pub limit: u32,
 }
 
 /// A row of the ledger.
@@ -100,6 +128,9 @@ pub struct Run {
     pub trigger: String,
     /// How it ended, or `running`.
     pub outcome: String,
+    /// Who asked for it, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<String>,
     /// On which host.
     pub host: String,
     /// Which version of sexton ran it.
@@ -110,6 +141,12 @@ pub struct Run {
     pub heartbeat_at: Timestamp,
     /// When it ended.
     pub finished_at: Option<Timestamp>,
+    /// How far its current stage is, while it runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub progress: Option<Stage>,
+    /// Who asked it to stop.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cancel_requested_by: Option<String>,
     /// The digest of its plan.
     pub plan_digest: Option<String>,
     /// Its plan.
@@ -122,7 +159,8 @@ pub struct Run {
     pub error: Option<serde_json::Value>,
 }
 
-const COLUMNS: &str = "id, job, trigger, outcome, host, version, plan_digest, plan, summary, report, error, \
+const COLUMNS: &str = "id, job, trigger, outcome, requested_by, host, version, plan_digest, plan, summary, report, error, \
+    cancel_requested_by, CASE WHEN outcome = 'running' THEN progress END AS progress, \
     to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS started_at, \
     to_char(heartbeat_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS heartbeat_at, \
     to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS finished_at";
@@ -142,11 +180,17 @@ fn run_of(row: &PgRow) -> Result<Run, sqlx::Error> {
         job: row.try_get("job")?,
         trigger: row.try_get("trigger")?,
         outcome: row.try_get("outcome")?,
+        requested_by: row.try_get("requested_by")?,
         host: row.try_get("host")?,
         version: row.try_get("version")?,
         started_at: required(row, "started_at")?,
         heartbeat_at: required(row, "heartbeat_at")?,
         finished_at: instant(row, "finished_at")?,
+        // What another version has written may be of another form.
+        progress: row
+            .try_get::<Option<serde_json::Value>, _>("progress")?
+            .and_then(|stage| serde_json::from_value(stage).ok()),
+        cancel_requested_by: row.try_get("cancel_requested_by")?,
         plan_digest: row.try_get("plan_digest")?,
         plan: row.try_get("plan")?,
         summary: row.try_get("summary")?,
@@ -160,13 +204,23 @@ impl Ledger {
     ///
     /// # Errors
     /// When the ledger cannot be written.
-    pub async fn begin(&self, id: Uuid, job: JobName, trigger: Trigger, host: &str) -> Result<(), LedgerError> {
-        let query = sqlx::query("INSERT INTO runs (id, job, trigger, host, version) VALUES ($1, $2, $3, $4, $5)")
-            .bind(id)
-            .bind(job.as_str())
-            .bind(trigger.as_str())
-            .bind(host)
-            .bind(env!("CARGO_PKG_VERSION"));
+    pub async fn begin(
+        &self,
+        id: Uuid,
+        job: JobName,
+        trigger: Trigger,
+        by: Option<&str>,
+        host: &str,
+    ) -> Result<(), LedgerError> {
+        let query = sqlx::query(
+            "INSERT INTO runs (id, job, trigger, requested_by, host, version) VALUES ($1, $2, $3, $4, $5, $6)",
+        )
+        .bind(id)
+        .bind(job.as_str())
+        .bind(trigger.as_str())
+        .bind(by)
+        .bind(host)
+        .bind(env!("CARGO_PKG_VERSION"));
         answer("writing the start of a run", query.execute(&self.pool)).await.map(drop)
     }
 
@@ -183,12 +237,21 @@ impl Ledger {
     }
 
     /// A run's sign of life, sent through the session that holds its lock, so that it fails when the lock is gone.
+    /// Says who has asked that the run stops.
     ///
     /// # Errors
     /// When that session is gone.
-    pub async fn heartbeat(lock: &mut Lock, id: Uuid) -> Result<(), LedgerError> {
-        let query = sqlx::query("UPDATE runs SET heartbeat_at = now() WHERE id = $1").bind(id);
-        answer("writing a heartbeat", query.execute(lock.connection())).await.map(drop)
+    pub async fn heartbeat(lock: &mut Lock, id: Uuid, beat: &Beat) -> Result<Option<String>, LedgerError> {
+        let query = sqlx::query_scalar(
+            "UPDATE runs SET heartbeat_at = now(), progress = $2, log = coalesce($3, log) WHERE id = $1 \
+             RETURNING cancel_requested_by",
+        )
+        .bind(id)
+        .bind(beat.progress.as_ref().map(sqlx::types::Json))
+        .bind(beat.log.as_deref());
+        let found: Option<Option<String>> =
+            answer("writing a heartbeat", query.fetch_optional(lock.connection())).await?;
+        Ok(found.flatten())
     }
 
     /// Writes the end of a run.
@@ -198,13 +261,14 @@ impl Ledger {
     pub async fn end(&self, id: Uuid, ended: &Ended<'_>) -> Result<(), LedgerError> {
         let query = sqlx::query(
             "UPDATE runs SET outcome = $2, finished_at = now(), heartbeat_at = now(), summary = $3, report = $4, \
-             error = $5 WHERE id = $1 AND outcome = 'running'",
+             error = $5, log = coalesce($6, log) WHERE id = $1 AND outcome = 'running'",
         )
         .bind(id)
         .bind(ended.outcome.as_str())
         .bind(ended.applied.map(|a| a.summary.as_str()))
         .bind(ended.applied.map(|a| &a.report))
-        .bind(ended.failure.map(sqlx::types::Json));
+        .bind(ended.failure.map(sqlx::types::Json))
+        .bind(ended.log);
         let written = answer("writing the end of a run", query.execute(&self.pool)).await?;
         if written.rows_affected() == 0 {
             tracing::warn!(run = %id, "the run was called interrupted before its end could be written");
@@ -244,11 +308,62 @@ impl Ledger {
     /// # Errors
     /// When the ledger cannot be read.
     pub async fn recent(&self, job: Option<JobName>, limit: u32) -> Result<Vec<Run>, LedgerError> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM runs WHERE $1::text IS NULL OR job = $1 ORDER BY started_at DESC, id DESC LIMIT $2"
-        );
-        let asked = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.map(JobName::as_str)).bind(i64::from(limit));
-        let rows = answer("reading runs", asked.fetch_all(&self.pool)).await?;
-        rows.iter().map(run_of).collect::<Result<_, _>>().map_err(query("reading runs"))
+        self.runs(&Asked { job, limit, ..Asked::default() }).await
     }
+
+    /// Runs by what is asked for, the newest first.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn runs(&self, asked: &Asked) -> Result<Vec<Run>, LedgerError> {
+        // Ids are of version 7: they sort by the start of their run.
+        let sql = format!(
+            "SELECT {COLUMNS} FROM runs WHERE ($1::text IS NULL OR job = $1) AND ($2::text IS NULL OR outcome = $2) \
+             AND ($3::uuid IS NULL OR id < $3) ORDER BY id DESC LIMIT $4"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(asked.job.map(JobName::as_str))
+            .bind(asked.outcome.as_deref())
+            .bind(asked.before)
+            .bind(i64::from(asked.limit));
+        let rows = answer("reading runs", query.fetch_all(&self.pool)).await?;
+        rows.iter().map(run_of).collect::<Result<_, _>>().map_err(query_error())
+    }
+
+    /// One run.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn one(&self, id: Uuid) -> Result<Option<Run>, LedgerError> {
+        let sql = format!("SELECT {COLUMNS} FROM runs WHERE id = $1");
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id);
+        let row = answer("reading a run", query.fetch_optional(&self.pool)).await?;
+        row.as_ref().map(run_of).transpose().map_err(query_error())
+    }
+
+    /// What a run has logged; `None` when there is no such run.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn log(&self, id: Uuid) -> Result<Option<String>, LedgerError> {
+        let query = sqlx::query_scalar("SELECT coalesce(log, '') FROM runs WHERE id = $1").bind(id);
+        answer("reading a log", query.fetch_optional(&self.pool)).await
+    }
+
+    /// Asks a run to stop at its next safe point; false when it does not run (any more).
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn request_cancel(&self, id: Uuid, by: &str) -> Result<bool, LedgerError> {
+        let query = sqlx::query(
+            "UPDATE runs SET cancel_requested_by = coalesce(cancel_requested_by, $2) WHERE id = $1 AND outcome = 'running'",
+        )
+        .bind(id)
+        .bind(by);
+        Ok(answer("asking a run to stop", query.execute(&self.pool)).await?.rows_affected() > 0)
+    }
+}
+
+fn query_error() -> impl Fn(sqlx::Error) -> LedgerError {
+    query("reading runs")
 }

@@ -1,0 +1,142 @@
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::idempotency::{Given, once};
+use super::runs::{Wait, wait_for};
+use super::types::{Job, Path, Query, Run, RunLine};
+use crate::http::App;
+use crate::http::auth::{Operator, Principal, Reader};
+use crate::http::body;
+use crate::http::problem::Problem;
+use crate::http::settings::Role;
+use crate::http::start;
+use crate::job::JobName;
+use crate::retention::Consent;
+
+/// A job and what its runs come to.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(in crate::http) struct JobState {
+    /// Its name.
+    pub job: String,
+    /// Whether everything that it needs is configured.
+    pub configured: bool,
+    /// When it is due, as a cron expression in UTC.
+    pub schedule: Option<String>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next: Option<Timestamp>,
+    /// Seconds after which a run is cancelled.
+    pub deadline_seconds: u64,
+    /// The last run.
+    pub last: Option<RunLine>,
+    /// When a run last ended well.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_success: Option<Timestamp>,
+    /// Runs that have ended since one ended well.
+    pub failures: i64,
+}
+
+/// All jobs.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(in crate::http) struct Jobs {
+    /// In the order in which `once all` runs them.
+    pub jobs: Vec<JobState>,
+}
+
+/// What is said with a start.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Start {
+    /// With `retention`: agree to retentions that become shorter, which makes closed runs deletable. Needs the role
+    /// `approve`.
+    #[serde(default)]
+    shorten: bool,
+}
+
+/// Every job, with its last run.
+pub(in crate::http) async fn states(app: &App) -> Result<Vec<JobState>, Problem> {
+    let (now, ledger) = (Timestamp::now(), app.ledger());
+    let stats = ledger.stats().await?;
+    let mut jobs = Vec::new();
+    for stats in stats {
+        let schedule = app.site.policies.schedule.jobs.get(&stats.job).and_then(|schedule| schedule.cron.as_ref());
+        jobs.push(JobState {
+            job: stats.job.to_string(),
+            configured: app.site.is_configured(stats.job),
+            schedule: schedule.map(ToString::to_string),
+            next: schedule.and_then(|cron| cron.next_after(now)),
+            deadline_seconds: app.site.policies.schedule.deadline(stats.job).as_secs(),
+            last: ledger.recent(Some(stats.job), 1).await?.pop().map(RunLine::from),
+            last_success: stats.last_success,
+            failures: stats.failures,
+        });
+    }
+    Ok(jobs)
+}
+
+/// Every job: its schedule, its last run, when it last ended well.
+#[utoipa::path(
+    get, path = "/api/v1/jobs", tag = "runs",
+    responses((status = 200, body = Jobs), (status = 401, body = Problem), (status = 503, body = Problem))
+)]
+pub(super) async fn list(State(app): State<App>, _: Reader) -> Result<Json<Jobs>, Problem> {
+    Ok(Json(Jobs { jobs: states(&app).await? }))
+}
+
+/// Starts a job for somebody.
+pub(in crate::http) async fn start_job(
+    app: &App,
+    job: JobName,
+    shorten: bool,
+    by: &Principal,
+) -> Result<Uuid, Problem> {
+    let mut site = app.site.clone();
+    if shorten {
+        if job != JobName::Retention {
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "`shorten` is for the job `retention` only"));
+        }
+        by.may(Role::Approve)?;
+        site = site.with_consent(Consent::Given);
+    }
+    start::start(app, site.job(job), &by.name).await
+}
+
+/// Starts a job. With `wait` the answer comes when it has ended, or when the time is over.
+#[utoipa::path(
+    post, path = "/api/v1/jobs/{job}/runs", tag = "runs",
+    params(("job" = inline(Job), Path, description = "The job"), Wait, ("Idempotency-Key" = Option<String>, Header, description = "Any text of up to 200 characters, new for each request")),
+    request_body = Option<Start>,
+    responses(
+        (status = 200, description = "It has ended", body = Run),
+        (status = 202, description = "It goes on; `Location` says where to look", body = Run),
+        (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem),
+        (status = 409, description = "Another run of the job is in progress", body = Problem),
+        (status = 415, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem)
+    )
+)]
+pub(super) async fn start(
+    State(app): State<App>,
+    Operator(by): Operator,
+    Path(job): Path<Job>,
+    Query(wait): Query<Wait>,
+    headers: HeaderMap,
+    body::Json { value, bytes }: body::Json<Start>,
+) -> Result<Given, Problem> {
+    let (job, wait) = (JobName::from(job), wait.duration()?);
+    once(&app, &by.name, &headers, &[b"start", job.as_str().as_bytes(), &bytes], async {
+        let id = start_job(&app, job, value.shorten, &by).await?;
+        started(&app, id, wait).await
+    })
+    .await
+}
+
+/// The answer to a start.
+pub(super) async fn started(app: &App, id: Uuid, wait: Option<std::time::Duration>) -> Result<Given, Problem> {
+    let run = wait_for(app, id, wait).await?;
+    let status = if run.line.outcome == "running" { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok(Given { status, location: Some(format!("/api/v1/runs/{id}")), body: serde_json::json!(run) })
+}

@@ -1,0 +1,309 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::idempotency::{Given, once};
+use super::jobs::started;
+use super::runs::Wait;
+use super::types::{Path, Query, Run};
+use crate::context::Context;
+use crate::daemon::jobs::MigrateJob;
+use crate::http::App;
+use crate::http::auth::{Approver, Operator, Reader};
+use crate::http::body;
+use crate::http::problem::Problem;
+use crate::http::start;
+use crate::migrate::{self, Granted, Migration, Name, Options, Overview, RecipeSet, Reversal};
+use crate::units::Span;
+
+/// For how long an approval is good unless said otherwise.
+const EXPIRES: Span = Span::hours(24);
+/// The longest.
+const LONGEST: Span = Span::days(30);
+
+/// A recipe and how far it was applied.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(in crate::http) struct Recipe {
+    /// Its name.
+    pub name: String,
+    /// What it does.
+    pub description: String,
+    /// `not_begun`, `running`, `applied`, `failed`, `stopped`, `undoing` or `undone`.
+    pub state: String,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// All recipes.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(in crate::http) struct Recipes {
+    /// By name.
+    pub migrations: Vec<Recipe>,
+}
+
+/// A step of a migration.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(in crate::http) struct Step {
+    /// The stage.
+    pub stage: String,
+    /// Its key.
+    pub step: String,
+    /// Its operation.
+    pub operation: String,
+    /// What a run would do about it: `finished`, `note`, `run`, `undo`, `drifted`.
+    #[schema(value_type = String)]
+    pub work: migrate::Work,
+    /// `undo`, `nothing` to undo, or `never`.
+    #[schema(value_type = String)]
+    pub reversal: Reversal,
+    /// What it is for.
+    pub description: Option<String>,
+    /// What the journal has of it.
+    pub state: Option<String>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// A migration as it stands here and now.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(in crate::http) struct MigrationState {
+    #[serde(flatten)]
+    pub recipe: Recipe,
+    /// The digest of its plan: what an approval is for.
+    pub digest: String,
+    /// The digest of the source's fingerprint.
+    pub source_digest: String,
+    /// Its parameters.
+    #[schema(value_type = Object)]
+    pub parameters: BTreeMap<String, String>,
+    /// Its steps.
+    pub steps: Vec<Step>,
+    /// The step behind which there is no way back.
+    pub point_of_no_return: Option<String>,
+    /// `not_needed`, `needed`, `given` or `stale`.
+    #[schema(value_type = String)]
+    pub approval: migrate::ApprovalState,
+    /// Whether exactly this was rehearsed, and passed.
+    pub rehearsed: bool,
+    /// The approvals, the newest first.
+    #[schema(value_type = Vec<Object>)]
+    pub approvals: Vec<migrate::Approval>,
+}
+
+/// What is approved.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Approve {
+    /// The digest of the plan that was seen, or its first 8 characters or more.
+    #[schema(min_length = 8)]
+    plan: String,
+    /// A step at which the migration waits, instead of its beginning.
+    step: Option<String>,
+    /// For how long it is good: `24h`, up to `30d`.
+    expires: Option<String>,
+}
+
+/// How it is run.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RunIt {
+    /// Stop when this stage is done.
+    until: Option<String>,
+}
+
+fn recipes(app: &App) -> Result<RecipeSet, Problem> {
+    RecipeSet::load(app.site.config.recipes.as_deref()).map_err(|error| crate::failure::Failure::from(error).into())
+}
+
+/// The recipes of a site, and how far each is.
+pub(in crate::http) async fn all(app: &App) -> Result<Vec<Recipe>, Problem> {
+    let recipes = recipes(app)?;
+    let journal = migrate::Journal::new(app.ledger().pool().clone());
+    let entries = journal.list().await.map_err(crate::failure::Failure::from)?;
+    let one = |recipe: &migrate::Recipe| {
+        let entry = entries.iter().find(|entry| entry.name == recipe.name.as_str());
+        Recipe {
+            name: recipe.name.to_string(),
+            description: recipe.description.clone(),
+            state: entry.map_or("not_begun", |entry| entry.state.as_str()).to_owned(),
+            error: entry.and_then(|entry| entry.error.clone()),
+        }
+    };
+    Ok(recipes.iter().map(|(recipe, _)| one(recipe)).collect())
+}
+
+/// The migration of that name with the parameters of the configuration.
+fn named(app: &App, name: &str) -> Result<Migration, Problem> {
+    let recipes = recipes(app)?;
+    if recipes.get(name).is_none() {
+        return Err(Problem::not_found("migration of that name"));
+    }
+    let selected = recipes.select(&[name.to_owned()], &app.site.config.parameters);
+    let mut selected = selected.map_err(crate::failure::Failure::from)?;
+    selected.pop().ok_or_else(|| Problem::not_found("migration of that name"))
+}
+
+/// How a migration stands here and now.
+pub(in crate::http) async fn state(app: &App, name: &str) -> Result<MigrationState, Problem> {
+    let migration = named(app, name)?;
+    let journal = migrate::Journal::new(app.ledger().pool().clone());
+    let seen = Overview::of(&migration, &journal, &app.site.world(), &Context::plain()).await;
+    let seen = seen.map_err(crate::failure::Failure::from)?;
+    let steps = migration.steps.iter().zip(&seen.planned.steps).map(|(step, planned)| {
+        let entry = seen.entry.as_ref().and_then(|entry| entry.steps.get(&step.key));
+        Step {
+            stage: step.stage.to_string(),
+            step: step.key.clone(),
+            operation: step.operation.kind().to_owned(),
+            work: planned.work,
+            reversal: step.operation.reversal(),
+            description: step.description.as_ref().map(ToString::to_string),
+            state: entry.map(|entry| entry.state.as_str().to_owned()),
+            error: entry.and_then(|entry| entry.error.clone()),
+        }
+    });
+    Ok(MigrationState {
+        recipe: Recipe {
+            name: name.to_owned(),
+            description: migration.recipe.description.clone(),
+            state: seen.entry.as_ref().map_or("not_begun", |entry| entry.state.as_str()).to_owned(),
+            error: seen.entry.as_ref().and_then(|entry| entry.error.clone()),
+        },
+        digest: seen.planned.digest().to_string(),
+        source_digest: seen.source.digest().to_string(),
+        parameters: migration.values.iter().map(|(name, value)| (name.to_string(), value.clone())).collect(),
+        steps: steps.collect(),
+        point_of_no_return: migration.point_of_no_return().map(|step| step.key.clone()),
+        approval: seen.approval(),
+        rehearsed: seen.is_rehearsed,
+        approvals: seen.approvals,
+    })
+}
+
+/// Approves a migration for somebody.
+pub(in crate::http) async fn grant(app: &App, name: &str, granted: &Granted<'_>) -> Result<migrate::Approval, Problem> {
+    if granted.expires.is_zero() || granted.expires > Duration::from(LONGEST) {
+        return Err(Problem::bad_request("an approval is good for a moment up to 30 days"));
+    }
+    let migration = named(app, name)?;
+    let journal = migrate::Journal::new(app.ledger().pool().clone());
+    let approved = migrate::approve(&migration, &journal, &app.site.world(), granted, &Context::plain()).await;
+    Ok(approved.map_err(crate::failure::Failure::from)?)
+}
+
+/// Takes back every approval of a migration that was not used yet.
+pub(in crate::http) async fn take_back(app: &App, name: &str) -> Result<u64, Problem> {
+    let migration = named(app, name)?;
+    let journal = migrate::Journal::new(app.ledger().pool().clone());
+    Ok(migrate::revoke(migration.name(), &journal).await.map_err(crate::failure::Failure::from)?)
+}
+
+/// Runs a migration for somebody.
+pub(in crate::http) async fn run_it(app: &App, name: &str, until: Option<&str>, by: &str) -> Result<Uuid, Problem> {
+    let migration = named(app, name)?;
+    let wrong = |message: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message);
+    let until = until.map(|stage| Name::try_from(stage.to_owned())).transpose().map_err(wrong)?;
+    let has = |until: &Name| migration.recipe.stages.iter().any(|stage| stage.name == *until);
+    if let Some(until) = until.as_ref().filter(|until| !has(until)) {
+        return Err(wrong(format!("`{name}` has no stage `{until}`")));
+    }
+    let job = MigrateJob::named(app.site.clone(), name, BTreeMap::new()).with_options(Options::until(until));
+    start::start(app, Arc::new(job), by).await
+}
+
+/// The recipes and how far each is.
+#[utoipa::path(
+    get, path = "/api/v1/migrations", tag = "migrations",
+    responses((status = 200, body = Recipes), (status = 401, body = Problem), (status = 409, body = Problem), (status = 503, body = Problem))
+)]
+pub(super) async fn list(State(app): State<App>, _: Reader) -> Result<Json<Recipes>, Problem> {
+    Ok(Json(Recipes { migrations: all(&app).await? }))
+}
+
+/// One migration: its steps, whether it is approved and rehearsed, what a run would do now.
+#[utoipa::path(
+    get, path = "/api/v1/migrations/{name}", tag = "migrations", params(("name" = String, Path, description = "The recipe's name")),
+    responses((status = 200, body = MigrationState), (status = 400, body = Problem), (status = 401, body = Problem), (status = 404, body = Problem), (status = 409, description = "It cannot be planned here", body = Problem), (status = 502, body = Problem), (status = 503, body = Problem))
+)]
+pub(super) async fn one(
+    State(app): State<App>,
+    _: Reader,
+    Path(name): Path<String>,
+) -> Result<Json<MigrationState>, Problem> {
+    state(&app, &name).await.map(Json)
+}
+
+/// Agrees to exactly the plan that was seen, in the name of the token.
+#[utoipa::path(
+    post, path = "/api/v1/migrations/{name}/approvals", tag = "migrations",
+    params(("name" = String, Path, description = "The recipe's name"), ("Idempotency-Key" = Option<String>, Header, description = "Any text of up to 200 characters, new for each request")),
+    request_body = Approve,
+    responses((status = 201, description = "It is approved", body = Object), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, description = "The plan is another now, or it must be rehearsed first", body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 502, body = Problem), (status = 503, body = Problem))
+)]
+pub(super) async fn approve(
+    State(app): State<App>,
+    Approver(by): Approver,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body::Json { value, bytes }: body::Json<Approve>,
+) -> Result<Given, Problem> {
+    let expires: Span = match &value.expires {
+        Some(text) => text.parse().map_err(|error| Problem::bad_request(format!("`expires`: {error}")))?,
+        None => EXPIRES,
+    };
+    if value.plan.len() < migrate::SHORTEST_DIGEST {
+        return Err(Problem::bad_request("`plan` is too short to tell plans apart"));
+    }
+    once(&app, &by.name, &headers, &[b"approve", name.as_bytes(), &bytes], async {
+        let (step, seen) = (value.step.as_deref(), Some(value.plan.as_str()));
+        let granted = Granted { by: &by.name, expires: expires.into(), step, seen };
+        let approval = grant(&app, &name, &granted).await?;
+        let location = Some(format!("/api/v1/migrations/{name}"));
+        Ok(Given { status: StatusCode::CREATED, location, body: json!(approval) })
+    })
+    .await
+}
+
+/// Takes back every approval that was not used yet.
+#[utoipa::path(
+    delete, path = "/api/v1/migrations/{name}/approvals", tag = "migrations", params(("name" = String, Path, description = "The recipe's name")),
+    responses((status = 200, description = "How many", body = Object), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = 502, body = Problem), (status = 503, body = Problem))
+)]
+pub(super) async fn revoke(
+    State(app): State<App>,
+    _: Approver,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    Ok(Json(json!({ "revoked": take_back(&app, &name).await? })))
+}
+
+/// Runs a migration, or goes on with it.
+#[utoipa::path(
+    post, path = "/api/v1/migrations/{name}/runs", tag = "migrations",
+    params(("name" = String, Path, description = "The recipe's name"), Wait, ("Idempotency-Key" = Option<String>, Header, description = "Any text of up to 200 characters, new for each request")),
+    request_body = Option<RunIt>,
+    responses((status = 200, description = "It has ended", body = Run), (status = 202, description = "It goes on", body = Run), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem))
+)]
+pub(super) async fn run(
+    State(app): State<App>,
+    Operator(by): Operator,
+    Path(name): Path<String>,
+    Query(wait): Query<Wait>,
+    headers: HeaderMap,
+    body::Json { value, bytes }: body::Json<RunIt>,
+) -> Result<Given, Problem> {
+    let wait = wait.duration()?;
+    once(&app, &by.name, &headers, &[b"migrate", name.as_bytes(), &bytes], async {
+        let id = run_it(&app, &name, value.until.as_deref(), &by.name).await?;
+        started(&app, id, wait).await
+    })
+    .await
+}

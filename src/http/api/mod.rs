@@ -1,0 +1,85 @@
+//! The API under `/api/v1`, and its description.
+
+mod docs;
+mod history;
+mod idempotency;
+mod jobs;
+mod migrations;
+mod runs;
+mod state;
+mod types;
+
+use axum::Router;
+use axum::routing::get;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::App;
+use super::events;
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "sexton",
+        description = "Maintenance of a self-hosted Temporal cluster: state, runs, migrations. Errors are \
+                       `application/problem+json`. Requests that change something take an `Idempotency-Key`: the same \
+                       request with the same key again gets the same answer and does nothing.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    security(("token" = [])),
+    modifiers(&Token),
+    tags(
+        (name = "state", description = "How things are"),
+        (name = "runs", description = "Jobs and their runs"),
+        (name = "migrations", description = "Staged migrations"),
+        (name = "history", description = "Who did what")
+    )
+)]
+struct Described;
+
+struct Token;
+
+impl Modify for Token {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
+        let scheme = scheme.description(Some("A token of the configuration; its role is read, run or approve."));
+        let components = openapi.components.get_or_insert_with(Default::default);
+        components.add_security_scheme("token", SecurityScheme::Http(scheme.build()));
+    }
+}
+
+fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
+    OpenApiRouter::with_openapi(Described::openapi())
+        .routes(routes!(state::status))
+        .routes(routes!(state::connections))
+        .routes(routes!(state::retention))
+        .routes(routes!(state::visibility))
+        .routes(routes!(state::backups))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::start))
+        .routes(routes!(runs::list))
+        .routes(routes!(runs::one))
+        .routes(routes!(runs::log))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(migrations::list))
+        .routes(routes!(migrations::one))
+        .routes(routes!(migrations::approve, migrations::revoke))
+        .routes(routes!(migrations::run))
+        .routes(routes!(history::actions))
+        .split_for_parts()
+}
+
+/// The API's description, as it is served.
+pub(super) fn description() -> utoipa::openapi::OpenApi {
+    described().1
+}
+
+pub(super) fn router() -> Router<App> {
+    described()
+        .0
+        .route("/api/v1/events", get(events::events))
+        .route("/openapi.json", get(docs::openapi))
+        .route("/docs", get(docs::page))
+}

@@ -1,0 +1,261 @@
+//! Who asks, and what they may: by a token in the header, by the cookie of a session, or by the name that a trusted
+//! proxy tells.
+
+mod session;
+mod throttle;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode, header};
+use jiff::Timestamp;
+use secrecy::ExposeSecret;
+
+pub(super) use self::session::{Sessions, random};
+use self::throttle::Throttle;
+use super::App;
+use super::problem::Problem;
+use super::settings::{Role, Settings, Token};
+
+/// The other end of the connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub SocketAddr);
+
+/// How somebody has shown who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Via {
+    /// A token in the header `Authorization`: a program, which sends it on purpose.
+    Token,
+    /// A cookie, which the browser sends by itself.
+    Session,
+    /// A header of the proxy, which comes by itself as well.
+    Proxy,
+}
+
+/// Somebody who may be here.
+#[derive(Debug, Clone)]
+pub(super) struct Principal {
+    /// Their name.
+    pub name: String,
+    /// What they may.
+    pub role: Role,
+    /// How it is known.
+    pub via: Via,
+    /// What their forms carry.
+    pub csrf: String,
+}
+
+impl Principal {
+    /// Refuses what they may not.
+    pub(super) fn may(&self, role: Role) -> Result<(), Problem> {
+        if self.role >= role {
+            return Ok(());
+        }
+        let detail = format!("this needs the role `{}`, and {} has `{}`", role.as_str(), self.name, self.role.as_str());
+        Err(Problem::new(StatusCode::FORBIDDEN, detail))
+    }
+
+    /// Refuses a form, or a call from a page, that another site has made.
+    pub(super) fn check_csrf(&self, given: &str) -> Result<(), Problem> {
+        if self.via == Via::Token || session::same(given, &self.csrf) {
+            return Ok(());
+        }
+        let problem = Problem::new(StatusCode::FORBIDDEN, "the form is of another session, or none of sexton's");
+        Err(problem.with_hint("load the page again and send it once more"))
+    }
+}
+
+/// Keeps the tokens, in a form that can be compared without telling anything by the time it takes.
+#[derive(Debug)]
+pub(super) struct Gate {
+    settings: Settings,
+    digests: Vec<blake3::Hash>,
+    throttle: Throttle,
+    sessions: Sessions,
+}
+
+impl Gate {
+    pub(super) fn new(settings: Settings, sessions: Sessions) -> Self {
+        let digest = |token: &Token| blake3::hash(token.secret.expose_secret().as_bytes());
+        let digests = settings.tokens.iter().map(digest).collect();
+        Self { settings, digests, throttle: Throttle::default(), sessions }
+    }
+
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Where a request comes from: the last address that no trusted proxy has.
+    pub(super) fn address(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+        let peer = peer.ip().to_canonical();
+        let Some(proxy) = self.settings.proxy.as_ref().filter(|proxy| proxy.is_trusted(peer)) else { return peer };
+        let hops = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
+        let hops: Vec<&str> = hops.flat_map(|value| value.split(',')).map(str::trim).collect();
+        let hops = hops.iter().rev().map_while(|hop| hop.parse::<IpAddr>().ok()).map(|hop| hop.to_canonical());
+        let mut last = peer;
+        for hop in hops {
+            last = hop;
+            if !proxy.is_trusted(hop) {
+                break;
+            }
+        }
+        last
+    }
+
+    /// The token with this text. Wrong ones are counted by address.
+    pub(super) fn token(&self, text: &str, address: IpAddr) -> Result<&Token, Problem> {
+        let now = Instant::now();
+        if let Some(wait) = self.throttle.wait(address, now) {
+            let detail = "too many wrong tokens came from this address";
+            let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, detail);
+            problem.retry_after = Some(wait.as_secs() + 1);
+            return Err(problem.with_hint(format!("wait {} seconds", wait.as_secs() + 1)));
+        }
+        let digest = blake3::hash(text.as_bytes());
+        // All are compared, and `Hash` compares in constant time.
+        let mut found = None;
+        for (token, known) in self.settings.tokens.iter().zip(&self.digests) {
+            if *known == digest {
+                found = Some(token);
+            }
+        }
+        found.ok_or_else(|| {
+            self.throttle.failed(address, now);
+            Problem::new(StatusCode::UNAUTHORIZED, "this token is not known")
+        })
+    }
+
+    fn with_token(&self, text: &str, address: IpAddr) -> Result<Principal, Problem> {
+        let token = self.token(text, address)?;
+        Ok(Principal { name: token.name.clone(), role: token.role, via: Via::Token, csrf: String::new() })
+    }
+
+    fn with_cookie(&self, headers: &HeaderMap) -> Option<Principal> {
+        let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+        let pairs = cookies.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        for (_, value) in pairs.filter(|(name, _)| *name == self.sessions.cookie_name()) {
+            let found = self.sessions.read(value, &self.settings.tokens, Timestamp::now());
+            let Some((session, place)) = found else { continue };
+            let role = self.settings.tokens.get(place)?.role;
+            let csrf = self.sessions.csrf("session", &session.name, &session.nonce);
+            return Some(Principal { name: session.name, role, via: Via::Session, csrf });
+        }
+        None
+    }
+
+    fn with_proxy(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<Option<Principal>, Problem> {
+        let Some(proxy) = self.settings.proxy.as_ref().filter(|proxy| proxy.is_trusted(peer.ip())) else {
+            return Ok(None);
+        };
+        let mut names = headers.get_all(proxy.user_header.as_str()).iter();
+        let (Some(name), None) = (names.next(), names.next()) else { return Ok(None) };
+        let name = name.to_str().unwrap_or_default().trim();
+        if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
+            return Ok(None);
+        }
+        let Some(role) = proxy.role(name) else {
+            return Err(Problem::new(StatusCode::FORBIDDEN, format!("{name} may do nothing here"))
+                .with_hint("add the name under `http.proxy.roles` in the configuration"));
+        };
+        let csrf = self.sessions.csrf("proxy", name, "");
+        Ok(Some(Principal { name: name.to_owned(), role, via: Via::Proxy, csrf }))
+    }
+
+    /// Who asks, if that is somebody; a wrong token is not counted as another attempt.
+    pub(super) fn known(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<Principal> {
+        if let Some(given) = headers.get(header::AUTHORIZATION) {
+            let digest = blake3::hash(given.to_str().ok()?.split_once(' ')?.1.trim().as_bytes());
+            let place = self.digests.iter().position(|known| *known == digest)?;
+            let token = self.settings.tokens.get(place)?;
+            let (name, role) = (token.name.clone(), token.role);
+            return Some(Principal { name, role, via: Via::Token, csrf: String::new() });
+        }
+        self.with_cookie(headers).or_else(|| self.with_proxy(peer, headers).ok().flatten())
+    }
+
+    /// Who asks; `None` when nobody says so.
+    pub(super) fn principal(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<Option<Principal>, Problem> {
+        if let Some(given) = headers.get(header::AUTHORIZATION) {
+            let text = given.to_str().unwrap_or_default();
+            let token = text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+            let Some((_, token)) = token else {
+                return Err(Problem::new(StatusCode::UNAUTHORIZED, "the header Authorization holds no bearer token"));
+            };
+            return self.with_token(token.trim(), self.address(peer, headers)).map(Some);
+        }
+        match self.with_cookie(headers) {
+            Some(principal) => Ok(Some(principal)),
+            None => self.with_proxy(peer, headers),
+        }
+    }
+}
+
+/// The address of whoever asks.
+pub(super) fn peer(parts: &Parts) -> SocketAddr {
+    // Every connection has one; without it nothing is trusted.
+    parts.extensions.get::<Peer>().map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), |peer| peer.0)
+}
+
+/// Whether a browser says that another site has made this request.
+fn is_cross_site(headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
+    !matches!(site, None | Some("same-origin" | "none"))
+}
+
+impl FromRequestParts<App> for Principal {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let found = app.gate.principal(peer(parts), &parts.headers)?;
+        let unknown = || {
+            Problem::new(StatusCode::UNAUTHORIZED, "nobody is signed in")
+                .with_hint("send `Authorization: Bearer TOKEN`, or sign in on the page")
+        };
+        let principal = found.ok_or_else(unknown)?;
+        let changes = !matches!(parts.method, Method::GET | Method::HEAD);
+        if changes && principal.via != Via::Token && is_cross_site(&parts.headers) {
+            return Err(Problem::new(StatusCode::FORBIDDEN, "another site has sent this request"));
+        }
+        Ok(principal)
+    }
+}
+
+macro_rules! allowed {
+    ($(#[$doc:meta])* $name:ident, $role:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone)]
+        pub(super) struct $name(pub Principal);
+
+        impl FromRequestParts<App> for $name {
+            type Rejection = Problem;
+
+            async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+                let principal = Principal::from_request_parts(parts, app).await?;
+                principal.may($role)?;
+                if !matches!(parts.method, Method::GET | Method::HEAD) {
+                    let given = parts.headers.get("x-csrf-token").and_then(|value| value.to_str().ok());
+                    principal.check_csrf(given.unwrap_or_default())?;
+                }
+                Ok(Self(principal))
+            }
+        }
+    };
+}
+
+allowed!(
+    /// Somebody who may look.
+    Reader,
+    Role::Read
+);
+allowed!(
+    /// Somebody who may start and stop runs.
+    Operator,
+    Role::Run
+);
+allowed!(
+    /// Somebody who may approve migrations.
+    Approver,
+    Role::Approve
+);

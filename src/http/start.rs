@@ -1,0 +1,43 @@
+//! Starts a run that somebody asked for. It goes on when they leave.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use tracing::error;
+use uuid::Uuid;
+
+use super::App;
+use super::problem::Problem;
+use crate::daemon::ledger::Trigger;
+use crate::daemon::runner::Request;
+use crate::failure::chain;
+use crate::job::Job;
+use crate::progress;
+
+/// Begins a run and gives its id as soon as it stands in the ledger.
+pub(super) async fn start(app: &App, job: Arc<dyn Job>, by: &str) -> Result<Uuid, Problem> {
+    if app.stop.is_cancelled() {
+        return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this daemon is stopping"));
+    }
+    let request = Request {
+        trigger: Trigger::Http,
+        by: Some(by.to_owned()),
+        deadline: app.site.policies.schedule.deadline(job.name()).into(),
+        patience: Duration::ZERO,
+        cancel: app.stop.clone(),
+        progress: progress::silent(),
+    };
+    let begun = app.runner.begin(job.name(), &request).await??;
+    let id = begun.id();
+    let runner = app.runner.clone();
+    let events = app.clone();
+    app.runs.spawn(async move {
+        if let Err(error) = runner.finish(begun, &*job, &request).await {
+            error!(job = %job.name(), error = %chain(&error), "the run could not be written to the ledger");
+        }
+        events.events.poke();
+    });
+    app.events.poke();
+    Ok(id)
+}

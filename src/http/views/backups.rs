@@ -1,0 +1,26 @@
+//! The backups of the store. A manifest never changes, so each is read once.
+
+use std::collections::HashMap;
+
+use tokio::sync::Mutex;
+
+use super::Listed;
+use crate::backup::{self, BackupId, Summary, store};
+use crate::daemon::jobs::Site;
+use crate::failure::{Failure, Kind};
+
+/// Manifests that were read already.
+#[derive(Debug, Default)]
+pub(super) struct Known(Mutex<HashMap<BackupId, Summary>>);
+
+pub(super) async fn look(site: &Site, known: &Known) -> Result<Vec<Listed>, Failure> {
+    let no_store = || Failure::new(Kind::Config, "no `store:` is configured");
+    let store = store::open(site.config.store.as_ref().ok_or_else(no_store)?).await?;
+    let mut known = known.0.lock().await;
+    let listed = backup::list_beside(&*store, &mut known).await?;
+    let one = |listed| match listed {
+        backup::Listed::Readable(summary) => Ok(summary),
+        backup::Listed::Unreadable { id, reason } => Err((id.to_string(), reason)),
+    };
+    Ok(listed.into_iter().map(one).collect())
+}

@@ -1,0 +1,120 @@
+//! Everything that a person wants to see of a migration before agreeing to it.
+
+use serde::Serialize;
+use sqlx::Row;
+use uuid::Uuid;
+
+use super::approval::{Approval, approvals, is_needed, rehearsal};
+use super::entry::Entry;
+use super::error::MigrateError;
+use super::fingerprint::{Fingerprint, fingerprint};
+use super::journal::{Journal, bounded};
+use super::migration::Migration;
+use super::plan::{MigrationPlan, plan};
+use super::rehearse::Rehearsal;
+use super::world::World;
+use crate::context::Context;
+
+/// A migration as it stands here and now.
+#[derive(Debug, Clone)]
+pub struct Overview {
+    /// What would be done.
+    pub planned: MigrationPlan,
+    /// The source.
+    pub source: Fingerprint,
+    /// The approvals, the newest first.
+    pub approvals: Vec<Approval>,
+    /// Whether a rehearsal of exactly this plan has passed, for this source.
+    pub is_rehearsed: bool,
+    /// What the journal has of it.
+    pub entry: Option<Entry>,
+}
+
+impl Overview {
+    /// Looks at the journal and, READ ONLY, at the world.
+    ///
+    /// # Errors
+    /// When either cannot be read, and whatever `plan` refuses.
+    pub async fn of(
+        migration: &Migration,
+        journal: &Journal,
+        world: &World,
+        ctx: &Context,
+    ) -> Result<Self, MigrateError> {
+        let planned = plan(std::slice::from_ref(migration), journal, world, ctx).await?.migrations.pop();
+        let planned = planned.ok_or_else(|| MigrateError::JournalValue(migration.name().to_owned()))?;
+        let source = fingerprint(world, migration, ctx).await?;
+        let is_rehearsed = rehearsal(migration, journal, &source).await?.is_some();
+        let (approvals, entry) = (approvals(migration.name(), journal).await?, journal.read(migration.name()).await?);
+        Ok(Self { planned, source, approvals, is_rehearsed, entry })
+    }
+
+    /// Whether it may not begin without an approval, and whether an open one fits.
+    #[must_use]
+    pub fn approval(&self) -> ApprovalState {
+        if !is_needed(&self.planned) {
+            return ApprovalState::NotNeeded;
+        }
+        let newest = self.approvals.iter().find(|approval| approval.step.is_none() && approval.state == "open");
+        match newest {
+            None => ApprovalState::Needed,
+            Some(approval)
+                if approval.plan == self.planned.digest() && approval.source == self.source.digest().as_str() =>
+            {
+                ApprovalState::Given
+            }
+            Some(_) => ApprovalState::Stale,
+        }
+    }
+}
+
+/// How it is with the approval of a beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApprovalState {
+    /// It may begin without.
+    NotNeeded,
+    /// Nobody has given one that is still open.
+    Needed,
+    /// One is open, and fits.
+    Given,
+    /// One is open, and was given for another plan or source.
+    Stale,
+}
+
+/// A rehearsal in the ledger.
+#[derive(Debug, Clone)]
+pub struct KeptRehearsal {
+    /// Its id.
+    pub id: Uuid,
+    /// Whether it has passed.
+    pub passed: bool,
+    /// When it ended, RFC 3339.
+    pub ended: String,
+    /// The whole report; `None` when another version has written it in another form.
+    pub report: Option<Rehearsal>,
+}
+
+/// The rehearsals of a migration, the newest first.
+///
+/// # Errors
+/// When the ledger cannot be read.
+pub async fn rehearsals(name: &str, journal: &Journal, limit: u32) -> Result<Vec<KeptRehearsal>, MigrateError> {
+    let query = sqlx::query(
+        "SELECT id, passed, report, to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS ended \
+         FROM migration_rehearsals WHERE migration = $1 ORDER BY ended_at DESC LIMIT $2",
+    )
+    .bind(name)
+    .bind(i64::from(limit));
+    let rows = bounded(query.fetch_all(journal.ledger())).await?;
+    let one = |row: &sqlx::postgres::PgRow| -> Result<KeptRehearsal, sqlx::Error> {
+        let report: serde_json::Value = row.try_get("report")?;
+        Ok(KeptRehearsal {
+            id: row.try_get("id")?,
+            passed: row.try_get("passed")?,
+            ended: row.try_get("ended")?,
+            report: serde_json::from_value(report).ok(),
+        })
+    };
+    Ok(rows.iter().map(one).collect::<Result<_, _>>()?)
+}
