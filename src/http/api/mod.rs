@@ -16,6 +16,11 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub(super) use self::jobs::start_job;
+pub(super) use self::migrations::{Recipe, Step, all, grant, run_it, state, take_back};
+pub(super) use self::runs::{cancel_run, running};
+pub(super) use self::state::overall;
+pub(super) use self::types::{Job, Path, Progress, Query, Run, RunLine};
 use super::App;
 use super::events;
 
