@@ -22,6 +22,8 @@ use crate::progress::{Progress, Recorded};
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// How long a cancelled run may take to reach a safe point before it is dropped.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a job may take to say what it has left in force.
+const IN_FORCE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a ledger that is away is waited for with the end of a run.
 const LEDGER_PATIENCE: Duration = Duration::from_secs(60);
 
@@ -134,6 +136,14 @@ impl Runner {
         self.go(id, (lock, log), job, request).instrument(span).await
     }
 
+    /// Whether a run of a job is in progress, in any process.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn is_busy(&self, job: JobName) -> Result<bool, LedgerError> {
+        self.ledger.is_locked(&lock_name(job)).await
+    }
+
     /// Marks what earlier processes left behind as interrupted, for the jobs nobody is running.
     ///
     /// # Errors
@@ -209,6 +219,10 @@ impl Runner {
             Some(by) if failure == stopped() => Failure::new(Kind::Cancelled, format!("{by} asked it to stop")),
             _ => failure,
         });
+        let failure = match failure {
+            Some(failure) => Some(with_in_force(failure, job).await),
+            None => None,
+        };
         let outcome = match (&failure, &applied) {
             (Some(failure), _) => Outcome::of(failure.kind),
             (None, Some(applied)) if applied.changed => Outcome::Changed,
@@ -336,6 +350,14 @@ impl Runner {
 
 fn stopped() -> Failure {
     Failure::new(Kind::Cancelled, "it was asked to stop")
+}
+
+/// A failure with what its run has left in force.
+async fn with_in_force(failure: Failure, job: &dyn Job) -> Failure {
+    match tokio::time::timeout(IN_FORCE_PATIENCE, job.in_force()).await {
+        Ok(Some(in_force)) => failure.with_in_force(&in_force),
+        Ok(None) | Err(_) => failure,
+    }
 }
 
 fn lock_lost() -> Failure {

@@ -100,6 +100,11 @@ impl Move {
         self.site.run(&["migrate", "run", "move-database", "--json", "-q"])
     }
 
+    /// The role of sexton's on the source.
+    pub(crate) fn role(&self) -> &str {
+        &self.roles[0].name
+    }
+
     /// Those of its roles.
     pub(crate) fn passwords(&self) -> [String; 2] {
         self.roles.each_ref().map(|role| role.password.clone())
