@@ -3,6 +3,7 @@
 
 mod resolve;
 mod secret;
+mod webhooks;
 mod written;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use crate::backup::seal::Identities;
 use crate::backup::store;
 use crate::clients::{kubernetes, postgres, search, temporal};
+use crate::daemon::webhooks::Webhooks;
 use crate::document::{ConfigError, Document};
 
 /// The resolved configuration: secrets read, paths absolute or relative to the working directory.
@@ -51,6 +53,8 @@ pub struct Config {
     pub parameters: BTreeMap<String, BTreeMap<String, String>>,
     /// Where `temporal-sql-tool` is; `None` looks on `PATH`.
     pub sql_tool: Option<PathBuf>,
+    /// Who is told how runs end.
+    pub webhooks: Webhooks,
 }
 
 /// A server that databases are moved to, and what they are called there.

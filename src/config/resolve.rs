@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_saphyr::Spanned;
 use url::Url;
 
-use super::{Config, Databases, Target, secret, written};
+use super::{Config, Databases, Target, secret, webhooks, written};
 use crate::backup::seal::Identities;
 use crate::backup::store;
 use crate::clients::{TlsFiles, kubernetes, postgres, search, temporal};
@@ -40,9 +40,11 @@ pub(super) fn resolve(doc: &Document) -> Result<Config, ConfigError> {
         let message = format!("{} is not a folder", folder.display());
         return Err(doc.error_at_key("migrations.recipes", message, Some("name an existing folder".into())));
     }
+    let temporal = written.temporal.as_ref().map(|t| temporal_settings(doc, t)).transpose()?;
     Ok(Config {
         path: doc.path().to_owned(),
-        temporal: written.temporal.as_ref().map(|t| temporal_settings(doc, t)).transpose()?,
+        webhooks: webhooks::resolve(doc, &written.webhooks, temporal.as_ref())?,
+        temporal,
         postgres: postgres_settings(doc, &written.postgres)?,
         replica: written.replica.as_ref().map(|r| postgres_settings(doc, r)).transpose()?,
         scratch: written.scratch.as_ref().map(|s| postgres_settings(doc, s)).transpose()?,
@@ -308,7 +310,7 @@ fn tls_files(
 }
 
 /// The file's path from here, after a look whether it can be read.
-fn readable(doc: &Document, file: &Spanned<PathBuf>) -> Result<PathBuf, ConfigError> {
+pub(super) fn readable(doc: &Document, file: &Spanned<PathBuf>) -> Result<PathBuf, ConfigError> {
     if file.value.to_string_lossy().contains("-----BEGIN") {
         let hint = "put it into a file and write the file's path";
         return Err(doc.error_at(file.referenced, "here stands a file's content instead of its path", hint));

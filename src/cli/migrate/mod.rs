@@ -17,7 +17,7 @@ use super::{Global, once, output, progress, signals};
 use crate::context::Context;
 use crate::daemon::jobs::{MigrateJob, Site};
 use crate::daemon::ledger::Trigger;
-use crate::daemon::runner::{Request, Runner};
+use crate::daemon::runner::Request;
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
 use crate::job::JobName;
@@ -132,12 +132,13 @@ async fn run(site: Site, args: &RunArgs, global: &Global) -> Result<Exit, Shown>
         let failure = Failure::new(Kind::Usage, format!("`{}` has no stage `{until}`", named.name));
         return Err(failure.with_hint(format!("its stages are: {}", known.join(", "))).into());
     }
-    let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
+    let stop = signals::stop_token();
+    let runner = site.runner().await.map_err(Shown::of)?;
     let request = Request {
         trigger: Trigger::Cli,
         deadline: site.policies.schedule.deadline(JobName::Migrate).into(),
         patience: Duration::ZERO,
-        cancel: signals::stop_token(),
+        cancel: stop.clone(),
         progress: progress::sink(global.quiet),
     };
     let options = Options::until(args.until.clone());
@@ -151,7 +152,9 @@ async fn run(site: Site, args: &RunArgs, global: &Global) -> Result<Exit, Shown>
             output::text(output::table(&["stage", "step", "outcome", "took"], steps));
         }
     }
-    Ok(once::conclude(&finished, named.json))
+    let exit = once::conclude(&finished, named.json);
+    runner.deliver(&stop).await;
+    Ok(exit)
 }
 
 /// The steps that a run came to, for people.

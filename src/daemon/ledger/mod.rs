@@ -1,10 +1,12 @@
-//! The ledger: sexton's own PostgreSQL database, with every run and the schedules served.
+//! The ledger: sexton's own PostgreSQL database, with every run, the schedules served, and what webhooks are to
+//! be told.
 
 mod bookmarks;
 mod keys;
 mod lock;
 mod runs;
 mod schedules;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +19,8 @@ use crate::failure::{Explain, Kind};
 
 pub use lock::Lock;
 pub use runs::{Ended, Outcome, Run, Trigger};
+pub use webhooks::{Delivery, DeliveryCounts, DeliveryState, Retried};
+pub(super) use webhooks::{EndedRun, Taken};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/ledger");
 
