@@ -108,6 +108,12 @@ pub(super) const ENDED_RUN: &str = "id, job, trigger, outcome, host, summary, er
     to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS started_at, \
     to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS finished_at";
 
+/// The columns of a [`Delivery`].
+const DELIVERY: &str = "id, webhook, run, state, attempts, last_error, payload, \
+    to_char(next_attempt_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS next_attempt_at, \
+    to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS created_at, \
+    to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS ended_at";
+
 /// Writes what the webhooks are to be told of a run, in the transaction in which it ended.
 pub(super) async fn tell(
     transaction: &mut PgConnection,
@@ -250,19 +256,27 @@ impl Ledger {
         limit: u32,
         before: Option<Uuid>,
     ) -> Result<Vec<Delivery>, LedgerError> {
-        let asked = sqlx::query(
-            "SELECT id, webhook, run, state, attempts, last_error, payload, \
-             to_char(next_attempt_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS next_attempt_at, \
-             to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS created_at, \
-             to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS ended_at \
-             FROM webhook_deliveries WHERE ($1::text IS NULL OR state = $1) AND ($2::uuid IS NULL OR id < $2) \
-             ORDER BY id DESC LIMIT $3",
-        )
-        .bind(state.map(DeliveryState::as_str))
-        .bind(before)
-        .bind(i64::from(limit));
+        let sql = format!(
+            "SELECT {DELIVERY} FROM webhook_deliveries WHERE ($1::text IS NULL OR state = $1) \
+             AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3"
+        );
+        let asked = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(state.map(DeliveryState::as_str))
+            .bind(before)
+            .bind(i64::from(limit));
         let rows = answer("reading webhook deliveries", asked.fetch_all(self.pool())).await?;
         rows.iter().map(delivery_of).collect::<Result<_, _>>().map_err(query("reading webhook deliveries"))
+    }
+
+    /// One delivery.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn delivery(&self, id: Uuid) -> Result<Option<Delivery>, LedgerError> {
+        let sql = format!("SELECT {DELIVERY} FROM webhook_deliveries WHERE id = $1");
+        let asked = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id);
+        let row = answer("reading a webhook delivery", asked.fetch_optional(self.pool())).await?;
+        row.as_ref().map(delivery_of).transpose().map_err(query("reading a webhook delivery"))
     }
 
     /// How many deliveries are pending, and how many dead.
