@@ -1,8 +1,11 @@
 //! `sexton webhooks`: who is told of what, what waits, a test, another try.
 
+use std::time::{Duration, Instant};
+
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::failures::Shown;
@@ -13,6 +16,9 @@ use crate::daemon::webhooks::{Attempt, Webhook, send_test};
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
 use crate::job::JobName;
+
+/// How long a daemon that has taken a delivery is waited for.
+const DAEMON_PATIENCE: Duration = Duration::from_secs(10);
 
 /// `sexton webhooks`.
 #[derive(Debug, Subcommand)]
@@ -174,12 +180,9 @@ async fn retry(site: &Site, args: &RetryArgs) -> Result<Exit, Shown> {
         Some(id) => vec![retry_one(runner.ledger(), id).await?],
         None => runner.ledger().retry_dead_deliveries().await.map_err(Shown::of)?,
     };
-    runner.deliver(&signals::stop_token()).await;
-    let ledger = runner.ledger();
-    let mut seen = Vec::new();
-    for id in &due {
-        seen.extend(ledger.delivery(*id).await.map_err(Shown::of)?);
-    }
+    let stop = signals::stop_token();
+    runner.deliver(&stop).await;
+    let seen = settled(runner.ledger(), &due, &stop).await?;
     let delivered = seen.iter().filter(|delivery| delivery.state == "delivered").count();
     if args.json {
         output::json(&json!({ "deliveries": seen }));
@@ -189,6 +192,22 @@ async fn retry(site: &Site, args: &RetryArgs) -> Result<Exit, Shown> {
         output::text(table(&seen, Timestamp::now()));
     }
     Ok(if delivered == due.len() { Exit::Done } else { Exit::Failed })
+}
+
+/// The deliveries after an attempt of each. A daemon may have taken some of them, and is waited for.
+async fn settled(ledger: &Ledger, due: &[Uuid], stop: &CancellationToken) -> Result<Vec<Delivery>, Shown> {
+    let give_up = Instant::now() + DAEMON_PATIENCE;
+    loop {
+        let mut seen = Vec::new();
+        for id in due {
+            seen.extend(ledger.delivery(*id).await.map_err(Shown::of)?);
+        }
+        let under_way = seen.iter().any(|delivery| delivery.state == "pending" && delivery.last_error.is_none());
+        if !under_way || Instant::now() > give_up || stop.is_cancelled() {
+            return Ok(seen);
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
 }
 
 async fn retry_one(ledger: &Ledger, id: Uuid) -> Result<Uuid, Shown> {

@@ -23,13 +23,18 @@ fn site(ledger: &Scratch, webhooks: &str) -> Site {
 
 /// The same with a Temporal.
 fn site_with(ledger: &Scratch, temporal: &str, webhooks: &str) -> Site {
+    ready(written(ledger, temporal, webhooks))
+}
+
+/// The same before its ledger is made, for more files and variables.
+fn written(ledger: &Scratch, temporal: &str, webhooks: &str) -> Site {
     let sections = postgres_sections(ledger, "temporal");
     let config = format!("{sections}temporal: {{address: '{temporal}'}}\nwebhooks:\n{webhooks}");
-    let site = Site::new(&config)
-        .policy("retention", "{}")
-        .policy("visibility", "{}")
-        .policy("schedule", NEVER)
-        .env("HOOK_SECRET", SECRET);
+    let site = Site::new(&config).policy("retention", "{}").policy("visibility", "{}");
+    site.policy("schedule", NEVER).env("HOOK_SECRET", SECRET)
+}
+
+fn ready(site: Site) -> Site {
     site.run(&["ledger", "init"]).expect(0);
     site
 }

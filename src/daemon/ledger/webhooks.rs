@@ -299,7 +299,7 @@ impl Ledger {
     pub async fn retry_delivery(&self, id: Uuid) -> Result<Retried, LedgerError> {
         let again = sqlx::query(
             "UPDATE webhook_deliveries SET state = 'pending', ended_at = NULL, next_attempt_at = now(), \
-             tried_since = now(), attempts = CASE WHEN state = 'dead' THEN 0 ELSE attempts END \
+             tried_since = now(), last_error = NULL, attempts = CASE WHEN state = 'dead' THEN 0 ELSE attempts END \
              WHERE id = $1 AND state <> 'delivered'",
         )
         .bind(id);
@@ -318,7 +318,7 @@ impl Ledger {
     pub async fn retry_dead_deliveries(&self) -> Result<Vec<Uuid>, LedgerError> {
         let again = sqlx::query_scalar(
             "UPDATE webhook_deliveries SET state = 'pending', ended_at = NULL, next_attempt_at = now(), \
-             tried_since = now(), attempts = 0 WHERE state = 'dead' RETURNING id",
+             tried_since = now(), last_error = NULL, attempts = 0 WHERE state = 'dead' RETURNING id",
         );
         answer("retrying deliveries", again.fetch_all(self.pool())).await
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{body, delivery, hook, site};
+use super::{body, delivery, hook, ready, site, written};
 use crate::support::postgres::Scratch;
 use crate::support::receiver::{Receiver, SECRET};
 use crate::support::site::eventually;
@@ -87,6 +87,25 @@ fn a_refusal_is_final_until_somebody_asks_again() {
 }
 
 #[test]
+fn what_a_daemon_delivers_again_is_told_of_as_well() {
+    let ledger = Scratch::new("beside");
+    let receiver = Receiver::answering(&json!([{"status": 404}]));
+    let site = site(&ledger, &hook("ops", &receiver, ""));
+    site.run(&["once", "retention"]).expect(1);
+    assert_eq!(ledger.psql(STATE), "dead 1");
+    receiver.answer(&json!([{"status": 200, "delay": 1}]));
+    let mut daemon = site.start(&["run"], "daemon.log");
+    daemon.wait_for("this daemon leads");
+    for n in 1..=3 {
+        site.run(&["webhooks", "retry", "--dead"]).expect(0);
+        assert_eq!((ledger.psql(STATE).as_str(), receiver.seen().len()), ("delivered 1", n + 1));
+        ledger.psql("UPDATE webhook_deliveries SET state = 'dead'");
+    }
+    daemon.signal("TERM");
+    daemon.wait();
+}
+
+#[test]
 fn a_busy_receiver_says_when() {
     let ledger = Scratch::new("busy");
     let receiver = Receiver::answering(&json!([{"status": 429, "headers": {"Retry-After": "120"}}]));
@@ -138,14 +157,13 @@ fn an_answer_without_end_is_not_read_to_its_end() {
 fn no_secret_is_shown_or_kept() {
     let (ledger, receiver) = (Scratch::new("secret"), Receiver::answering(&json!([{"status": 400, "body": "ECHO"}])));
     const PATH: &str = "hidden-path-77aa";
-    let hooks = format!(
-        "  - {{name: echo, url: {{env: ECHO_URL}}, secret: {{env: HOOK_SECRET}}}}\n  \
-           - {{name: down, url: {{file: down-url}}, secret: {{env: HOOK_SECRET}}}}\n  \
-           - {{name: chat, url: {{env: ECHO_URL}}, format: slack}}\n"
-    );
-    let site = site(&ledger, &hooks)
+    let hooks = "  - {name: echo, url: {env: ECHO_URL}, secret: {env: HOOK_SECRET}}\n  \
+       - {name: down, url: {file: down-url}, secret: {env: HOOK_SECRET}}\n  \
+       - {name: chat, url: {env: ECHO_URL}, format: slack}\n";
+    let site = written(&ledger, "127.0.0.1:1", hooks)
         .env("ECHO_URL", &format!("{}/{PATH}?token={PATH}", receiver.origin()))
         .file("down-url", &format!("http://{PATH}:{PATH}@127.0.0.1:1/{PATH}\n"));
+    let site = ready(site);
     let mut all = String::new();
     let runs: [&[&str]; 8] = [
         &["-vv", "once", "retention", "--json"],

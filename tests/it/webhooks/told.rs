@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{body, delivery, hook, site, site_with};
+use super::{body, delivery, hook, ready, site, site_with, written};
 use crate::support::postgres::Scratch;
 use crate::support::receiver::Receiver;
 use crate::support::temporal::{plain, prefix};
@@ -71,7 +71,8 @@ fn each_is_told_of_the_outcomes_and_jobs_it_wants() {
 fn slack_gets_its_own_form() {
     let (ledger, receiver) = (Scratch::new("slack"), Receiver::new());
     let hooks = "  - {name: chat, format: slack, url: {env: CHAT_URL}, on: [failed, unchanged]}\n";
-    let site = site(&ledger, hooks).env("CHAT_URL", &format!("{}/services/T0/B0/x", receiver.origin()));
+    let site = written(&ledger, "127.0.0.1:1", hooks);
+    let site = ready(site.env("CHAT_URL", &format!("{}/services/T0/B0/x", receiver.origin())));
     site.run(&["once", "retention"]).expect(1);
     site.run(&["once", "visibility"]).expect(0);
     let seen = receiver.seen();
@@ -135,11 +136,13 @@ fn a_workflow_gets_a_signal() {
     assert_eq!(seen.len(), 1, "{seen:?}");
     let signal = &seen[0]["workflowExecutionSignaledEventAttributes"];
     assert_eq!(signal["signalName"], "sexton-run");
-    let text = signal.to_string();
-    // The command line shows a JSON payload decoded, or its data as base64.
-    let run = ledger.psql("SELECT id FROM runs");
-    let data = signal["input"][0].clone();
-    assert_eq!(data["run"]["id"], run, "{text}");
+    let payload = &signal["input"]["payloads"][0];
+    let decoded = |value: &serde_json::Value| {
+        ledger.psql(&format!("SELECT convert_from(decode('{}', 'base64'), 'UTF8')", value.as_str().unwrap()))
+    };
+    assert_eq!(decoded(&payload["metadata"]["encoding"]), "json/plain");
+    let data: serde_json::Value = serde_json::from_str(&decoded(&payload["data"])).unwrap();
+    assert_eq!(data["run"]["id"], ledger.psql("SELECT id FROM runs"));
     assert_eq!((&data["event"], &data["run"]["outcome"]), (&json!("run.ended"), &json!("unchanged")));
 
     // A workflow that is not open is not waited for.
