@@ -28,3 +28,4 @@ mod store;
 mod support;
 mod temporal;
 mod visibility;
+mod webhooks;

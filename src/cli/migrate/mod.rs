@@ -18,7 +18,7 @@ use super::{Global, once, output, progress, signals};
 use crate::context::Context;
 use crate::daemon::jobs::{MigrateJob, Site, UndoJob};
 use crate::daemon::ledger::{Outcome, Trigger};
-use crate::daemon::runner::{Finished, Request, Runner};
+use crate::daemon::runner::{Finished, Request};
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
 use crate::job::JobName;
@@ -136,12 +136,14 @@ async fn run(site: Site, args: &RunArgs, global: &Global) -> Result<Exit, Shown>
         let failure = Failure::new(Kind::Usage, format!("`{}` has no stage `{until}`", named.name));
         return Err(failure.with_hint(format!("its stages are: {}", known.join(", "))).into());
     }
-    let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
+    let runner = site.runner().await.map_err(Shown::of)?;
     let request = request(&site, Duration::ZERO, global);
     let options = Options::until(args.until.clone());
     let job = job(site, named).with_options(options);
     let finished = runner.run(&job, &request).await.map_err(Shown::of)?;
-    Ok(conclude(finished, named.json))
+    let exit = conclude(finished, named.json);
+    runner.deliver(&request.cancel).await;
+    Ok(exit)
 }
 
 fn request(site: &Site, patience: Duration, global: &Global) -> Request {
@@ -186,7 +188,7 @@ async fn undo(site: Site, args: &NamedArgs, global: &Global) -> Result<Exit, Sho
     let given = args.set.iter().cloned();
     let set = begun.into_iter().chain(given).collect::<BTreeMap<_, _>>().into_iter().collect();
     let migration = check(&site, &NamedArgs { name: args.name.clone(), set, json: args.json })?;
-    let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
+    let runner = site.runner().await.map_err(Shown::of)?;
     let request = request(&site, UNDO_PATIENCE, global);
     let job = UndoJob::new(site, migration);
     if runner.is_busy(JobName::Migrate).await.map_err(Shown::of)? {
@@ -203,5 +205,7 @@ async fn undo(site: Site, args: &NamedArgs, global: &Global) -> Result<Exit, Sho
         finished.outcome = Outcome::of(asked.kind);
         finished.error = Some(asked);
     }
-    Ok(conclude(finished, args.json))
+    let exit = conclude(finished, args.json);
+    runner.deliver(&request.cancel).await;
+    Ok(exit)
 }

@@ -18,6 +18,7 @@ mod search;
 mod secrets;
 mod store;
 mod temporal;
+mod webhooks;
 
 use crate::support::site::{Said, Site};
 use crate::support::stack;
