@@ -4,23 +4,37 @@
 use std::time::Duration;
 
 use axum::extract::{Request, State};
-use axum::http::Method;
+use axum::http::{Method, StatusCode};
 use axum::middleware::Next;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use tracing::{info, warn};
 
 use super::App;
 use super::auth::{Peer, Principal};
+use super::problem::Problem;
 use crate::daemon::ledger::Action;
 use crate::failure::chain;
 
-/// Notes a request that changes something.
+/// Characters of the longest path that is noted; none of sexton's own is that long.
+const LONGEST_PATH: usize = 300;
+
+/// Does a request that changes something to its end, also when whoever asked has gone meanwhile, and notes it. Otherwise
+/// a connection that breaks would leave a run begun and not noted, and its `Idempotency-Key` without an answer.
 pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return next.run(request).await;
     }
+    let done = app.runs.spawn(do_and_note(app.clone(), request, next));
+    done.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request was not answered");
+        Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this request could not be answered").into_response()
+    })
+}
+
+async fn do_and_note(app: App, request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().copied();
-    let (method, path) = (request.method().to_string(), request.uri().path().to_owned());
+    let method: String = request.method().as_str().chars().take(20).collect();
+    let path: String = request.uri().path().chars().take(LONGEST_PATH).collect();
     let address = peer.map(|peer| app.gate.address(peer.0, request.headers()));
     let who = peer.and_then(|peer| app.gate.known(peer.0, request.headers()));
     let response = next.run(request).await;

@@ -1,4 +1,4 @@
-//! What goes on now, told to whoever listens. One task looks at the ledger for all of them, and only while somebody does.
+//! What goes on now, told to whoever listens. One task looks at the ledger for all of them.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -15,14 +15,16 @@ use uuid::Uuid;
 use super::App;
 use super::auth::Reader;
 use super::problem::Problem;
-use crate::daemon::ledger::{Asked, Run};
+use crate::daemon::ledger::{Asked, LedgerError, Run};
 use crate::progress::Stage;
 
 /// How often it is looked while somebody listens.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often it is looked otherwise, so that the views show what runs have changed.
+const IDLE: Duration = Duration::from_secs(5);
 /// Listeners at one time.
 const LISTENERS: usize = 500;
-/// Runs that are looked at: more never go on at once than there are jobs.
+/// The latest runs that are told; what goes on is told as well, however long ago it began.
 const RUNS: u32 = 20;
 
 /// A run, as far as it changes while it goes on.
@@ -66,29 +68,42 @@ impl Events {
 
     /// Looks until it is stopped.
     pub(super) async fn follow(&self, app: &App) {
+        let mut is_first = true;
         loop {
+            let pause = if self.latest.receiver_count() == 0 { IDLE } else { LOOK };
             tokio::select! {
                 () = app.stop.cancelled() => return,
-                () = tokio::time::sleep(LOOK) => {
-                    // Views that show what runs have changed are kept fresh for everybody, more slowly.
-                    if self.latest.receiver_count() == 0 { tokio::time::sleep(LOOK * 4).await; }
-                }
+                () = tokio::time::sleep(pause) => {}
                 () = self.poke.notified() => {}
             }
-            let Ok(runs) = app.ledger().runs(&Asked { limit: RUNS, ..Asked::default() }).await else { continue };
-            let now: Vec<Live> = runs.into_iter().map(Live::of).collect();
+            let Some(looked) = app.stop.run_until_cancelled(look(app)).await else { return };
+            let Ok(now) = looked else { continue };
             let before = self.latest.borrow().clone();
-            if *before == now {
-                continue;
-            }
-            for ended in now.iter().filter(|run| run.outcome != "running") {
+            // What had ended before the first look is in the views already.
+            let is_first = std::mem::take(&mut is_first);
+            for ended in now.iter().filter(|run| !is_first && run.outcome != "running") {
                 if before.iter().all(|run| run.id != ended.id || run.outcome == "running") {
                     app.views.refresh_after(&ended.job);
                 }
             }
+            if *before == now {
+                continue;
+            }
             self.latest.send_replace(Arc::new(now));
         }
     }
+}
+
+/// The latest runs and those that go on, the newest first.
+async fn look(app: &App) -> Result<Vec<Live>, LedgerError> {
+    let asked = Asked { limit: RUNS, brief: true, ..Asked::default() };
+    let mut runs = app.ledger().runs(&asked).await?;
+    // Many short runs may have begun since a long one did.
+    if runs.len() == RUNS as usize {
+        let going_on = Asked { outcome: Some("running".to_owned()), before: runs.last().map(|run| run.id), ..asked };
+        runs.extend(app.ledger().runs(&going_on).await?);
+    }
+    Ok(runs.into_iter().map(Live::of).collect())
 }
 
 /// One listener less when it is dropped.

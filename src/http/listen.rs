@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -11,7 +12,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -36,11 +37,8 @@ pub(super) async fn serve(listener: TcpListener, tls: Option<Acceptor>, router: 
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
     loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { break };
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
+        let next = async { (Arc::clone(&room).acquire_owned().await, listener.accept().await) };
+        let Some((Ok(place), accepted)) = stop.run_until_cancelled(next).await else { break };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -71,11 +69,14 @@ pub(super) async fn serve(listener: TcpListener, tls: Option<Acceptor>, router: 
 }
 
 /// Answers the requests of one connection.
-async fn connection<S>(stream: S, peer: SocketAddr, router: Router, watcher: hyper_util::server::graceful::Watcher)
+async fn connection<S>(stream: S, peer: SocketAddr, router: Router, watcher: Watcher)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let has_asked = Arc::new(AtomicBool::new(false));
+    let asks = Arc::clone(&has_asked);
     let answer = service_fn(move |request: hyper::Request<Incoming>| {
+        asks.store(true, Ordering::Relaxed);
         let router = router.clone();
         async move {
             let mut request = request.map(Body::new);
@@ -87,9 +88,19 @@ where
     builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(32 * 1024);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(PATIENCE)).keep_alive_timeout(PATIENCE);
     builder.http2().max_concurrent_streams(64).max_header_list_size(32 * 1024);
-    let connection = builder.serve_connection(TokioIo::new(stream), answer).into_owned();
-    if let Err(error) = watcher.watch(connection).await {
-        debug!(%peer, error = %error, "a connection ended early");
+    let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream), answer).into_owned());
+    // The builder's own limits begin once it knows which HTTP is spoken, for which it waits without end.
+    let silent = async {
+        tokio::time::sleep(PATIENCE).await;
+        if has_asked.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        ended = connection => if let Err(error) = ended {
+            debug!(%peer, error = %error, "a connection ended early");
+        },
+        () = silent => debug!(%peer, "a connection that asked for nothing was closed"),
     }
 }
 

@@ -6,6 +6,7 @@ mod api;
 mod auth;
 mod body;
 mod events;
+mod glance;
 mod listen;
 mod metrics;
 mod page;
@@ -31,6 +32,7 @@ use tracing::{info, warn};
 
 use self::auth::{Gate, Sessions, random};
 use self::events::Events;
+use self::glance::Glances;
 use self::metrics::Requests;
 use self::settings::Settings;
 use self::views::Views;
@@ -63,6 +65,7 @@ struct Inner {
     settings: Settings,
     views: Views,
     events: Events,
+    glances: Glances,
     requests: Requests,
     /// The runs that were asked for here.
     runs: TaskTracker,
@@ -74,6 +77,12 @@ struct Inner {
 impl Inner {
     fn ledger(&self) -> &Ledger {
         self.runner.ledger()
+    }
+
+    /// Something was begun, stopped or has ended here.
+    fn changed(&self) {
+        self.glances.forget();
+        self.events.poke();
     }
 }
 
@@ -164,6 +173,7 @@ impl Server {
             settings,
             views: Views::default(),
             events: Events::default(),
+            glances: Glances::default(),
             requests: Requests::default(),
             runs: TaskTracker::new(),
             leads,
@@ -215,9 +225,10 @@ async fn healthz() -> &'static str {
 
 /// It is ready when the ledger is, without which it can neither tell nor do anything.
 async fn readyz(State(app): State<App>) -> Response {
-    match app.ledger().is_locked(crate::daemon::LEADER).await {
+    match app.glances.get(app.ledger()).await {
         Ok(_) => "ready\n".into_response(),
-        Err(error) => problem::Problem::from(error).into_response(),
+        // Anybody may ask this; the log says more.
+        Err(problem) => problem::Problem::new(problem.status(), "the ledger cannot be used").into_response(),
     }
 }
 

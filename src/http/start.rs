@@ -31,13 +31,13 @@ pub(super) async fn start(app: &App, job: Arc<dyn Job>, by: &str) -> Result<Uuid
     let begun = app.runner.begin(job.name(), &request).await??;
     let id = begun.id();
     let runner = app.runner.clone();
-    let events = app.clone();
+    let after = app.clone();
     app.runs.spawn(async move {
         if let Err(error) = runner.finish(begun, &*job, &request).await {
             error!(job = %job.name(), error = %chain(&error), "the run could not be written to the ledger");
         }
-        events.events.poke();
+        after.changed();
     });
-    app.events.poke();
+    app.changed();
     Ok(id)
 }

@@ -17,8 +17,8 @@ use tracing::{info, warn};
 use super::listen::Plain;
 use super::settings::Tls;
 
-/// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(30);
+/// How often it is looked whether the files were written anew.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Accepts TLS connections with the certificate of now.
 #[derive(Clone)]
@@ -70,7 +70,7 @@ impl Acceptor {
 
     /// Takes up new files until it is stopped. Ones that do not fit together change nothing: a renewal may be under way.
     pub(super) async fn renew(self, tls: Tls, stop: CancellationToken) {
-        let mut known = written(&tls);
+        let (mut known, mut told) = (written(&tls), None);
         while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
             let now = written(&tls);
             if now == known {
@@ -82,9 +82,11 @@ impl Acceptor {
                     known = now;
                     info!("the server's certificate was read anew");
                 }
-                Err(error) => {
-                    warn!(%error, "the server's certificate has changed and cannot be used; the old one stays")
+                Err(error) if told.as_ref() != Some(&now) => {
+                    warn!(%error, "the server's certificate has changed and cannot be used; the old one stays");
+                    told = Some(now);
                 }
+                Err(_) => {}
             }
         }
     }

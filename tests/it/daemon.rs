@@ -276,6 +276,7 @@ async fn a_run_that_panics_gives_its_lock_back() {
     let runner = Runner::new(ledger.clone());
     let request = Request {
         trigger: Trigger::Cli,
+        by: None,
         deadline: Duration::from_secs(60),
         patience: Duration::ZERO,
         cancel: CancellationToken::new(),

@@ -13,6 +13,7 @@ mod docs;
 mod drill;
 mod encryption;
 mod faults;
+mod http;
 mod incremental;
 mod k8s;
 mod kills;

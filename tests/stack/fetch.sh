@@ -55,6 +55,12 @@ wheel() {
   python3 -m pip install --quiet --no-deps --no-compile --only-binary=:all: --target "$2" "$1"
 }
 
+# wheels PACKAGE==VERSION DIR: the same with everything that it needs.
+wheels() {
+  python3 -m pip --version >/dev/null 2>&1 || missing "pip for python3" "On Debian: apt-get install python3-pip"
+  python3 -m pip install --quiet --no-compile --only-binary=:all: --target "$2" "$1"
+}
+
 # maven_zip GROUP:ARTIFACT:VERSION DIR. `-C` refuses a file that does not match its checksum.
 maven_zip() {
   command -v mvn >/dev/null || missing Maven "On Debian: apt-get install maven"

@@ -117,6 +117,8 @@ pub struct Asked {
     pub before: Option<Uuid>,
     /// At most so many.
     pub limit: u32,
+    /// Without their plans and reports, which may be large.
+    pub brief: bool,
 }
 
 /// A row of the ledger.
@@ -161,11 +163,17 @@ pub struct Run {
     pub error: Option<serde_json::Value>,
 }
 
-const COLUMNS: &str = "id, job, trigger, outcome, requested_by, host, version, plan_digest, plan, summary, report, error, \
+/// The columns of a run but its plan and its report.
+const BRIEF: &str = "id, job, trigger, outcome, requested_by, host, version, plan_digest, summary, error, \
     cancel_requested_by, CASE WHEN outcome = 'running' THEN progress END AS progress, \
     to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS started_at, \
     to_char(heartbeat_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS heartbeat_at, \
     to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS finished_at";
+
+fn columns(brief: bool) -> String {
+    let large = if brief { "NULL::jsonb AS plan, NULL::jsonb AS report" } else { "plan, report" };
+    format!("{BRIEF}, {large}")
+}
 
 pub(super) fn instant(row: &PgRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
     let text: Option<String> = row.try_get(column)?;
@@ -339,8 +347,9 @@ impl Ledger {
     pub async fn runs(&self, asked: &Asked) -> Result<Vec<Run>, LedgerError> {
         // Ids are of version 7: they sort by the start of their run.
         let sql = format!(
-            "SELECT {COLUMNS} FROM runs WHERE ($1::text IS NULL OR job = $1) AND ($2::text IS NULL OR outcome = $2) \
-             AND ($3::uuid IS NULL OR id < $3) ORDER BY id DESC LIMIT $4"
+            "SELECT {} FROM runs WHERE ($1::text IS NULL OR job = $1) AND ($2::text IS NULL OR outcome = $2) \
+             AND ($3::uuid IS NULL OR id < $3) ORDER BY id DESC LIMIT $4",
+            columns(asked.brief)
         );
         let query = sqlx::query(sqlx::AssertSqlSafe(sql))
             .bind(asked.job.map(JobName::as_str))
@@ -351,12 +360,28 @@ impl Ledger {
         rows.iter().map(run_of).collect::<Result<_, _>>().map_err(query_error())
     }
 
+    /// The latest run of every job that has one, without plans and reports.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn latest(&self) -> Result<Vec<Run>, LedgerError> {
+        let names: Vec<&str> = JobName::ALL.iter().map(|job| job.as_str()).collect();
+        let sql = format!(
+            "SELECT {} FROM unnest($1::text[]) AS j (name) \
+             CROSS JOIN LATERAL (SELECT * FROM runs r WHERE r.job = j.name ORDER BY r.id DESC LIMIT 1) last",
+            columns(true)
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(names);
+        let rows = answer("reading the last runs", query.fetch_all(&self.pool)).await?;
+        rows.iter().map(run_of).collect::<Result<_, _>>().map_err(query_error())
+    }
+
     /// One run.
     ///
     /// # Errors
     /// When the ledger cannot be read.
     pub async fn one(&self, id: Uuid) -> Result<Option<Run>, LedgerError> {
-        let sql = format!("SELECT {COLUMNS} FROM runs WHERE id = $1");
+        let sql = format!("SELECT {} FROM runs WHERE id = $1", columns(false));
         let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(id);
         let row = answer("reading a run", query.fetch_optional(&self.pool)).await?;
         row.as_ref().map(run_of).transpose().map_err(query_error())

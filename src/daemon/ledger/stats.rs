@@ -72,10 +72,25 @@ impl Ledger {
     /// # Errors
     /// When the ledger cannot be read.
     pub async fn stats(&self) -> Result<Vec<JobStats>, LedgerError> {
+        let mut all = self.standings().await?;
+        let counted = sqlx::query("SELECT job, outcome, count(*) AS runs FROM runs GROUP BY job, outcome");
+        for row in answer("counting runs", counted.fetch_all(self.pool())).await? {
+            let read = || Ok((row.try_get::<String, _>("job")?, row.try_get("outcome")?, row.try_get("runs")?));
+            let (job, outcome, runs) = read().map_err(query("counting runs"))?;
+            if let Some(stats) = all.iter_mut().find(|stats| stats.job.as_str() == job) {
+                stats.counts.push((outcome, runs));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The same without the counts by outcome, for which every run there was is looked at.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn standings(&self) -> Result<Vec<JobStats>, LedgerError> {
         let names: Vec<&str> = JobName::ALL.iter().map(|job| job.as_str()).collect();
         let stats = answer("reading what runs came to", sqlx::query(STATS).bind(&names).fetch_all(self.pool())).await?;
-        let counted = sqlx::query("SELECT job, outcome, count(*) AS runs FROM runs GROUP BY job, outcome");
-        let counted = answer("counting runs", counted.fetch_all(self.pool())).await?;
         let read = || -> Result<Vec<JobStats>, sqlx::Error> {
             let mut all = Vec::new();
             for row in &stats {
@@ -91,13 +106,6 @@ impl Ledger {
                     running: row.try_get("running")?,
                     counts: Vec::new(),
                 });
-            }
-            for row in &counted {
-                let (job, outcome, runs): (String, String, i64) =
-                    (row.try_get("job")?, row.try_get("outcome")?, row.try_get("runs")?);
-                if let Some(stats) = all.iter_mut().find(|stats| stats.job.as_str() == job) {
-                    stats.counts.push((outcome, runs));
-                }
             }
             all.sort_by_key(|stats| stats.job);
             Ok(all)

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
@@ -9,9 +11,11 @@ use uuid::Uuid;
 use super::idempotency::{Given, once};
 use super::runs::{Wait, wait_for};
 use super::types::{Job, Path, Query, Run, RunLine};
+use crate::daemon::ledger::JobStats;
 use crate::http::App;
 use crate::http::auth::{Operator, Principal, Reader};
 use crate::http::body;
+use crate::http::glance::Glance;
 use crate::http::problem::Problem;
 use crate::http::settings::Role;
 use crate::http::start;
@@ -59,23 +63,27 @@ pub(super) struct Start {
 
 /// Every job, with its last run.
 pub(in crate::http) async fn states(app: &App) -> Result<Vec<JobState>, Problem> {
-    let (now, ledger) = (Timestamp::now(), app.ledger());
-    let stats = ledger.stats().await?;
-    let mut jobs = Vec::new();
-    for stats in stats {
+    Ok(states_of(app, &*app.glances.get(app.ledger()).await?))
+}
+
+/// The same from a look at the ledger.
+pub(super) fn states_of(app: &App, glance: &Glance) -> Vec<JobState> {
+    let now = Timestamp::now();
+    let one = |stats: &JobStats| {
         let schedule = app.site.policies.schedule.jobs.get(&stats.job).and_then(|schedule| schedule.cron.as_ref());
-        jobs.push(JobState {
+        let last = glance.last.iter().find(|run| run.job == stats.job.as_str());
+        JobState {
             job: stats.job.to_string(),
             configured: app.site.is_configured(stats.job),
             schedule: schedule.map(ToString::to_string),
             next: schedule.and_then(|cron| cron.next_after(now)),
             deadline_seconds: app.site.policies.schedule.deadline(stats.job).as_secs(),
-            last: ledger.recent(Some(stats.job), 1).await?.pop().map(RunLine::from),
+            last: last.cloned().map(RunLine::from),
             last_success: stats.last_success,
             failures: stats.failures,
-        });
-    }
-    Ok(jobs)
+        }
+    };
+    glance.stats.iter().map(one).collect()
 }
 
 /// Every job: its schedule, its last run, when it last ended well.
@@ -127,16 +135,26 @@ pub(super) async fn start(
     body::Json { value, bytes }: body::Json<Start>,
 ) -> Result<Given, Problem> {
     let (job, wait) = (JobName::from(job), wait.duration()?);
-    once(&app, &by.name, &headers, &[b"start", job.as_str().as_bytes(), &bytes], async {
-        let id = start_job(&app, job, value.shorten, &by).await?;
-        started(&app, id, wait).await
+    let given = once(&app, &by.name, &headers, &[b"start", job.as_str().as_bytes(), &bytes], async {
+        started(&app, start_job(&app, job, value.shorten, &by).await?).await
     })
-    .await
+    .await?;
+    waited(&app, given, wait).await
 }
 
-/// The answer to a start.
-pub(super) async fn started(app: &App, id: Uuid, wait: Option<std::time::Duration>) -> Result<Given, Problem> {
-    let run = wait_for(app, id, wait).await?;
+/// The answer to a start, which is kept: the run as it has begun.
+pub(super) async fn started(app: &App, id: Uuid) -> Result<Given, Problem> {
+    let run = wait_for(app, id, None).await?;
+    let location = Some(format!("/api/v1/runs/{id}"));
+    Ok(Given { status: StatusCode::ACCEPTED, location, body: serde_json::json!(run) })
+}
+
+/// The answer to a start that is waited for. The run is the one of the answer, so that a request that is sent again waits
+/// for the same run.
+pub(super) async fn waited(app: &App, given: Given, wait: Option<Duration>) -> Result<Given, Problem> {
+    let id = given.body.get("id").and_then(|id| id.as_str()).and_then(|id| id.parse().ok());
+    let (Some(id), Some(wait)) = (id, wait) else { return Ok(given) };
+    let run = wait_for(app, id, Some(wait)).await?;
     let status = if run.line.outcome == "running" { StatusCode::ACCEPTED } else { StatusCode::OK };
-    Ok(Given { status, location: Some(format!("/api/v1/runs/{id}")), body: serde_json::json!(run) })
+    Ok(Given { status, location: given.location, body: serde_json::json!(run) })
 }

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::idempotency::{Given, once};
-use super::jobs::started;
+use super::jobs::{started, waited};
 use super::runs::Wait;
 use super::types::{Path, Query, Run};
 use crate::context::Context;
@@ -301,9 +301,9 @@ pub(super) async fn run(
     body::Json { value, bytes }: body::Json<RunIt>,
 ) -> Result<Given, Problem> {
     let wait = wait.duration()?;
-    once(&app, &by.name, &headers, &[b"migrate", name.as_bytes(), &bytes], async {
-        let id = run_it(&app, &name, value.until.as_deref(), &by.name).await?;
-        started(&app, id, wait).await
+    let given = once(&app, &by.name, &headers, &[b"migrate", name.as_bytes(), &bytes], async {
+        started(&app, run_it(&app, &name, value.until.as_deref(), &by.name).await?).await
     })
-    .await
+    .await?;
+    waited(&app, given, wait).await
 }

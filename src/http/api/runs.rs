@@ -14,6 +14,7 @@ use super::types::{Job, Outcome, Path, Query, Run, RunLine, Runs, limit};
 use crate::daemon::ledger::Asked;
 use crate::http::App;
 use crate::http::auth::{Operator, Reader};
+use crate::http::glance::RUNS;
 use crate::http::problem::Problem;
 use crate::units::Span;
 
@@ -72,17 +73,26 @@ pub(super) async fn list(
     Query(wanted): Query<Wanted>,
 ) -> Result<Json<Runs>, Problem> {
     let limit = limit(wanted.limit)?;
-    let asked = Asked {
-        job: wanted.job.map(Into::into),
-        outcome: wanted.outcome.map(|outcome| outcome.as_str().to_owned()),
-        before: wanted.before,
-        limit: limit + 1,
+    let is_first_page = wanted.job.is_none() && wanted.outcome.is_none() && wanted.before.is_none();
+    let mut runs = if is_first_page && limit < RUNS {
+        app.glances.get(app.ledger()).await?.runs.iter().take(limit as usize + 1).cloned().collect()
+    } else {
+        app.ledger().runs(&asked(&wanted, limit + 1)).await?
     };
-    let mut runs = app.ledger().runs(&asked).await?;
     let more = runs.len() > limit as usize;
     runs.truncate(limit as usize);
     let next = runs.last().filter(|_| more).map(|run| run.id);
     Ok(Json(Runs { runs: runs.into_iter().map(RunLine::from).collect(), next }))
+}
+
+fn asked(wanted: &Wanted, limit: u32) -> Asked {
+    Asked {
+        job: wanted.job.map(Into::into),
+        outcome: wanted.outcome.map(|outcome| outcome.as_str().to_owned()),
+        before: wanted.before,
+        limit,
+        brief: true,
+    }
 }
 
 /// Waits for the end of a run; gives it as it is when the time is over.
@@ -148,6 +158,7 @@ pub(super) async fn cancel(
 /// The same for the page.
 pub(in crate::http) async fn cancel_run(app: &App, id: Uuid, by: &str) -> Result<(), Problem> {
     if app.ledger().request_cancel(id, by).await? {
+        app.changed();
         return Ok(());
     }
     match app.ledger().one(id).await? {

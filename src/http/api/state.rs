@@ -5,8 +5,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::jobs::{JobState, states};
-use crate::daemon::LEADER;
+use super::jobs::{JobState, states_of};
 use crate::doctor::Verdict;
 use crate::http::App;
 use crate::http::auth::Reader;
@@ -53,8 +52,8 @@ impl<T: Serialize> From<Seen<T>> for Look {
 
 /// How it is on the whole, for the API and the page.
 pub(in crate::http) async fn overall(app: &App) -> Result<Status, Problem> {
-    let jobs = states(app).await?;
-    let daemon_leads = app.ledger().is_locked(LEADER).await?;
+    let glance = app.glances.get(app.ledger()).await?;
+    let (jobs, daemon_leads) = (states_of(app, &glance), glance.leads);
     let (mut problems, mut worst) = (Vec::new(), Verdict::Ok);
     let mut add = |verdict: Verdict, text: String| {
         worst = worst.max(verdict);

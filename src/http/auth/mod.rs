@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
@@ -85,6 +85,10 @@ impl Gate {
 
     pub(super) fn sessions(&self) -> &Sessions {
         &self.sessions
+    }
+
+    fn is_behind_proxy(&self, peer: SocketAddr) -> bool {
+        self.settings.proxy.as_ref().is_some_and(|proxy| proxy.is_trusted(peer.ip()))
     }
 
     /// Where a request comes from: the last address that no trusted proxy has.
@@ -165,8 +169,8 @@ impl Gate {
 
     /// Who asks, if that is somebody; a wrong token is not counted as another attempt.
     pub(super) fn known(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<Principal> {
-        if let Some(given) = headers.get(header::AUTHORIZATION) {
-            let digest = blake3::hash(given.to_str().ok()?.split_once(' ')?.1.trim().as_bytes());
+        if let Some(token) = headers.get(header::AUTHORIZATION).and_then(bearer) {
+            let digest = blake3::hash(token.as_bytes());
             let place = self.digests.iter().position(|known| *known == digest)?;
             let token = self.settings.tokens.get(place)?;
             let (name, role) = (token.name.clone(), token.role);
@@ -178,18 +182,27 @@ impl Gate {
     /// Who asks; `None` when nobody says so.
     pub(super) fn principal(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<Option<Principal>, Problem> {
         if let Some(given) = headers.get(header::AUTHORIZATION) {
-            let text = given.to_str().unwrap_or_default();
-            let token = text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-            let Some((_, token)) = token else {
-                return Err(Problem::new(StatusCode::UNAUTHORIZED, "the header Authorization holds no bearer token"));
-            };
-            return self.with_token(token.trim(), self.address(peer, headers)).map(Some);
+            match bearer(given) {
+                Some(token) => return self.with_token(token, self.address(peer, headers)).map(Some),
+                // oauth2-proxy sends the name as a login of its own, unless it is told not to.
+                None if self.is_behind_proxy(peer) => {}
+                None => {
+                    let detail = "the header Authorization holds no bearer token";
+                    return Err(Problem::new(StatusCode::UNAUTHORIZED, detail));
+                }
+            }
         }
         match self.with_cookie(headers) {
             Some(principal) => Ok(Some(principal)),
             None => self.with_proxy(peer, headers),
         }
     }
+}
+
+/// The token in a header `Authorization`.
+fn bearer(header: &HeaderValue) -> Option<&str> {
+    let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 /// The address of whoever asks.

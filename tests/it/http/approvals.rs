@@ -1,0 +1,100 @@
+//! A migration over HTTP: seen, approved, run, and what is not approved.
+
+use super::{APPROVE, Api, READ, RUN, section, site};
+use crate::support::postgres::Scratch;
+use crate::support::site::postgres_sections;
+
+const RECIPE: &str = "\
+name: one-table
+description: One table
+database: main
+approval: required
+stages:
+  - name: make
+    steps:
+      - name: table
+        do:
+          sql:
+            check: SELECT to_regclass('made') IS NOT NULL
+            run: [CREATE TABLE made (n int)]
+            undo: [DROP TABLE IF EXISTS made]
+";
+
+const PATH: &str = "/api/v1/migrations/one-table";
+
+fn api(main: &Scratch) -> Api {
+    let ledger = Scratch::new("approve");
+    let sections = postgres_sections(&ledger, &main.name);
+    let config = format!("{sections}migrations: {{recipes: recipes}}\n{}", section(""));
+    let site = site(&config).policy("visibility", "{}");
+    std::fs::create_dir(site.path().join("recipes")).unwrap();
+    Api::of(site.file("recipes/one-table.yaml", RECIPE), ledger)
+}
+
+#[test]
+fn exactly_the_plan_that_was_seen() {
+    let main = Scratch::new("approved");
+    let api = api(&main);
+    let approvals = format!("{PATH}/approvals");
+    let seen = api.get(PATH).expect(200).json();
+    assert_eq!((seen["state"].as_str(), seen["approval"].as_str()), (Some("not_begun"), Some("needed")), "{seen}");
+    assert_eq!(seen["steps"][0]["step"], "make/table", "{seen}");
+    let digest = seen["digest"].as_str().unwrap();
+    let wanted = format!("{{\"plan\": \"{digest}\"}}");
+
+    // Not yet: the run waits for an approval, and nothing is made.
+    let run = api.post(RUN, &format!("{PATH}/runs?wait=30s"), "").expect(200).json();
+    assert_eq!(run["outcome"], "refused", "{run}");
+    for token in [READ, RUN] {
+        api.post(token, &approvals, &wanted).problem(403);
+    }
+    api.post(APPROVE, &approvals, "{\"plan\": \"0123456789abcdef\"}").problem(409);
+    api.post(APPROVE, &approvals, "{\"plan\": \"0123\"}").problem(400);
+    api.post(APPROVE, &approvals, &wanted.replace('}', ", \"expires\": \"31d\"}")).problem(400);
+    api.post(APPROVE, &approvals, &wanted.replace('}', ", \"expires\": \"0s\"}")).problem(400);
+    api.post(APPROVE, &approvals, &wanted.replace('}', ", \"by\": \"somebody else\"}")).problem(422);
+    assert_eq!(api.psql("SELECT count(*) FROM migration_approvals"), "0");
+
+    // Taken back, it is none.
+    let given = api.post(APPROVE, &approvals, &wanted).expect(201);
+    assert_eq!(given.header("location"), Some(PATH));
+    assert_eq!(api.psql("SELECT approved_by, plan_digest FROM migration_approvals"), format!("ada|{digest}"));
+    assert_eq!(api.get(PATH).json()["approval"], "given");
+    api.ask(RUN, &approvals, &["-X", "DELETE"]).problem(403);
+    assert_eq!(api.ask(APPROVE, &approvals, &["-X", "DELETE"]).expect(200).json()["revoked"], 1);
+    let run = api.post(RUN, &format!("{PATH}/runs?wait=30s"), "").expect(200).json();
+    assert_eq!(run["outcome"], "refused", "{run}");
+    assert_eq!(main.psql("SELECT to_regclass('made') IS NULL"), "t");
+
+    // The beginning of the digest is enough, and the run is the approved one.
+    let short = format!("{{\"plan\": \"{}\", \"expires\": \"1h\"}}", &digest[..12]);
+    api.post(APPROVE, &approvals, &short).expect(201);
+    api.post(RUN, &format!("{PATH}/runs"), "{\"until\": \"nonsense\"}").problem(422);
+    let run = api.post(RUN, &format!("{PATH}/runs?wait=30s"), "{\"until\": \"make\"}").expect(200).json();
+    assert_eq!((run["outcome"].as_str(), run["requested_by"].as_str()), (Some("changed"), Some("ops")), "{run}");
+    assert_eq!(main.psql("SELECT to_regclass('made') IS NOT NULL"), "t");
+    assert_eq!(api.psql("SELECT name, state FROM migrations"), "one-table|applied");
+    assert_eq!(api.get(PATH).json()["state"], "applied");
+    let list = api.get("/api/v1/migrations").expect(200).json();
+    let ours = list["migrations"].as_array().unwrap().iter().find(|recipe| recipe["name"] == "one-table").unwrap();
+    assert_eq!(ours["state"], "applied");
+
+    for path in ["/api/v1/migrations/nothing", "/api/v1/migrations/..%2F..%2Fetc%2Fpasswd", "/api/v1/migrations/%00"] {
+        api.get(path).problem(404);
+        api.post(RUN, &format!("{path}/runs"), "").problem(404);
+    }
+    api.is_sound();
+}
+
+#[test]
+fn a_plan_that_has_changed_is_not_approved() {
+    let main = Scratch::new("edited");
+    let api = api(&main);
+    let digest = api.get(PATH).expect(200).json()["digest"].as_str().unwrap().to_owned();
+    let edited = RECIPE.replace("made (n int)", "made (n bigint)");
+    std::fs::write(api.site.path().join("recipes/one-table.yaml"), edited).unwrap();
+    let told = api.post(APPROVE, &format!("{PATH}/approvals"), &format!("{{\"plan\": \"{digest}\"}}")).problem(409);
+    assert!(told["hint"].is_string(), "{told}");
+    assert_eq!(api.psql("SELECT count(*) FROM migration_approvals"), "0");
+    api.is_sound();
+}

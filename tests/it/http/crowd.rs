@@ -1,0 +1,80 @@
+//! Ten thousand connections at once.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::{Api, READ};
+use crate::support::site::eventually;
+
+/// Connections of the crowd.
+const CROWD: u64 = 10_000;
+/// With fewer it is none.
+const LEAST: u64 = 4_096;
+/// Files that the test and the daemon have beside them.
+const OTHER: u64 = 500;
+/// Megabytes that the daemon may have with all of them.
+const MEMORY: u64 = 512;
+
+fn megabytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
+}
+
+/// Sockets that a process has.
+fn sockets(pid: u32) -> usize {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(Result::ok);
+    files.filter(|file| std::fs::read_link(file.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))).count()
+}
+
+#[test]
+fn a_crowd_keeps_nobody_out() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let may = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX).saturating_sub(OTHER);
+    if may < LEAST {
+        eprintln!("skipped: this process may have {may} connections, and fewer than {LEAST} are no crowd (ulimit -Hn)");
+        return;
+    }
+    let crowd = CROWD.min(may);
+    let api = Api::new("crowd");
+    let (pid, address) = (api.daemon.id(), api.base.strip_prefix("http://").unwrap().to_owned());
+    api.get("/api/v1/runs").expect(200);
+    let (before, memory) = (sockets(pid), megabytes(pid));
+
+    let began = Instant::now();
+    let connect = |number: u64| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        // Some say nothing, some begin, some ask and stay.
+        let said: &[u8] = match number % 3 {
+            0 => b"",
+            1 => b"GET /healthz HTTP/1.1\r\nHost: x\r\n",
+            _ => b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        };
+        stream.write_all(said).unwrap();
+        stream
+    };
+    let streams: Vec<TcpStream> = (0..crowd).map(connect).collect();
+    assert!(began.elapsed() < Duration::from_secs(9), "too slow to have them all at once: {:?}", began.elapsed());
+    let crowd = usize::try_from(crowd).unwrap();
+    let all = eventually(Duration::from_secs(5), || sockets(pid) >= before + crowd);
+    let (there, full) = (sockets(pid), megabytes(pid));
+    assert!(all, "{there} of {crowd}");
+    let asked = Instant::now();
+    api.get("/api/v1/status").expect(200);
+    api.ask("", "/readyz", &[]).expect(200);
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(3), "a request beside them took {took:?}");
+    assert!(full < MEMORY, "{full} MB with {crowd} connections, {memory} MB before");
+    eprintln!("{crowd} connections in {:?}: {memory} MB, then {full} MB; two requests beside them took {took:?}", began.elapsed());
+
+    // They are not kept: who says nothing more is gone within twice the ten seconds, and the rest with the test's end.
+    let gone = eventually(Duration::from_secs(40), || sockets(pid) <= before + 5);
+    assert!(gone, "{} of {crowd} are still there", sockets(pid));
+    drop(streams);
+    api.ask(READ, "/api/v1/status", &[]).expect(200);
+    api.is_sound();
+}

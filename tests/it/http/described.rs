@@ -1,0 +1,35 @@
+//! The API does what its description says. The judge is schemathesis, which makes requests from it, right and wrong ones,
+//! and holds each answer against it.
+
+use std::process::Command;
+
+use super::{APPROVE, section, site, tells_no_secret, Api};
+use crate::support::postgres::Scratch;
+use crate::support::site::postgres_sections;
+use crate::support::stack;
+
+/// Requests of each kind for each operation.
+const EXAMPLES: &str = "12";
+
+#[test]
+fn the_api_is_as_it_is_described() {
+    let (ledger, main) = (Scratch::new("described"), Scratch::new("describes"));
+    // Its jobs are harmless: nothing is configured but an empty database, and no recipe may be applied by itself.
+    let config = format!("{}{}", postgres_sections(&ledger, &main.name), section(""));
+    let api = Api::of(site(&config).policy("visibility", "{}"), ledger);
+    // So that there is something to be found.
+    api.post(APPROVE, "/api/v1/jobs/visibility/runs?wait=20s", "").expect(200);
+    let (url, bearer) = (api.url("/openapi.json"), format!("Authorization: Bearer {APPROVE}"));
+    let output = Command::new("timeout")
+        .args(["120", stack().get("SCHEMATHESIS"), "run", &url, "--header", &bearer, "--max-examples", EXAMPLES])
+        .args(["--request-timeout", "30", "--workers", "2", "--seed", "1", "--no-color"])
+        .current_dir(api.site.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let log = api.daemon.log();
+    assert!(output.status.success(), "{said}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(said.contains("17 selected") || said.contains("Operations"), "{said}");
+    tells_no_secret(&log);
+    api.is_sound();
+}

@@ -1,0 +1,61 @@
+//! Two daemons on one ledger.
+
+use super::{RUN, READ, BlackHole, ask, serve};
+
+#[test]
+fn both_serve_and_one_leads() {
+    let hole = BlackHole::new();
+    let mut api = hole.api("two");
+    api.daemon.wait_for("this daemon leads");
+    let (mut second, other) = serve(&api.site, "second.log");
+    second.wait_for("standing by");
+    for base in [&api.base, &other] {
+        let status = ask(base, READ, "/api/v1/status", &[]).unwrap().expect(200).json();
+        assert_eq!(status["daemon_leads"], true);
+        ask(base, "", "/readyz", &[]).unwrap().expect(200);
+    }
+    // A run that the standby makes is seen, and stopped, by way of the leader.
+    let run = ask(&other, RUN, "/api/v1/jobs/retention/runs", &["-X", "POST"]).unwrap().expect(202).json();
+    let id = run["id"].as_str().unwrap();
+    assert_eq!(api.get(&format!("/api/v1/runs/{id}")).expect(200).json()["outcome"], "running");
+    let busy = api.post(RUN, "/api/v1/jobs/retention/runs", "").problem(409);
+    assert!(busy["detail"].as_str().unwrap().contains(id), "{busy}");
+    api.post(RUN, &format!("/api/v1/runs/{id}/cancel"), "").expect(202);
+    api.wait_for(id, "cancelled");
+
+    // The leader goes; the standby serves on, and leads.
+    api.daemon.signal("TERM");
+    assert_eq!(api.daemon.wait(), Some(0), "{}", api.daemon.log());
+    second.wait_for("this daemon leads");
+    let run = ask(&other, RUN, "/api/v1/jobs/visibility/runs?wait=20s", &["-X", "POST"]).unwrap().expect(200).json();
+    assert_eq!(run["outcome"], "unchanged");
+    second.signal("TERM");
+    assert_eq!(second.wait(), Some(0), "{}", second.log());
+}
+
+#[test]
+fn it_is_not_ready_without_its_ledger() {
+    let api = super::Api::new("unready");
+    api.ask("", "/readyz", &[]).expect(200);
+    let (name, server) = (&api.ledger.name, api.ledger.server);
+    let away = format!(
+        "ALTER DATABASE {name} ALLOW_CONNECTIONS false; \
+         SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{name}'"
+    );
+    server.psql("postgres", &away);
+    let came = crate::support::site::eventually(std::time::Duration::from_secs(40), || {
+        api.ask("", "/readyz", &["--max-time", "40"]).status == 503
+    });
+    assert!(came, "{}", api.daemon.log());
+    let told = api.ask("", "/readyz", &["--max-time", "40"]).problem(503);
+    assert!(!told.to_string().contains(name), "{told}");
+    api.ask("", "/healthz", &[]).expect(200);
+    api.ask(READ, "/api/v1/status", &["--max-time", "40"]).problem(503);
+    api.ask(RUN, "/api/v1/jobs/visibility/runs", &["-X", "POST", "--max-time", "40"]).problem(503);
+    server.psql("postgres", &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"));
+    let came = crate::support::site::eventually(std::time::Duration::from_secs(40), || {
+        api.ask("", "/readyz", &[]).status == 200
+    });
+    assert!(came, "{}", api.daemon.log());
+    api.is_sound();
+}
