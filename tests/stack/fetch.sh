@@ -49,6 +49,15 @@ go_main() {
   rm -r "$4/src"
 }
 
+# go_files MODULE@VERSION DIR FILE...: files of a module, as they are.
+go_files() {
+  local module=$1 dir=$2 source
+  shift 2
+  command -v go >/dev/null || missing Go "Version 1.26.2 or newer: https://go.dev/dl/"
+  source=$(cd "$dir" && GOWORK=off go mod download -json "$module" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+  install -m 644 -t "$dir" "${@/#/$source/}"
+}
+
 # wheel PACKAGE==VERSION DIR. pip checks the file against the index's hash.
 wheel() {
   python3 -m pip --version >/dev/null 2>&1 || missing "pip for python3" "On Debian: apt-get install python3-pip"
