@@ -17,6 +17,7 @@ mod incremental;
 mod k8s;
 mod kills;
 mod migrate;
+mod monitoring;
 mod orphans;
 mod output;
 mod overdue;
