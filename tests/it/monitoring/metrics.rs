@@ -25,7 +25,8 @@ pub fn named(expression: &str) -> BTreeSet<String> {
                 let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'));
                 let (word, behind) = rest.split_at(end.unwrap_or(rest.len()));
                 rest = behind;
-                let call = behind.trim_start().starts_with('(');
+                // An aggregation may have its labels before what it aggregates.
+                let call = ["(", "by (", "without ("].iter().any(|next| behind.trim_start().starts_with(next));
                 if call && BEFORE_LABELS.contains(&word) {
                     rest = behind.split_once(')').unwrap_or_default().1;
                 } else if !call && !WORDS.contains(&word.to_lowercase().as_str()) {

@@ -42,7 +42,7 @@ fn one_workflow() {
     };
     done(&["workflow", "start", "--workflow-id", &id, "--type", "nothing", "--task-queue", &queue]);
     done(&["workflow", "terminate", "--workflow-id", &id]);
-    done(&["workflow", "delete", "--workflow-id", &id]);
+    done(&["workflow", "delete", "--yes", "--workflow-id", &id]);
     eventually("the deletion", || {
         (!client(&["workflow", "describe", "--workflow-id", &id]).status.success()).then_some(())
     });
