@@ -2,7 +2,7 @@
 
 mod accepted;
 mod access;
-mod api;
+pub mod api;
 mod certificates;
 mod image;
 mod moving;
@@ -40,17 +40,17 @@ fn kubectl() -> Command {
 }
 
 /// Every document of a rendered folder.
-fn render(folder: impl AsRef<Path>) -> Vec<Value> {
+pub fn render(folder: impl AsRef<Path>) -> Vec<Value> {
     let output = kubectl().arg("kustomize").arg(folder.as_ref()).output().expect("kubectl is needed to render k8s/");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_saphyr::from_multiple(std::str::from_utf8(&output.stdout).unwrap()).unwrap()
 }
 
-fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
+pub fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
     value.pointer(pointer).unwrap_or_else(|| panic!("no {pointer} in {value:#}"))
 }
 
-fn of_kind<'a>(documents: &'a [Value], kind: &str) -> BTreeMap<&'a str, &'a Value> {
+pub fn of_kind<'a>(documents: &'a [Value], kind: &str) -> BTreeMap<&'a str, &'a Value> {
     let named = documents.iter().filter(|d| d["kind"] == kind);
     named.map(|d| (at(d, "/metadata/name").as_str().unwrap(), d)).collect()
 }

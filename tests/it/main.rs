@@ -18,6 +18,7 @@ mod incremental;
 mod k8s;
 mod kills;
 mod migrate;
+mod monitoring;
 mod orphans;
 mod output;
 mod overdue;
