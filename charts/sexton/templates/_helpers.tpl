@@ -50,8 +50,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* Variables from Secrets, as a list. */}}
 {{- define "sexton.env" -}}
 {{- range $name, $from := . }}
+{{- if $from }}
 - name: {{ $name }}
   valueFrom: {secretKeyRef: {name: {{ $from.secret }}, key: {{ $from.key }}}}
+{{- end }}
 {{- end }}
 {{- end }}
 
@@ -122,6 +124,8 @@ spec:
       env:
         - {name: SEXTON_CONFIG, value: /etc/sexton/config/sexton.yaml}
         {{- include "sexton.env" $values.env | nindent 8 }}
+        {{- /* Whoever reads sexton.yaml needs what it names. */}}
+        {{- if and (eq $values.mode "daemon") $values.config.http }}{{ with $values.daemon.env }}{{ include "sexton.env" . | nindent 8 }}{{ end }}{{ end }}
         {{- with .env }}{{ include "sexton.env" . | nindent 8 }}{{ end }}
       {{- if and .daemon $values.config.http }}
       startupProbe:
