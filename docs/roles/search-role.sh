@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # The role of a search engine that may do what sexton needs for one purpose, and no more: prints its JSON.
 #
-#   search-role.sh read|upkeep|adopt ALIAS [elasticsearch|opensearch]
+#   search-role.sh read|upkeep ALIAS [elasticsearch|opensearch]
 #
-#   read     plan, doctor, `sexton visibility`: looks at the indices behind the alias and changes nothing
-#   upkeep   the jobs visibility and reconcile: rolls, deletes old indices, writes and removes documents
-#   adopt    the same and `sexton adopt`, `visibility rebuild`: replaces the index by an alias
+#   read     plan, `sexton visibility`: looks at the indices behind the alias and changes nothing
+#   upkeep   the jobs visibility and reconcile, `sexton adopt`, `visibility rebuild`: rolls, deletes old indices, writes
+#            and removes documents, replaces the index by an alias
 #
 # ALIAS is `index` of policies/visibility.yaml, such as temporal_visibility_v1. Elasticsearch: PUT the output to
 # /_security/role/NAME; OpenSearch: PUT it to /_plugins/_security/api/roles/NAME. The script asks nobody and knows no
@@ -30,17 +30,14 @@ case $engine-$purpose in
         ;;
     elasticsearch-upkeep)
         cluster='"monitor", "manage_index_templates", "manage_ilm"'
-        indices='"read", "write", "create_index", "delete_index", "manage", "view_index_metadata"'
-        ;;
-    elasticsearch-adopt)
-        cluster='"monitor", "manage_index_templates", "manage_ilm"'
-        indices='"read", "write", "create_index", "delete_index", "manage", "view_index_metadata"'
+        # `manage` has the making, closing and deleting of indices in it.
+        indices='"read", "write", "manage"'
         ;;
     opensearch-read)
         cluster='"cluster_monitor", "indices:admin/template/get"'
         indices='"read", "indices_monitor", "indices:admin/mappings/get", "indices:admin/aliases/get", "indices:admin/get"'
         ;;
-    opensearch-upkeep | opensearch-adopt)
+    opensearch-upkeep)
         cluster='"cluster_monitor", "cluster_composite_ops", "cluster_manage_index_templates"'
         indices='"crud", "create_index", "manage"'
         ;;
