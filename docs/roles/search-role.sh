@@ -3,7 +3,8 @@
 #
 #   search-role.sh read|upkeep ALIAS [elasticsearch|opensearch]
 #
-#   read     plan, `sexton visibility`: looks at the indices behind the alias and changes nothing
+#   read     plan, `sexton visibility`: looks at the indices behind the alias and changes nothing. With `driver: ilm` only:
+#            where sexton rolls itself, looking asks `_rollover?dry_run`, which an engine allows to nobody who may not roll
 #   upkeep   the jobs visibility and reconcile, `sexton adopt`, `visibility rebuild`: rolls, deletes old indices, writes
 #            and removes documents, replaces the index by an alias
 #
@@ -16,7 +17,7 @@
 #       https://elasticsearch.temporal:9200/_security/role/sexton
 set -euo pipefail
 
-usage() { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 64; }
+usage() { sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 64; }
 
 (($# == 2 || $# == 3)) || usage
 purpose=$1 alias=$2 engine=${3-elasticsearch}
@@ -26,7 +27,8 @@ purpose=$1 alias=$2 engine=${3-elasticsearch}
 case $engine-$purpose in
     elasticsearch-read)
         cluster='"monitor", "read_ilm", "indices:admin/template/get"'
-        indices='"monitor", "read", "view_index_metadata"'
+        # A refresh makes visible to searches what was written; it changes nothing.
+        indices='"monitor", "read", "view_index_metadata", "indices:admin/refresh*"'
         ;;
     elasticsearch-upkeep)
         cluster='"monitor", "manage_index_templates", "manage_ilm"'
@@ -35,7 +37,7 @@ case $engine-$purpose in
         ;;
     opensearch-read)
         cluster='"cluster_monitor", "indices:admin/template/get"'
-        indices='"read", "indices_monitor", "indices:admin/mappings/get", "indices:admin/aliases/get", "indices:admin/get"'
+        indices='"read", "indices_monitor", "indices:admin/mappings/get", "indices:admin/aliases/get", "indices:admin/get", "indices:admin/refresh*"'
         ;;
     opensearch-upkeep)
         cluster='"cluster_monitor", "cluster_composite_ops", "cluster_manage_index_templates"'

@@ -153,12 +153,18 @@ fn the_api_takes_it_without_a_warning() {
         "networkPolicy": {"ingress": [{"from": [{"podSelector": {}}]}], "egress": [{"ports": [{"port": 9000}]}]},
     });
     for values in [json!({}), everything, json!({"mode": "cronjobs", "cronjobs": {"drill": {"enabled": false}}})] {
-        let rendered = done(&template(&values));
-        let args = ["apply", "--server-side", "--dry-run=server", "-n", &ground.sexton, "-f", "-"];
+        let mut documents = chart(&values);
+        for document in &mut documents {
+            // As `helm --namespace` does.
+            let metadata = document["metadata"].as_object_mut().unwrap();
+            metadata.entry("namespace").or_insert_with(|| ground.sexton.clone().into());
+        }
+        let rendered = json!({"apiVersion": "v1", "kind": "List", "items": documents}).to_string();
+        let args = ["apply", "--server-side", "--dry-run=server", "-f", "-"];
         let said = ground.api.tell(&args, &rendered).done();
         assert_eq!(said.warnings(), Vec::<&str>::new());
         let applied = said.out.lines().filter(|line| line.ends_with("serverside-applied (server dry run)")).count();
-        assert_eq!(applied, chart(&values).len());
+        assert_eq!(applied, documents.len());
     }
     // A pod that may more would be warned of there.
     let daemon = chart(&json!({})).into_iter().find(|document| document["kind"] == "Deployment").unwrap();

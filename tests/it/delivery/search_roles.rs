@@ -110,11 +110,15 @@ fn one_that_looks_sees_the_indices_and_changes_nothing() {
     let other = Scratch::new(Engine::elasticsearch6());
     other.member(1, true);
     let user = User::new(&scratch, "read");
-    let site = user.site(&temporal, &ledger, "driver: daemon\n");
+    let site = user.site(&temporal, &ledger, "driver: ilm\n");
     let seen = site.run(&["visibility", "--json"]).expect(0).json();
     assert!(seen.to_string().contains(&scratch.index(2)), "{seen}");
     let planned = site.run(&["plan", "visibility"]);
     assert!([0, 2].contains(&planned.code), "{planned:?}");
+    // Where the daemon rolls, looking asks the engine whether it would, which only who may roll may ask.
+    let policy = format!("index: {}\ndriver: daemon\n", scratch.alias);
+    std::fs::write(site.path().join("policies/visibility.yaml"), policy).unwrap();
+    assert!(site.run(&["visibility"]).expect(1).err.contains("indices:admin/rollover"));
     user.must_not(&borrowed(&of_others(&other.index(1))));
     let own = [
         ("DELETE", format!("/{}", scratch.index(1)), Value::Null),
