@@ -9,6 +9,7 @@ mod cat;
 mod compare;
 mod daemon;
 mod databases;
+mod delivery;
 mod docs;
 mod drill;
 mod encryption;

@@ -110,6 +110,11 @@ impl Move {
         self.roles.each_ref().map(|role| role.password.clone())
     }
 
+    /// The names of its roles on the source's server and on the target's.
+    pub(crate) fn roles(&self) -> [&str; 2] {
+        self.roles.each_ref().map(|role| role.name.as_str())
+    }
+
     /// The source's access list, and who may connect.
     pub(crate) fn access(&self) -> String {
         let query =
