@@ -46,8 +46,14 @@ pub(super) async fn audit(site: Site, args: &AuditArgs, global: &Global) -> Resu
         site.audit(&Context { now: Timestamp::now(), cancel: cancel.clone(), progress }).await?
     } else {
         let deadline: Duration = site.policies.schedule.deadline(JobName::Audit).into();
-        let request =
-            Request { trigger: Trigger::Cli, by: None, deadline, patience: Duration::ZERO, cancel: cancel.clone(), progress };
+        let request = Request {
+            trigger: Trigger::Cli,
+            by: None,
+            deadline,
+            patience: Duration::ZERO,
+            cancel: cancel.clone(),
+            progress,
+        };
         let runner = site.runner().await.map_err(Shown::of)?;
         let finished = runner.run(&AuditJob::new(site), &request).await.map_err(Shown::of)?;
         let Some(report) = finished.report.clone().filter(|_| finished.error.is_none()) else {

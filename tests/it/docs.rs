@@ -185,7 +185,7 @@ fn the_example_configuration_is_accepted_with_and_without_its_optional_parts() {
 
 #[test]
 fn the_configurations_of_the_manifests_are_accepted() {
-    for file in ["base", "components/mtls", "recipes/move-database"] {
+    for file in ["base", "components/http", "components/mtls", "recipes/move-database"] {
         let config = text(&root().join("k8s").join(file).join("sexton.yaml"));
         // Files that are there.
         let here = config.split_inclusive('\n').map(|line| match line.split_once(": /etc/sexton/tls/") {

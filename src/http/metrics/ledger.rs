@@ -29,6 +29,16 @@ pub(super) async fn collect(app: &App, scrape: &mut Scrape) -> Result<(), Ledger
         let stale = report["stale"].as_f64();
         scrape.maybe("visibility_stale_documents", "Stale documents that the last reconcile removed", &[], stale);
     }
+    if let Some(report) = ledger.reports(JobName::Backup, 1).await?.into_iter().next() {
+        let new = report["stored_bytes"].as_f64();
+        scrape.maybe("backup_new_bytes", "Bytes that the last backup has added to the store", &[], new);
+    }
+    let deliveries = ledger.delivery_counts().await?;
+    let states = [("pending", deliveries.pending), ("dead", deliveries.dead)];
+    for (state, count) in states {
+        let help = "Deliveries to webhooks that wait, or were given up";
+        scrape.gauge("webhook_deliveries", help, &[("state", state)], count as f64);
+    }
     let journal = Journal::new(ledger.pool().clone());
     // Migrations are told of as far as the journal can be read; the ledger itself has answered.
     for entry in journal.list().await.unwrap_or_default() {

@@ -58,6 +58,7 @@ impl Frame {
             ("/backups", "Backups"),
             ("/migrations", "Migrations"),
             ("/runs", "Runs"),
+            ("/webhooks", "Webhooks"),
             ("/actions", "Who did what"),
         ]
     }

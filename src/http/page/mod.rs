@@ -12,6 +12,7 @@ mod retention;
 mod runs;
 mod sign_in;
 mod visibility;
+mod webhooks;
 
 use axum::Router;
 use axum::extract::FromRequestParts;
@@ -42,6 +43,8 @@ pub(super) fn router() -> Router<App> {
         .route("/migrations/{name}/revoke", post(migrations::revoke))
         .route("/migrations/{name}/runs", post(migrations::run))
         .route("/migrations/{name}/rehearsals/{id}", get(migrations::rehearsal))
+        .route("/webhooks", get(webhooks::page))
+        .route("/webhooks/{id}/retry", post(webhooks::retry))
         .route("/actions", get(others::actions))
         .route("/sign-in", get(sign_in::page).post(sign_in::sign_in))
         .route("/sign-out", post(sign_in::sign_out))

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use super::{APPROVE, section, site, tells_no_secret, Api};
+use super::{APPROVE, Api, section, site, tells_no_secret};
 use crate::support::postgres::Scratch;
 use crate::support::site::postgres_sections;
 use crate::support::stack;

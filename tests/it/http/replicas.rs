@@ -1,6 +1,6 @@
 //! Two daemons on one ledger.
 
-use super::{RUN, READ, BlackHole, ask, serve};
+use super::{BlackHole, READ, RUN, ask, serve};
 
 #[test]
 fn both_serve_and_one_leads() {
