@@ -26,8 +26,7 @@ pub(super) const RUN: &str = "run-token-98d3c1f06b2e";
 pub(super) const APPROVE: &str = "approve-token-c7750ae19f34";
 
 /// What every configuration here has under `http:`.
-const TOKENS: &str = "\
-  tokens:
+const TOKENS: &str = "  tokens:
     - {name: viewer, role: read, token: {env: IT_READ}}
     - {name: ops, role: run, token: {env: IT_RUN}}
     - {name: ada, role: approve, token: {env: IT_APPROVE}}
