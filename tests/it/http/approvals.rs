@@ -38,7 +38,7 @@ fn exactly_the_plan_that_was_seen() {
     let approvals = format!("{PATH}/approvals");
     let seen = api.get(PATH).expect(200).json();
     assert_eq!((seen["state"].as_str(), seen["approval"].as_str()), (Some("not_begun"), Some("needed")), "{seen}");
-    assert_eq!(seen["steps"][0]["step"], "make/table", "{seen}");
+    assert_eq!(seen["steps"][0]["step"], "table", "{seen}");
     let digest = seen["digest"].as_str().unwrap();
     let wanted = format!("{{\"plan\": \"{digest}\"}}");
 

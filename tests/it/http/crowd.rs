@@ -27,7 +27,9 @@ fn megabytes(pid: u32) -> u64 {
 /// Sockets that a process has.
 fn sockets(pid: u32) -> usize {
     let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(Result::ok);
-    files.filter(|file| std::fs::read_link(file.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:"))).count()
+    files
+        .filter(|file| std::fs::read_link(file.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:")))
+        .count()
 }
 
 #[test]
@@ -69,7 +71,10 @@ fn a_crowd_keeps_nobody_out() {
     let took = asked.elapsed();
     assert!(took < Duration::from_secs(3), "a request beside them took {took:?}");
     assert!(full < MEMORY, "{full} MB with {crowd} connections, {memory} MB before");
-    eprintln!("{crowd} connections in {:?}: {memory} MB, then {full} MB; two requests beside them took {took:?}", began.elapsed());
+    eprintln!(
+        "{crowd} connections in {:?}: {memory} MB, then {full} MB; two requests beside them took {took:?}",
+        began.elapsed()
+    );
 
     // They are not kept: who says nothing more is gone within twice the ten seconds, and the rest with the test's end.
     let gone = eventually(Duration::from_secs(40), || sockets(pid) <= before + 5);

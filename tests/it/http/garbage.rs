@@ -60,18 +60,34 @@ fn bodies() {
     let deep = format!("{}{}", "[".repeat(30_000), "]".repeat(30_000));
     let keys = format!("{{{}}}", (0..4000).map(|n| format!("\"k{n}\": 1")).collect::<Vec<_>>().join(", "));
     for body in [
-        "{", "[]", "null", "1", "\"x\"", "{\"shorten\": 1}", "{\"shorten\": null}", "{\"nonsense\": true}", "\u{feff}{}", "{}{}",
-        "{\"shorten\": false, \"shorten\": false}", "\0", deep.as_str(), keys.as_str(), "{\"shorten\": 1e999}",
+        "{",
+        "[]",
+        "[true]",
+        "1",
+        "\"x\"",
+        "{\"shorten\": 1}",
+        "{\"shorten\": null}",
+        "{\"nonsense\": true}",
+        "\u{feff}{}",
+        "{}{}",
+        "{\"shorten\": false, \"shorten\": false}",
+        "\0",
+        deep.as_str(),
+        keys.as_str(),
+        "{\"shorten\": 1e999}",
     ] {
         post(START, &["-H", JSON, "--data-binary", &format!("@{}", file(&api, body.as_bytes()))]).problem(422);
     }
     post(START, &["-H", JSON, "--data-binary", &format!("@{}", file(&api, b"{\"shorten\": \xff\xfe}"))]).problem(422);
-    for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonx"] {
+    for kind in
+        ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/jsonx"]
+    {
         post(START, &["-H", &format!("Content-Type: {kind}"), "-d", "{}"]).problem(415);
     }
     post(START, &["-H", "Content-Type:", "-d", "{}"]).problem(415);
     assert_eq!(api.psql("SELECT count(*) FROM runs"), "0");
-    post(&format!("{START}?wait=20s"), &["-H", "Content-Type: APPLICATION/JSON; charset=utf-8", "-d", "{}"]).expect(200);
+    post(&format!("{START}?wait=20s"), &["-H", "Content-Type: APPLICATION/JSON; charset=utf-8", "-d", "{}"])
+        .expect(200);
     post(&format!("{START}?wait=20s"), &[]).expect(200);
     // Where no body is looked at.
     let ended = api.psql("SELECT id FROM runs LIMIT 1");
@@ -89,7 +105,9 @@ fn file(api: &Api, bytes: &[u8]) -> String {
 #[test]
 fn queries_paths_and_methods() {
     let api = Api::new("paths");
-    for query in ["nonsense=1", "limit=%FF", "limit=-1", "limit=99999999999999999999", "before=%00", "%", "limit=1;drop"] {
+    for query in
+        ["nonsense=1", "limit=%FF", "limit=-1", "limit=99999999999999999999", "before=%00", "%", "limit=1;drop"]
+    {
         api.get(&format!("/api/v1/runs?{query}")).problem(400);
     }
     for wait in ["x", "-1s", "6m", "99999999999999999999s", "", "1s%00", "1h"] {
@@ -145,7 +163,10 @@ fn heads() {
         ("GET /a b HTTP/1.1\r\n\r\n".to_owned(), "400"),
         ("GET / HTTP/1.1\r\nX\0Y: 1\r\n\r\n".to_owned(), "400"),
         ("\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}\r\n\r\n".to_owned(), "400"),
-        (format!("POST {START} HTTP/1.1\r\nHost: x\r\n{auth}Content-Length: 2\r\nContent-Length: 3\r\n\r\n{{}}"), "400"),
+        (
+            format!("POST {START} HTTP/1.1\r\nHost: x\r\n{auth}Content-Length: 2\r\nContent-Length: 3\r\n\r\n{{}}"),
+            "400",
+        ),
         (format!("POST {START} HTTP/1.1\r\nHost: x\r\n{auth}Content-Length: x\r\n\r\n"), "400"),
         (format!("POST {START} HTTP/1.1\r\nHost: x\r\n{auth}Transfer-Encoding: nonsense\r\n\r\n"), "400"),
     ] {
@@ -155,10 +176,15 @@ fn heads() {
     }
     assert_eq!(api.psql("SELECT count(*) FROM runs"), "0");
     // A header that is not text is no token.
-    let (text, _) = raw(&api, b"GET /api/v1/runs HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer \xff\xfe\r\n\r\n", soon);
+    let (text, _) = raw(
+        &api,
+        b"GET /api/v1/runs HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer \xff\xfe\r\n\r\n",
+        soon,
+    );
     assert_eq!(status(&text), "401", "{text}");
     for value in ["Basic eDp5", "Bearer", "Bearer ", "bearer\t", "Digest x", ""] {
-        let answer = api.ask("", "/api/v1/runs", &["-H", &format!("Authorization: {value}"), "--interface", "127.0.0.77"]);
+        let answer =
+            api.ask("", "/api/v1/runs", &["-H", &format!("Authorization: {value}"), "--interface", "127.0.0.77"]);
         assert_eq!(answer.status, 401, "{value}: {answer:?}");
     }
     // In whatever case the scheme is written.
@@ -177,7 +203,8 @@ fn slow_ones_are_not_waited_for() {
     head.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ").unwrap();
     let mut body = connect(&api);
     let auth = format!("Authorization: Bearer {RUN}\r\n{JSON}\r\n");
-    body.write_all(format!("POST {START} HTTP/1.1\r\nHost: x\r\n{auth}Content-Length: 100\r\n\r\n{{").as_bytes()).unwrap();
+    body.write_all(format!("POST {START} HTTP/1.1\r\nHost: x\r\n{auth}Content-Length: 100\r\n\r\n{{").as_bytes())
+        .unwrap();
     let mut idle = connect(&api);
     idle.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     // A byte each second keeps nothing open.
@@ -214,9 +241,12 @@ fn noise() {
         seed ^= seed << 17;
         seed
     };
-    let good = format!("POST {START}?wait=1s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {READ}\r\n{JSON}\r\nContent-Length: 2\r\n\r\n{{}}");
+    let good = format!(
+        "POST {START}?wait=1s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {READ}\r\n{JSON}\r\nContent-Length: 2\r\n\r\n{{}}"
+    );
     for round in 0..300 {
-        let mut bytes = if round % 3 == 0 { b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec() } else { good.clone().into_bytes() };
+        let mut bytes =
+            if round % 3 == 0 { b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec() } else { good.clone().into_bytes() };
         for _ in 0..=(next() % 8) {
             let place = usize::try_from(next()).unwrap_or(usize::MAX) % bytes.len();
             match next() % 3 {

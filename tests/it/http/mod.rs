@@ -114,6 +114,8 @@ pub(super) struct Api {
     pub base: String,
     pub site: Site,
     pub ledger: Scratch,
+    /// What its runs hang at.
+    pub hole: Option<BlackHole>,
 }
 
 impl Api {
@@ -133,7 +135,7 @@ impl Api {
     pub(super) fn of(site: Site, ledger: Scratch) -> Self {
         site.run(&["ledger", "init"]).expect(0);
         let (daemon, base) = serve(&site, "daemon.log");
-        Self { daemon, base, site, ledger }
+        Self { daemon, base, site, ledger, hole: None }
     }
 
     pub(super) fn url(&self, path: &str) -> String {
@@ -222,9 +224,10 @@ impl BlackHole {
     }
 
     /// An API whose job `retention` hangs.
-    pub(super) fn api(&self, what: &str) -> Api {
+    pub(super) fn api(self, what: &str) -> Api {
         let ledger = Scratch::new(what);
-        Api::of(self.site(&ledger), ledger)
+        let api = Api::of(self.site(&ledger), ledger);
+        Api { hole: Some(self), ..api }
     }
 
     pub(super) fn site(&self, ledger: &Scratch) -> Site {

@@ -53,7 +53,7 @@ fn one_run_of_a_job_at_a_time_and_it_can_be_stopped() {
     let busy = api.post(APPROVE, "/api/v1/jobs/retention/runs", "").problem(409);
     assert!(busy["detail"].as_str().unwrap().contains(&id(&run)), "{busy}");
     // Another job is another matter.
-    api.post(RUN, "/api/v1/jobs/visibility/runs?wait=30s", "").expect(200);
+    api.post(RUN, "/api/v1/jobs/backup/runs?wait=30s", "").expect(200);
     assert_eq!(api.get("/api/v1/runs?outcome=running").json()["runs"][0]["id"], run["id"]);
 
     let path = format!("/api/v1/runs/{}", id(&run));
@@ -159,14 +159,23 @@ fn pages_have_every_run_once() {
             );
             let mut ids = seen.clone();
             ids.retain(|id| id.starts_with("018b"));
-            assert_eq!(ids.join(","), api.psql(&sql.replace(&format!("LIMIT {}", seen.len()), &format!("LIMIT {}", ids.len()))), "{filter} by {limit}");
+            assert_eq!(
+                ids.join(","),
+                api.psql(&sql.replace(&format!("LIMIT {}", seen.len()), &format!("LIMIT {}", ids.len()))),
+                "{filter} by {limit}"
+            );
             if pages < 30 {
-                let all = format!("SELECT count(*) FROM runs WHERE {} AND job <> 'visibility'", sql.split("WHERE ").nth(1).unwrap().split(" AND job <>").next().unwrap());
+                let all = format!(
+                    "SELECT count(*) FROM runs WHERE {} AND job <> 'visibility'",
+                    sql.split("WHERE ").nth(1).unwrap().split(" AND job <>").next().unwrap()
+                );
                 assert_eq!(ids.len().to_string(), api.psql(&all), "{filter} by {limit}");
             }
         }
     }
-    for wrong in ["limit=0", "limit=501", "limit=x", "limit=", "before=x", "job=x", "outcome=x", "nonsense=1", "limit=1&limit=2"] {
+    for wrong in
+        ["limit=0", "limit=501", "limit=x", "limit=", "before=x", "job=x", "outcome=x", "nonsense=1", "limit=1&limit=2"]
+    {
         api.get(&format!("/api/v1/runs?{wrong}")).problem(400);
     }
     api.is_sound();
@@ -179,7 +188,8 @@ fn large(ledger: &Scratch, main: &Scratch) -> Api {
          INSERT INTO big SELECT n, md5(n::text) || md5((n + 1)::text) || md5((n * 7)::text) FROM generate_series(1, 400000) n",
     );
     let bin = crate::support::stack().get("PG17_BIN");
-    let sections = postgres_sections(ledger, &main.name).replacen("  databases:", &format!("  bin_dir: {bin}\n  databases:"), 1);
+    let sections =
+        postgres_sections(ledger, &main.name).replacen("  databases:", &format!("  bin_dir: {bin}\n  databases:"), 1);
     let config = format!("{sections}store: {{directory: store}}\n{}", section(""));
     let site = site(&config).policy("visibility", "{}").policy("backup", "throttle: 4mb\n");
     let ledger = Scratch { server: ledger.server, name: ledger.name.clone() };

@@ -159,9 +159,8 @@ fn who_guesses_has_to_wait() {
     from("127.0.0.9", READ, &["-H", "X-Forwarded-For: 10.1.1.1"]).problem(429);
 
     // Behind the proxy it is the visitor who waits, by the last address that is not the proxy's.
-    let visitor = |address: &str, token: &str| {
-        from("127.0.2.1", token, &["-H", &format!("X-Forwarded-For: {address}")])
-    };
+    let visitor =
+        |address: &str, token: &str| from("127.0.2.1", token, &["-H", &format!("X-Forwarded-For: {address}")]);
     for number in 0..20 {
         visitor("203.0.113.9, 198.51.100.7, 127.0.2.8", &wrong(number)).problem(401);
     }

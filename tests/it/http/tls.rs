@@ -118,7 +118,11 @@ fn the_stack_s_authority_will_do_as_well() {
         eprintln!("skipped: the stack keeps no server certificate beside its authority");
         return;
     }
-    let section = section(&format!("  tls: {{certificate: {0}, key: {1}}}\n", server.display(), tls.join("server.key").display()));
+    let section = section(&format!(
+        "  tls: {{certificate: {0}, key: {1}}}\n",
+        server.display(),
+        tls.join("server.key").display()
+    ));
     let site = site(&format!("{}{section}", postgres_sections(&ledger, "temporal")));
     let api = Api::of(site.policy("visibility", "{}"), ledger);
     api.ask("", "/healthz", &["--cacert", stack().get("CA")]).expect(200);
