@@ -58,7 +58,7 @@ fn exactly_the_plan_that_was_seen() {
     // Taken back, it is none.
     let given = api.post(APPROVE, &approvals, &wanted).expect(201);
     assert_eq!(given.header("location"), Some(PATH));
-    assert_eq!(api.psql("SELECT approved_by, plan_digest FROM migration_approvals"), format!("ada|{digest}"));
+    assert_eq!(api.psql("SELECT approved_by, plan FROM migration_approvals"), format!("ada|{digest}"));
     assert_eq!(api.get(PATH).json()["approval"], "given");
     api.ask(RUN, &approvals, &["-X", "DELETE"]).problem(403);
     assert_eq!(api.ask(APPROVE, &approvals, &["-X", "DELETE"]).expect(200).json()["revoked"], 1);
