@@ -35,7 +35,7 @@ fn content_type(request: &Request) -> String {
     value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// A body of JSON, with its bytes for telling requests apart; an empty one is that of an empty object.
+/// A body of JSON, with its bytes for telling requests apart; an empty one, or `null`, is that of an empty object.
 #[derive(Debug)]
 pub(super) struct Json<T> {
     pub value: T,
@@ -52,7 +52,12 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
             let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body is not said to be JSON");
             return Err(problem.with_hint("send `Content-Type: application/json`"));
         }
-        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        let text: &[u8] = match bytes.trim_ascii() {
+            b"" | b"null" => b"{}",
+            // serde would take the fields of a list one after the other.
+            [b'{', ..] => &bytes,
+            _ => return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the body is no object")),
+        };
         let value = serde_json::from_slice(text).map_err(|error| {
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the body does not fit: {error}"))
         })?;

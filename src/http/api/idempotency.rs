@@ -3,6 +3,7 @@
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
+use utoipa::IntoParams;
 
 use crate::daemon::ledger::{Answer, Key};
 use crate::http::App;
@@ -10,6 +11,22 @@ use crate::http::problem::Problem;
 
 /// Characters of the longest key.
 const LONGEST: usize = 200;
+
+/// The header, as it is described.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "it is only described; `once` reads it")]
+pub(super) struct KeyHeader {
+    /// Any text, new for each request.
+    #[param(
+        rename = "Idempotency-Key",
+        min_length = 1,
+        max_length = 200,
+        pattern = "^[!-~]{1,200}$",
+        nullable = false
+    )]
+    idempotency_key: Option<String>,
+}
 
 /// An answer that can be given again.
 pub(super) struct Given {
@@ -38,8 +55,9 @@ pub(super) async fn once(
 ) -> Result<Given, Problem> {
     let Some(key) = headers.get("idempotency-key") else { return act.await };
     let key = key.to_str().unwrap_or_default();
-    if key.is_empty() || key.len() > LONGEST {
-        return Err(Problem::bad_request(format!("an Idempotency-Key has 1 to {LONGEST} characters of ASCII")));
+    if key.is_empty() || key.len() > LONGEST || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+        let detail = format!("an Idempotency-Key has 1 to {LONGEST} characters of ASCII, and no space");
+        return Err(Problem::bad_request(detail));
     }
     let mut digest = blake3::Hasher::new();
     for part in request {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::idempotency::{Given, once};
+use super::idempotency::{Given, KeyHeader, once};
 use super::runs::{Wait, wait_for};
 use super::types::{Job, Path, Query, Run, RunLine};
 use crate::daemon::ledger::JobStats;
@@ -116,7 +116,7 @@ pub(in crate::http) async fn start_job(
 /// Starts a job. With `wait` the answer comes when it has ended, or when the time is over.
 #[utoipa::path(
     post, path = "/api/v1/jobs/{job}/runs", tag = "runs",
-    params(("job" = inline(Job), Path, description = "The job"), Wait, ("Idempotency-Key" = Option<String>, Header, description = "Any text of up to 200 characters, new for each request")),
+    params(("job" = inline(Job), Path, description = "The job"), Wait, KeyHeader),
     request_body = Option<Start>,
     responses(
         (status = 200, description = "It has ended", body = Run),

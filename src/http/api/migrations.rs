@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::idempotency::{Given, once};
+use super::idempotency::{Given, KeyHeader, once};
 use super::jobs::{started, waited};
 use super::runs::Wait;
 use super::types::{Path, Query, Run};
@@ -103,11 +103,12 @@ pub(in crate::http) struct MigrationState {
 #[serde(deny_unknown_fields)]
 pub(super) struct Approve {
     /// The digest of the plan that was seen, or its first 8 characters or more.
-    #[schema(min_length = 8)]
+    #[schema(min_length = 8, max_length = 64, pattern = "^[0-9a-f]{8,64}$")]
     plan: String,
     /// A step at which the migration waits, instead of its beginning.
     step: Option<String>,
     /// For how long it is good: `24h`, up to `30d`.
+    #[schema(pattern = "^([1-9][0-9]?h|[1-9]d|[12][0-9]d|30d)$", example = "24h")]
     expires: Option<String>,
 }
 
@@ -244,7 +245,7 @@ pub(super) async fn one(
 /// Agrees to exactly the plan that was seen, in the name of the token.
 #[utoipa::path(
     post, path = "/api/v1/migrations/{name}/approvals", tag = "migrations",
-    params(("name" = String, Path, description = "The recipe's name"), ("Idempotency-Key" = Option<String>, Header, description = "Any text of up to 200 characters, new for each request")),
+    params(("name" = String, Path, description = "The recipe's name"), KeyHeader),
     request_body = Approve,
     responses((status = 201, description = "It is approved", body = Object), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, description = "The plan is another now, or it must be rehearsed first", body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 502, body = Problem), (status = 503, body = Problem))
 )]
@@ -259,8 +260,9 @@ pub(super) async fn approve(
         Some(text) => text.parse().map_err(|error| Problem::bad_request(format!("`expires`: {error}")))?,
         None => EXPIRES,
     };
-    if value.plan.len() < migrate::SHORTEST_DIGEST {
-        return Err(Problem::bad_request("`plan` is too short to tell plans apart"));
+    let is_digest = value.plan.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if !is_digest || !(migrate::SHORTEST_DIGEST..=64).contains(&value.plan.len()) {
+        return Err(Problem::bad_request("`plan` is the digest of a plan, or its first 8 characters or more"));
     }
     once(&app, &by.name, &headers, &[b"approve", name.as_bytes(), &bytes], async {
         let (step, seen) = (value.step.as_deref(), Some(value.plan.as_str()));
@@ -288,7 +290,7 @@ pub(super) async fn revoke(
 /// Runs a migration, or goes on with it.
 #[utoipa::path(
     post, path = "/api/v1/migrations/{name}/runs", tag = "migrations",
-    params(("name" = String, Path, description = "The recipe's name"), Wait, ("Idempotency-Key" = Option<String>, Header, description = "Any text of up to 200 characters, new for each request")),
+    params(("name" = String, Path, description = "The recipe's name"), Wait, KeyHeader),
     request_body = Option<RunIt>,
     responses((status = 200, description = "It has ended", body = Run), (status = 202, description = "It goes on", body = Run), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, body = Problem), (status = 415, body = Problem), (status = 422, body = Problem), (status = 503, body = Problem))
 )]

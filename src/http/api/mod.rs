@@ -11,8 +11,10 @@ mod types;
 mod webhooks;
 
 use axum::Router;
+use axum::http::StatusCode;
 use axum::routing::get;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::{Content, Ref, RefOr, Response};
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -57,7 +59,37 @@ impl Modify for Token {
     }
 }
 
+/// Every error is told as a [`super::problem::Problem`], whichever the route, and each can be told to wait.
+fn tell_problems(openapi: &mut utoipa::openapi::OpenApi) {
+    for item in openapi.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post, &mut item.delete].into_iter().flatten();
+        for responses in operations.map(|operation| &mut operation.responses.responses) {
+            responses.insert("429".to_owned(), RefOr::T(Response::new("Too many wrong tokens came from this address")));
+            for (status, response) in responses.iter_mut() {
+                let RefOr::T(response) = response else { continue };
+                if !status.starts_with(['4', '5']) {
+                    continue;
+                }
+                let content = Content::new(Some(Ref::from_schema_name("Problem")));
+                response.content = [("application/problem+json".to_owned(), RefOr::T(content))].into_iter().collect();
+                let code = status.parse().ok().and_then(|status| StatusCode::from_u16(status).ok());
+                if response.description.is_empty() {
+                    code.and_then(|code| code.canonical_reason())
+                        .unwrap_or("Error")
+                        .clone_into(&mut response.description);
+                }
+            }
+        }
+    }
+}
+
 fn described() -> (Router<App>, utoipa::openapi::OpenApi) {
+    let (router, mut openapi) = routes();
+    tell_problems(&mut openapi);
+    (router, openapi)
+}
+
+fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
     OpenApiRouter::with_openapi(Described::openapi())
         .routes(routes!(state::status))
         .routes(routes!(state::connections))

@@ -9,7 +9,7 @@ use serde_json::json;
 use utoipa::IntoParams;
 use uuid::Uuid;
 
-use super::idempotency::{Given, once};
+use super::idempotency::{Given, KeyHeader, once};
 use super::types::{Job, Outcome, Path, Query, Run, RunLine, Runs, limit};
 use crate::daemon::ledger::Asked;
 use crate::http::App;
@@ -135,7 +135,7 @@ pub(super) async fn log(State(app): State<App>, _: Reader, Path(id): Path<Uuid>)
 /// Asks a run to stop at its next safe point.
 #[utoipa::path(
     post, path = "/api/v1/runs/{id}/cancel", tag = "runs",
-    params(("id" = Uuid, Path, description = "The run"), ("Idempotency-Key" = Option<String>, Header, description = "Any text of up to 200 characters, new for each request")),
+    params(("id" = Uuid, Path, description = "The run"), KeyHeader),
     responses((status = 202, description = "It was asked"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, description = "It has ended already", body = Problem), (status = 422, body = Problem), (status = 503, body = Problem))
 )]
 pub(super) async fn cancel(

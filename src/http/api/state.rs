@@ -36,7 +36,7 @@ pub(in crate::http) struct Look {
     #[schema(value_type = Option<String>, format = DateTime)]
     pub seen_at: Option<Timestamp>,
     /// What was seen; `null` when nothing is configured there, or it was not seen yet.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Value)]
     pub value: Option<Value>,
     /// Why the last look told nothing: `kind`, `message`, perhaps `hint`.
     #[schema(value_type = Option<Object>)]

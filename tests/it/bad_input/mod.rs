@@ -8,6 +8,7 @@
 mod command_line;
 mod config;
 mod doctor;
+mod http;
 mod index;
 mod ledger;
 mod policies;

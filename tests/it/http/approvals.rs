@@ -38,7 +38,7 @@ fn exactly_the_plan_that_was_seen() {
     let approvals = format!("{PATH}/approvals");
     let seen = api.get(PATH).expect(200).json();
     assert_eq!((seen["state"].as_str(), seen["approval"].as_str()), (Some("not_begun"), Some("needed")), "{seen}");
-    assert_eq!(seen["steps"][0]["step"], "make/table", "{seen}");
+    assert_eq!(seen["steps"][0]["step"], "table", "{seen}");
     let digest = seen["digest"].as_str().unwrap();
     let wanted = format!("{{\"plan\": \"{digest}\"}}");
 
@@ -58,7 +58,7 @@ fn exactly_the_plan_that_was_seen() {
     // Taken back, it is none.
     let given = api.post(APPROVE, &approvals, &wanted).expect(201);
     assert_eq!(given.header("location"), Some(PATH));
-    assert_eq!(api.psql("SELECT approved_by, plan_digest FROM migration_approvals"), format!("ada|{digest}"));
+    assert_eq!(api.psql("SELECT approved_by, plan FROM migration_approvals"), format!("ada|{digest}"));
     assert_eq!(api.get(PATH).json()["approval"], "given");
     api.ask(RUN, &approvals, &["-X", "DELETE"]).problem(403);
     assert_eq!(api.ask(APPROVE, &approvals, &["-X", "DELETE"]).expect(200).json()["revoked"], 1);

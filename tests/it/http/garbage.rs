@@ -62,7 +62,7 @@ fn bodies() {
     for body in [
         "{",
         "[]",
-        "null",
+        "[true]",
         "1",
         "\"x\"",
         "{\"shorten\": 1}",

@@ -63,8 +63,7 @@ fn a_request_in_progress_is_not_begun_again() {
 
 #[test]
 fn many_at_once_are_one_run() {
-    let hole = BlackHole::new();
-    let api = hole.api("idemmany");
+    let api = BlackHole::new().api("idemmany");
     let (_second, other) = serve(&api.site, "second.log");
     let answers: Vec<Answer> = std::thread::scope(|scope| {
         let one = |number: usize| {
@@ -87,7 +86,7 @@ fn many_at_once_are_one_run() {
     api.wait_for(run["id"].as_str().unwrap(), "cancelled");
     // Also after the end of what it has stopped.
     post(&api.base, RUN, &path, "stop", "").expect(202);
-    post(&api.base, RUN, &path, "stop again", "").problem(409);
+    post(&api.base, RUN, &path, "stop-again", "").problem(409);
     api.is_sound();
 }
 

@@ -26,8 +26,7 @@ pub(super) const RUN: &str = "run-token-98d3c1f06b2e";
 pub(super) const APPROVE: &str = "approve-token-c7750ae19f34";
 
 /// What every configuration here has under `http:`.
-const TOKENS: &str = "\
-  tokens:
+const TOKENS: &str = "  tokens:
     - {name: viewer, role: read, token: {env: IT_READ}}
     - {name: ops, role: run, token: {env: IT_RUN}}
     - {name: ada, role: approve, token: {env: IT_APPROVE}}
@@ -115,6 +114,8 @@ pub(super) struct Api {
     pub base: String,
     pub site: Site,
     pub ledger: Scratch,
+    /// What its runs hang at.
+    pub hole: Option<BlackHole>,
 }
 
 impl Api {
@@ -134,7 +135,7 @@ impl Api {
     pub(super) fn of(site: Site, ledger: Scratch) -> Self {
         site.run(&["ledger", "init"]).expect(0);
         let (daemon, base) = serve(&site, "daemon.log");
-        Self { daemon, base, site, ledger }
+        Self { daemon, base, site, ledger, hole: None }
     }
 
     pub(super) fn url(&self, path: &str) -> String {
@@ -223,9 +224,10 @@ impl BlackHole {
     }
 
     /// An API whose job `retention` hangs.
-    pub(super) fn api(&self, what: &str) -> Api {
+    pub(super) fn api(self, what: &str) -> Api {
         let ledger = Scratch::new(what);
-        Api::of(self.site(&ledger), ledger)
+        let api = Api::of(self.site(&ledger), ledger);
+        Api { hole: Some(self), ..api }
     }
 
     pub(super) fn site(&self, ledger: &Scratch) -> Site {

@@ -4,8 +4,7 @@ use super::{BlackHole, READ, RUN, ask, serve};
 
 #[test]
 fn both_serve_and_one_leads() {
-    let hole = BlackHole::new();
-    let mut api = hole.api("two");
+    let mut api = BlackHole::new().api("two");
     api.daemon.wait_for("this daemon leads");
     let (mut second, other) = serve(&api.site, "second.log");
     second.wait_for("standing by");
@@ -27,8 +26,9 @@ fn both_serve_and_one_leads() {
     api.daemon.signal("TERM");
     assert_eq!(api.daemon.wait(), Some(0), "{}", api.daemon.log());
     second.wait_for("this daemon leads");
-    let run = ask(&other, RUN, "/api/v1/jobs/visibility/runs?wait=20s", &["-X", "POST"]).unwrap().expect(200).json();
-    assert_eq!(run["outcome"], "unchanged");
+    // It has no store, which is found out at once.
+    let run = ask(&other, RUN, "/api/v1/jobs/backup/runs?wait=20s", &["-X", "POST"]).unwrap().expect(200).json();
+    assert_eq!((run["outcome"].as_str(), run["requested_by"].as_str()), (Some("refused"), Some("ops")));
     second.signal("TERM");
     assert_eq!(second.wait(), Some(0), "{}", second.log());
 }

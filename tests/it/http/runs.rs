@@ -53,7 +53,7 @@ fn one_run_of_a_job_at_a_time_and_it_can_be_stopped() {
     let busy = api.post(APPROVE, "/api/v1/jobs/retention/runs", "").problem(409);
     assert!(busy["detail"].as_str().unwrap().contains(&id(&run)), "{busy}");
     // Another job is another matter.
-    api.post(RUN, "/api/v1/jobs/visibility/runs?wait=30s", "").expect(200);
+    api.post(RUN, "/api/v1/jobs/backup/runs?wait=30s", "").expect(200);
     assert_eq!(api.get("/api/v1/runs?outcome=running").json()["runs"][0]["id"], run["id"]);
 
     let path = format!("/api/v1/runs/{}", id(&run));
