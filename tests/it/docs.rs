@@ -87,7 +87,7 @@ fn assert_loads(what: &str, config: &str) {
     let mut site = Site::new(config).file("x.pem", "-");
     std::fs::create_dir(site.path().join("recipes")).unwrap();
     for name in config.split("{env: ").skip(1).filter_map(|rest| rest.split('}').next()) {
-        site = site.env(name, "secret");
+        site = site.env(name, &format!("the-secret-of-{name}"));
     }
     let said = site.run(&["plan", "visibility"]);
     assert!(said.code == 78 && said.err.contains("`visibility` has no policy"), "{what}: {said:?}");
