@@ -52,7 +52,7 @@ pub struct Failure {
     pub kind: Kind,
     /// The error and its causes, joined by `: `.
     pub message: String,
-    /// What to do next.
+    /// What to do next; on lines of their own, what a run has left in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
 }
@@ -67,6 +67,13 @@ impl Failure {
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// The same failure with what is in force after it, below the hint.
+    #[must_use]
+    pub fn with_in_force(mut self, in_force: &str) -> Self {
+        self.hint = Some(self.hint.map_or_else(|| in_force.to_owned(), |hint| format!("{hint}\n{in_force}")));
         self
     }
 }

@@ -90,6 +90,12 @@ pub trait Job: Send + Sync {
     async fn overview(&self, ctx: &Context) -> Result<Plan, Failure> {
         Ok(self.plan(ctx).await?.plan())
     }
+
+    /// What a run that did not come to its end leaves in force, and where to go from there, in lines for people. Asked after
+    /// the run, also when it was cut off.
+    async fn in_force(&self) -> Option<String> {
+        None
+    }
 }
 
 /// A plan with what it takes to execute it.

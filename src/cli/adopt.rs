@@ -10,7 +10,7 @@ use crate::clients::search::Search;
 use crate::context::Context;
 use crate::daemon::jobs::{ADOPT_DEADLINE, AdoptJob, GUARD_VERB, Site};
 use crate::daemon::ledger::Trigger;
-use crate::daemon::runner::{Request, Runner};
+use crate::daemon::runner::Request;
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
 use crate::job::Job;
@@ -64,17 +64,19 @@ pub(super) async fn adopt(site: Site, args: &AdoptArgs, global: &Global) -> Resu
         let job: Arc<dyn Job> = Arc::new(job);
         return Ok(once::dry_run(&[job], args.json, Context { cancel: stop, ..Context::plain() }).await);
     }
-    let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
+    let runner = site.runner().await.map_err(Shown::of)?;
     let request = Request {
         trigger: Trigger::Cli,
         by: None,
         deadline: ADOPT_DEADLINE,
         patience: args.wait.into(),
-        cancel: stop,
+        cancel: stop.clone(),
         progress: progress::sink(global.quiet),
     };
     let finished = runner.run(&job, &request).await.map_err(Shown::of)?;
-    Ok(once::conclude(&finished, args.json))
+    let exit = once::conclude(&finished, args.json);
+    runner.deliver(&stop).await;
+    Ok(exit)
 }
 
 /// The guard's process. It takes no signals: its life is bounded by the adoption's deadline and by its input.

@@ -11,7 +11,7 @@ use super::{Global, once, output, progress, signals};
 use crate::context::Context;
 use crate::daemon::jobs::{AuditJob, Site};
 use crate::daemon::ledger::Trigger;
-use crate::daemon::runner::{Request, Runner};
+use crate::daemon::runner::Request;
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind, without_errno};
 use crate::job::JobName;
@@ -41,16 +41,27 @@ pub(super) async fn audit(site: Site, args: &AuditArgs, global: &Global) -> Resu
     let page = page.transpose()?;
     let cancel = signals::stop_token();
     let progress = progress::sink(global.quiet);
+    let mut runs = None;
     let audit = if args.no_ledger {
-        site.audit(&Context { now: Timestamp::now(), cancel, progress }).await?
+        site.audit(&Context { now: Timestamp::now(), cancel: cancel.clone(), progress }).await?
     } else {
         let deadline: Duration = site.policies.schedule.deadline(JobName::Audit).into();
-        let request = Request { trigger: Trigger::Cli, by: None, deadline, patience: Duration::ZERO, cancel, progress };
-        let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
+        let request = Request {
+            trigger: Trigger::Cli,
+            by: None,
+            deadline,
+            patience: Duration::ZERO,
+            cancel: cancel.clone(),
+            progress,
+        };
+        let runner = site.runner().await.map_err(Shown::of)?;
         let finished = runner.run(&AuditJob::new(site), &request).await.map_err(Shown::of)?;
         let Some(report) = finished.report.clone().filter(|_| finished.error.is_none()) else {
-            return Ok(once::conclude(&finished, args.json));
+            let exit = once::conclude(&finished, args.json);
+            runner.deliver(&cancel).await;
+            return Ok(exit);
         };
+        runs = Some(runner);
         serde_json::from_value(report)
             .map_err(|error| Failure::new(Kind::Failed, format!("reading the audit: {error}")))?
     };
@@ -61,6 +72,9 @@ pub(super) async fn audit(site: Site, args: &AuditArgs, global: &Global) -> Resu
     }
     if let Some((mut page, file)) = page {
         page.write_all(audit::html(&audit).as_bytes()).map_err(no_file(file))?;
+    }
+    if let Some(runner) = runs {
+        runner.deliver(&cancel).await;
     }
     Ok(Exit::Done)
 }

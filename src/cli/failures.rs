@@ -53,12 +53,13 @@ pub(super) fn tell_of(job: JobName, failure: &Failure) {
     let _ = writeln!(std::io::stderr(), "{}", render_as(&format!("{job}: "), failure));
 }
 
-/// `error: …` and, on a line of its own, `  hint: …`.
+/// `error: …`, on a line of its own `  hint: …`, and below it what is in force.
 pub(super) fn render(failure: &Failure) -> String {
     render_as("", failure)
 }
 
 fn render_as(prefix: &str, failure: &Failure) -> String {
-    let hint = failure.hint.as_ref().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+    let hint = failure.hint.as_ref().map(|hint| format!("\n  hint: {}", hint.replace('\n', "\n  ")));
+    let hint = hint.unwrap_or_default();
     format!("error: {prefix}{failure}{hint}")
 }

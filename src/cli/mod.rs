@@ -22,6 +22,7 @@ mod signals;
 mod status;
 mod telemetry;
 mod visibility;
+mod webhooks;
 
 use std::path::PathBuf;
 
@@ -89,6 +90,9 @@ enum Verb {
     /// Lift the write block of an adoption whose process died; started by `adopt` itself
     #[command(hide = true, name = crate::daemon::jobs::GUARD_VERB)]
     AdoptGuard(adopt::GuardArgs),
+    /// Show whom runs' ends are told to, and what could not be delivered
+    #[command(subcommand)]
+    Webhooks(webhooks::WebhooksVerb),
     /// sexton's own database
     #[command(subcommand)]
     Ledger(ledger::LedgerVerb),
@@ -157,6 +161,7 @@ async fn dispatch(cli: &Cli) -> Result<Exit, failures::Shown> {
         Verb::Migrate(verb) => migrate::migrate(site(global)?, verb, global).await,
         Verb::Adopt(args) => adopt::adopt(site(global)?, args, global).await,
         Verb::AdoptGuard(args) => adopt::guard(site(global)?, args).await,
+        Verb::Webhooks(verb) => webhooks::webhooks(site(global)?, verb).await,
         Verb::Ledger(verb) => ledger::ledger(site(global)?, verb).await,
         Verb::Completions(args) => Ok(completions::completions(args)),
     }

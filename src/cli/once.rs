@@ -8,7 +8,7 @@ use super::{Global, args, output, progress, signals};
 use crate::context::Context;
 use crate::daemon::jobs::Site;
 use crate::daemon::ledger::Trigger;
-use crate::daemon::runner::{Finished, Request, Runner};
+use crate::daemon::runner::{Finished, Request};
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
 use crate::job::JobName;
@@ -56,7 +56,7 @@ pub(super) async fn once(site: Site, args: &OnceArgs, global: &Global) -> Result
     if args.dry_run {
         return Ok(dry_run(&jobs, args.json, Context { cancel: stop, ..Context::plain() }).await);
     }
-    let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
+    let runner = site.runner().await.map_err(Shown::of)?;
     let wanted = jobs.len();
     let mut results = Vec::new();
     for job in jobs {
@@ -80,7 +80,7 @@ pub(super) async fn once(site: Site, args: &OnceArgs, global: &Global) -> Result
         results.push(finished);
     }
     let proof = match args.prove && !stop.is_cancelled() {
-        true => Some(site.prove(&Context { cancel: stop, ..Context::plain() }).await),
+        true => Some(site.prove(&Context { cancel: stop.clone(), ..Context::plain() }).await),
         false => None,
     };
     if args.json {
@@ -103,6 +103,7 @@ pub(super) async fn once(site: Site, args: &OnceArgs, global: &Global) -> Result
             Exit::of(failure.kind)
         }
     };
+    runner.deliver(&stop).await;
     // Jobs that a signal left out did not run: whatever the others came to, that is no success.
     Ok(match worst(&results) {
         Exit::Done if results.len() < wanted => Exit::of(Kind::Cancelled),

@@ -74,6 +74,14 @@ pub(super) fn plan(plan: &Plan) -> String {
     if plan.is_empty() {
         lines.push("  nothing to do".to_owned());
     }
+    lines.push(rest_of_plan(plan));
+    lines.retain(|lines| !lines.is_empty());
+    lines.join("\n")
+}
+
+/// The same of what stands below something that tells already whether there is anything to do.
+pub(super) fn rest_of_plan(plan: &Plan) -> String {
+    let mut lines = Vec::new();
     lines.extend(plan.changes.iter().map(|one| one_line(&change(one)).into_owned()));
     lines.extend(plan.notes.iter().map(|note| format!("  note: {}", one_line(note))));
     lines.join("\n")

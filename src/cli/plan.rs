@@ -74,14 +74,21 @@ pub(super) fn show(plans: &[JobPlan], json: bool) -> Exit {
         let left_out = if failed == 0 { String::new() } else { format!(", {failed} of {} not planned", plans.len()) };
         let summary = match changes {
             0 if failed > 0 => "no change in the jobs that could be planned".to_owned(),
-            0 => "nothing to do".to_owned(),
-            n => counted(n, "change", "changes"),
+            n => said_of(n),
         };
         if failed == 0 || failed < plans.len() {
             output::text(format_args!("\n{summary}{left_out}"));
         }
     }
     exit_of(plans).0
+}
+
+/// How many changes, in words.
+pub(super) fn said_of(changes: usize) -> String {
+    match changes {
+        0 => "nothing to do".to_owned(),
+        n => counted(n, "change", "changes"),
+    }
 }
 
 /// The exit code of plans, and how many changes are in them.

@@ -5,7 +5,6 @@ use super::failures::Shown;
 use super::signals;
 use crate::daemon::Daemon;
 use crate::daemon::jobs::Site;
-use crate::daemon::runner::Runner;
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
 use crate::http::Server;
@@ -19,7 +18,7 @@ pub(super) async fn run(site: Site) -> Result<Exit, Shown> {
             .with_hint("name at least one under `jobs:`; policies/schedule.yaml as shipped has all of them")
             .into());
     }
-    let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
+    let runner = site.runner().await.map_err(Shown::of)?;
     let jobs = site.jobs();
     let leads = Arc::new(AtomicBool::new(false));
     let server = match site.config.http.clone() {

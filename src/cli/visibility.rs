@@ -8,7 +8,7 @@ use super::{Global, once, output, progress, signals};
 use crate::context::Context;
 use crate::daemon::jobs::{RebuildJob, Site};
 use crate::daemon::ledger::Trigger;
-use crate::daemon::runner::{Request, Runner};
+use crate::daemon::runner::Request;
 use crate::exit::Exit;
 use crate::job::Job;
 use crate::units::human_bytes;
@@ -65,17 +65,19 @@ async fn rebuild(site: Site, args: &RebuildArgs, global: &Global) -> Result<Exit
         let job: std::sync::Arc<dyn Job> = std::sync::Arc::new(RebuildJob::new(site, pause));
         return Ok(once::dry_run(&[job], args.json, Context { cancel, ..Context::plain() }).await);
     }
-    let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
+    let runner = site.runner().await.map_err(Shown::of)?;
     let request = Request {
         trigger: Trigger::Cli,
         by: None,
         deadline: REBUILD_DEADLINE,
         patience: Duration::from_secs(60),
-        cancel,
+        cancel: cancel.clone(),
         progress: progress::sink(global.quiet),
     };
     let finished = runner.run(&RebuildJob::new(site, pause), &request).await.map_err(Shown::of)?;
-    Ok(once::conclude(&finished, args.json))
+    let exit = once::conclude(&finished, args.json);
+    runner.deliver(&cancel).await;
+    Ok(exit)
 }
 
 async fn explain(site: &Site, json: bool) -> Result<Exit, Shown> {

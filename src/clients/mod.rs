@@ -1,5 +1,6 @@
 //! The only places that know a wire: thin, typed clients, one folder per system. They know no policy and no plan.
 
+pub mod hook;
 pub mod kubernetes;
 pub mod persistence;
 pub mod postgres;

@@ -4,6 +4,7 @@
 mod http_section;
 mod resolve;
 mod secret;
+mod webhooks;
 mod written;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use crate::backup::seal::Identities;
 use crate::backup::store;
 use crate::clients::{kubernetes, postgres, search, temporal};
+use crate::daemon::webhooks::Webhooks;
 use crate::document::{ConfigError, Document};
 use crate::http;
 
@@ -55,6 +57,8 @@ pub struct Config {
     pub sql_tool: Option<PathBuf>,
     /// How the daemon serves its page, API and metrics; `None` when it does not.
     pub http: Option<http::settings::Settings>,
+    /// Who is told how runs end.
+    pub webhooks: Webhooks,
 }
 
 /// A server that databases are moved to, and what they are called there.

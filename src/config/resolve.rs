@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_saphyr::Spanned;
 use url::Url;
 
-use super::{Config, Databases, Target, http_section, secret, written};
+use super::{Config, Databases, Target, http_section, secret, webhooks, written};
 use crate::backup::seal::Identities;
 use crate::backup::store;
 use crate::clients::{TlsFiles, kubernetes, postgres, search, temporal};
@@ -40,9 +40,11 @@ pub(super) fn resolve(doc: &Document) -> Result<Config, ConfigError> {
         let message = format!("{} is not a folder", folder.display());
         return Err(doc.error_at_key("migrations.recipes", message, Some("name an existing folder".into())));
     }
+    let temporal = written.temporal.as_ref().map(|t| temporal_settings(doc, t)).transpose()?;
     Ok(Config {
         path: doc.path().to_owned(),
-        temporal: written.temporal.as_ref().map(|t| temporal_settings(doc, t)).transpose()?,
+        webhooks: webhooks::resolve(doc, &written.webhooks, temporal.as_ref())?,
+        temporal,
         postgres: postgres_settings(doc, &written.postgres)?,
         replica: written.replica.as_ref().map(|r| postgres_settings(doc, r)).transpose()?,
         scratch: written.scratch.as_ref().map(|s| postgres_settings(doc, s)).transpose()?,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use secrecy::SecretString;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
-use serde_saphyr::Spanned;
+use serde_saphyr::{Location, Spanned};
 
 use crate::document::{ConfigError, Document};
 use crate::failure::without_errno;
@@ -86,6 +86,49 @@ impl<'de> Visitor<'de> for SecretVisitor {
     }
 }
 
+/// An address: written out where it is no secret, else where it is.
+#[derive(Clone)]
+pub(super) enum UrlRef {
+    /// The address itself.
+    Plain(String),
+    /// Where it is.
+    Secret(SecretRef),
+}
+
+// Somebody may have written out one that is a secret.
+impl fmt::Debug for UrlRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Plain(_) => f.write_str("Plain(..)"),
+            Self::Secret(secret) => f.debug_tuple("Secret").field(secret).finish(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for UrlRef {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(UrlVisitor)
+    }
+}
+
+struct UrlVisitor;
+
+impl<'de> Visitor<'de> for UrlVisitor {
+    type Value = UrlRef;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an address, {env: NAME} or {file: PATH}")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<UrlRef, E> {
+        Ok(UrlRef::Plain(text.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<UrlRef, A::Error> {
+        SecretVisitor.visit_map(map).map(UrlRef::Secret)
+    }
+}
+
 /// The name of an environment variable. A password that was written in its place is hardly ever one.
 struct VariableName(String);
 
@@ -107,8 +150,16 @@ impl<'de> Deserialize<'de> for VariableName {
 /// # Errors
 /// When the variable is not set, the file cannot be read, or what is there is empty.
 pub(super) fn read(doc: &Document, secret: &Spanned<SecretRef>) -> Result<SecretString, ConfigError> {
-    let fail = |message: String, hint: &str| Err(doc.error_at(secret.referenced, message, hint));
-    match &secret.value {
+    read_at(doc, secret.referenced, &secret.value)
+}
+
+/// The same for one that stands at this place.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn read_at(doc: &Document, at: Location, secret: &SecretRef) -> Result<SecretString, ConfigError> {
+    let fail = |message: String, hint: &str| Err(doc.error_at(at, message, hint));
+    match secret {
         SecretRef::Env(name) => match std::env::var(name) {
             Ok(value) if value.is_empty() => {
                 fail(format!("the environment variable {name} is empty"), "give it the secret's value")

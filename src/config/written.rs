@@ -7,10 +7,12 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde_saphyr::{Location, Spanned};
 
-use super::secret::SecretRef;
+use super::secret::{SecretRef, UrlRef};
 use crate::backup::store::ServerSide;
 use crate::clients::postgres::TlsMode;
+use crate::daemon::ledger::Outcome;
 use crate::http::settings::Role;
+use crate::job::JobName;
 use crate::units::Span;
 
 /// The whole file.
@@ -31,6 +33,8 @@ pub(super) struct Written {
     #[serde(default)]
     pub migrations: Migrations,
     pub http: Option<Spanned<Http>>,
+    #[serde(default)]
+    pub webhooks: Vec<Spanned<Webhook>>,
 }
 
 fn default_policies() -> PathBuf {
@@ -225,6 +229,36 @@ fn yes() -> bool {
 
 fn twelve_hours() -> Span {
     Span::hours(12)
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Webhook {
+    pub name: Spanned<String>,
+    pub url: Option<Spanned<UrlRef>>,
+    pub secret: Option<Spanned<SecretRef>>,
+    pub format: Option<Spanned<Format>>,
+    pub ca: Option<Spanned<PathBuf>>,
+    pub temporal: Option<Spanned<Signal>>,
+    pub on: Option<Spanned<Vec<Outcome>>>,
+    pub jobs: Option<Spanned<Vec<JobName>>>,
+    pub timeout: Option<Spanned<Span>>,
+    pub retry_after: Option<Spanned<Span>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Format {
+    Generic,
+    Slack,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Signal {
+    pub namespace: String,
+    pub workflow_id: String,
+    pub signal: String,
 }
 
 fn default_region() -> String {

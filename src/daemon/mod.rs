@@ -7,6 +7,7 @@ pub mod ledger;
 pub mod runlog;
 pub mod runner;
 mod schedule;
+pub mod webhooks;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -123,6 +124,10 @@ impl Daemon {
         if let Err(error) = self.runner.sweep_interrupted(term).await {
             warn!(error = %chain(&error), "looking for interrupted runs");
         }
+        let deliveries = tokio::spawn({
+            let (dispatcher, term) = (self.runner.dispatcher(), term.clone());
+            async move { dispatcher.serve(&term).await }
+        });
         let (due_in, mut due_out) = mpsc::channel(64);
         match schedule::missed(&self.policy, self.runner.ledger(), Timestamp::now()).await {
             Ok(missed) => {
@@ -158,7 +163,13 @@ impl Daemon {
         if let Err(error) = scheduler.shutdown().await {
             warn!(%error, "stopping the scheduler");
         }
-        self.drain(runs, busy).await
+        let drained = self.drain(runs, busy).await;
+        if deliveries.await.is_err() {
+            error!("the delivery of webhooks panicked");
+        }
+        // Of the runs that this stop has cancelled.
+        self.runner.deliver(term).await;
+        drained
     }
 
     fn spawn(&self, runs: &mut JoinSet<()>, due: Due, term: &CancellationToken) -> Option<Id> {

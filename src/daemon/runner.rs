@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::ledger::{Beat, Ended, Ledger, LedgerError, Lock, Outcome, Trigger};
 use super::runlog::RunLog;
+use super::webhooks::{Dispatcher, Webhooks};
 use crate::context::Context;
 use crate::failure::{Failure, Kind};
 use crate::job::{Applied, Job, JobName, Planned};
@@ -22,14 +23,21 @@ use crate::progress::{Progress, Recorded};
 const HEARTBEAT: Duration = Duration::from_secs(2);
 /// How long a cancelled run may take to reach a safe point before it is dropped.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
+/// How long a job may take to say what it has left in force.
+const IN_FORCE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a ledger that is away is waited for with the end of a run.
 const LEDGER_PATIENCE: Duration = Duration::from_secs(60);
+/// How long webhooks are waited for after a run.
+const DELIVERY_PATIENCE: Duration = Duration::from_secs(10);
+/// The same for a process that was asked to stop.
+const DELIVERY_WHEN_STOPPED: Duration = Duration::from_secs(3);
 
 /// Executes runs and writes them to the ledger.
 #[derive(Debug, Clone)]
 pub struct Runner {
     ledger: Ledger,
     host: Arc<str>,
+    webhooks: Webhooks,
 }
 
 /// How one run is to be made.
@@ -90,13 +98,32 @@ impl Runner {
     /// A runner that writes to this ledger.
     #[must_use]
     pub fn new(ledger: Ledger) -> Self {
-        Self { ledger, host: host_name().into() }
+        Self { ledger, host: host_name().into(), webhooks: Webhooks::default() }
+    }
+
+    /// The same, whose runs' ends these webhooks are told of.
+    #[must_use]
+    pub fn with_webhooks(self, webhooks: Webhooks) -> Self {
+        Self { webhooks, ..self }
     }
 
     /// The ledger it writes to.
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// What delivers to its webhooks.
+    #[must_use]
+    pub fn dispatcher(&self) -> Dispatcher {
+        Dispatcher::new(self.ledger.clone(), &self.webhooks)
+    }
+
+    /// Delivers what webhooks are to be told, as far as it goes in a few seconds. Whoever ran something and leaves calls
+    /// this last; what is left over is the daemon's, or of whoever runs next.
+    pub async fn deliver(&self, stop: &CancellationToken) {
+        let limit = if stop.is_cancelled() { DELIVERY_WHEN_STOPPED } else { DELIVERY_PATIENCE };
+        self.dispatcher().drain(limit).await;
     }
 
     /// Runs a job once.
@@ -134,6 +161,14 @@ impl Runner {
         self.go(id, (lock, log), job, request).instrument(span).await
     }
 
+    /// Whether a run of a job is in progress, in any process.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn is_busy(&self, job: JobName) -> Result<bool, LedgerError> {
+        self.ledger.is_locked(&lock_name(job)).await
+    }
+
     /// Marks what earlier processes left behind as interrupted, for the jobs nobody is running.
     ///
     /// # Errors
@@ -149,7 +184,7 @@ impl Runner {
     }
 
     async fn mark_interrupted(&self, job: JobName) -> Result<(), LedgerError> {
-        for run in self.ledger.mark_interrupted(job).await? {
+        for run in self.ledger.mark_interrupted(job, &self.webhooks).await? {
             warn!(%job, interrupted = %run, "an earlier run never ended; its process must have died");
         }
         Ok(())
@@ -209,6 +244,10 @@ impl Runner {
             Some(by) if failure == stopped() => Failure::new(Kind::Cancelled, format!("{by} asked it to stop")),
             _ => failure,
         });
+        let failure = match failure {
+            Some(failure) => Some(with_in_force(failure, job).await),
+            None => None,
+        };
         let outcome = match (&failure, &applied) {
             (Some(failure), _) => Outcome::of(failure.kind),
             (None, Some(applied)) if applied.changed => Outcome::Changed,
@@ -225,7 +264,7 @@ impl Runner {
         }
         let log = log.and_then(|log| log.news());
         let ended = Ended { outcome, applied: applied.as_ref(), failure: failure.as_ref(), log: log.as_deref() };
-        let written = self.write_end(id, &ended).await;
+        let written = self.write_end(id, name, &ended).await;
         if let Some(lock) = lock {
             lock.release().await;
         }
@@ -234,13 +273,13 @@ impl Runner {
     }
 
     /// Writes the end of a run; a ledger that is being restarted is given a minute.
-    async fn write_end(&self, id: Uuid, ended: &Ended<'_>) -> Result<(), LedgerError> {
+    async fn write_end(&self, id: Uuid, job: JobName, ended: &Ended<'_>) -> Result<(), LedgerError> {
         let attempts = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(250))
             .with_max_delay(Duration::from_secs(10))
             .without_max_times();
         let clock = std::time::Instant::now();
-        (|| self.ledger.end(id, ended))
+        (|| self.ledger.end(id, job, ended, &self.webhooks))
             .retry(attempts)
             .when(|_| clock.elapsed() < LEDGER_PATIENCE)
             .notify(|error, _| warn!(error = %crate::failure::chain(error), "the run's end is not written yet"))
@@ -336,6 +375,14 @@ impl Runner {
 
 fn stopped() -> Failure {
     Failure::new(Kind::Cancelled, "it was asked to stop")
+}
+
+/// A failure with what its run has left in force.
+async fn with_in_force(failure: Failure, job: &dyn Job) -> Failure {
+    match tokio::time::timeout(IN_FORCE_PATIENCE, job.in_force()).await {
+        Ok(Some(in_force)) => failure.with_in_force(&in_force),
+        Ok(None) | Err(_) => failure,
+    }
 }
 
 fn lock_lost() -> Failure {

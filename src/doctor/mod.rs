@@ -5,6 +5,7 @@ mod postgres;
 mod search;
 mod store;
 mod temporal;
+mod webhooks;
 
 use serde::Serialize;
 
@@ -76,6 +77,7 @@ pub async fn examine(site: &Site) -> Vec<Finding> {
     if let Some(settings) = &site.config.store {
         findings.push(store::examine(settings).await);
     }
+    findings.extend(webhooks::examine(site).await);
     findings
 }
 

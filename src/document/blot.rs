@@ -78,7 +78,8 @@ fn reference(value: &str) -> Option<usize> {
     named(value.get(open + 1..close)?.trim()).then_some(close + 1)
 }
 
-/// `https://user:password@host`.
+/// `https://user:password@host`, what follows a `?`, and the path on a host such as `hooks.slack.com`, where it is the
+/// secret.
 fn hide_logins(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -89,6 +90,12 @@ fn hide_logins(text: &str) -> String {
         let login = after.get(..end).and_then(|word| word.rfind('@')).unwrap_or(0);
         let (login, next) = after.split_at_checked(login).unwrap_or(("", after));
         hide(login, &mut out);
+        let end = next.find(char::is_whitespace).unwrap_or(next.len());
+        let (address, next) = next.split_at_checked(end).unwrap_or((next, ""));
+        let secret = if address.starts_with("hooks.") { address.find('/') } else { address.find('?') };
+        let (shown, hidden) = secret.and_then(|at| address.split_at_checked(at + 1)).unwrap_or((address, ""));
+        out.push_str(shown);
+        hide(hidden, &mut out);
         rest = next;
     }
     out.push_str(rest);
@@ -137,6 +144,8 @@ mod tests {
         check("password: |\n  a\n\n  b\nhost: x", "password: *\n  *\n\n  *\nhost: x");
         check("url: 'https://u:p@h:1'", "url: 'https://***@h:1'");
         check("url: 'https://h:1' # x", "url: 'https://h:1' # x");
+        check("url: https://hooks.slack.com/services/T0 # x", "url: https://hooks.slack.com/*********** # x");
+        check("url: https://h/x?token=y", "url: https://h/x?*******");
         check("\"api_key\" : é", "\"api_key\" : **");
         check("recipients: [age-secret-key-1AB, 'x']", "recipients: [age-secret-key-***, 'x']");
         check("a: AGE-SECRET-KEY-1\nb: AGE-SECRET-KEY-é", "a: AGE-SECRET-KEY-*\nb: AGE-SECRET-KEY-é");

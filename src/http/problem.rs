@@ -9,7 +9,7 @@ use crate::failure::{Explain, Failure, Kind, chain};
 
 /// An error as it is answered. It holds what a caller may know: no secret, no path of the server.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
-pub struct Problem {
+pub(super) struct Problem {
     /// Which kind of problem; `about:blank` says no more than the status.
     #[serde(rename = "type")]
     pub about: &'static str,

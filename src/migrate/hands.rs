@@ -59,6 +59,8 @@ pub(crate) struct Hands<'a> {
     pub(crate) step: String,
     /// What finished steps have found, by their keys.
     pub(crate) evidence: BTreeMap<String, Value>,
+    /// What there is to tell of the step that was undone last.
+    pub(crate) told: Value,
     /// True for a run: every session takes the migration's lock, so that a statement that outlives its session keeps
     /// the next run away.
     claims: bool,
@@ -77,6 +79,7 @@ impl<'a> Hands<'a> {
             ctx: ctx.clone(),
             step: String::new(),
             evidence,
+            told: Value::Null,
             claims: false,
             kubernetes: None,
             sessions,

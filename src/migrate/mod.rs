@@ -16,6 +16,7 @@ mod entry;
 mod error;
 mod fingerprint;
 mod hands;
+mod in_force;
 mod journal;
 pub mod lint;
 mod migration;
@@ -36,6 +37,7 @@ pub use approval::{Approval, Granted, SHORTEST_DIGEST, approvals, approve, is_ne
 pub use entry::{Entry, MigrationState, StepEntry, StepState};
 pub use error::MigrateError;
 pub use fingerprint::{Fingerprint, fingerprint};
+pub use in_force::in_force;
 pub use journal::{Journal, Lock};
 pub use migration::{Migration, MigrationStep};
 pub use names::{Database, Digest, Name, Sql, Text};
@@ -43,7 +45,10 @@ pub use overview::{ApprovalState, KeptRehearsal, Overview, rehearsals};
 pub use parameters::{Parameter, ParameterError, ParameterKind, Values};
 pub use plan::{MigratePlan, MigrationPlan, Standing, StepPlan, Work, decide, plan};
 pub use recipe::{Each, Recipe, RehearsalRule, Requirement, Stage, Step};
-pub use saga::{MigrateReport, MigrationOutcome, MigrationReport, Options, StepOutcome, StepReport, apply, undo};
+pub use saga::{
+    MigrateReport, MigrationOutcome, MigrationReport, Options, StepOutcome, StepReport, apply, call_back,
+    is_called_back, plan_back, undo,
+};
 pub use set::{RecipeError, RecipeSet, files};
 pub use steps::{
     AdoptStep, ApproveStep, BackupStep, CompareStep, CopyStep, ExecStep, FenceStep, HealthStep, Operation, RestartStep,

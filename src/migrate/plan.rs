@@ -242,10 +242,16 @@ impl MigrationPlan {
         self.standing == Standing::Applied
     }
 
+    /// The common form without the steps: what is to be said about the whole.
+    #[must_use]
+    pub fn of_the_whole(&self) -> Plan {
+        let mut plan = Plan::default();
+        self.describe_whole(&mut plan);
+        plan
+    }
+
     fn describe(&self, plan: &mut Plan) {
         let name = self.migration.name();
-        let mut held = 0;
-        let mut drifted = Vec::new();
         for (step, planned) in self.migration.steps.iter().zip(&self.steps) {
             match planned.work {
                 Work::Run => {
@@ -258,11 +264,17 @@ impl MigrationPlan {
                     let subject = format!("migration {name} step {}", step.key);
                     plan.changes.push(Change::new(Action::Run, subject, "undo it: the migration is going back"));
                 }
-                Work::Note => held += 1,
-                Work::Finished => {}
-                Work::Drifted => drifted.push(step.key.as_str()),
+                Work::Note | Work::Finished | Work::Drifted => {}
             }
         }
+        self.describe_whole(plan);
+    }
+
+    fn describe_whole(&self, plan: &mut Plan) {
+        let name = self.migration.name();
+        let held = self.steps.iter().filter(|planned| planned.work == Work::Note).count();
+        let drifted = self.steps.iter().filter(|planned| planned.work == Work::Drifted);
+        let drifted: Vec<&str> = drifted.map(|planned| planned.step.as_str()).collect();
         if self.standing == Standing::GoingBack && self.steps.iter().all(|planned| planned.work != Work::Undo) {
             let change =
                 Change::new(Action::Run, format!("migration {name}"), "every step is undone; journal it as undone");

@@ -146,6 +146,36 @@ pub struct Each {
     pub of: Vec<String>,
 }
 
+/// A rule that a recipe breaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// What breaks it.
+    pub(super) part: Part,
+    /// A sentence; behind the semicolon what to do about it.
+    pub(super) message: String,
+}
+
+/// A part of a recipe, by its position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Part {
+    /// A parameter's declaration.
+    Parameter(Name),
+    /// A requirement.
+    Requirement(usize),
+    /// The list of stages.
+    Stages,
+    /// A stage.
+    Stage(usize),
+    /// A step of a stage.
+    Step(usize, usize),
+}
+
+impl Part {
+    fn breaks(self, message: impl Into<String>) -> Broken {
+        Broken { part: self, message: message.into() }
+    }
+}
+
 impl Recipe {
     /// The digest of the canonical form: comments, white space and the order of keys do not change it; everything
     /// that changes what is done, said or journaled does.
@@ -157,55 +187,59 @@ impl Recipe {
     /// What types alone cannot say: unique names, something to do, known parameters, defaults that fit their type.
     ///
     /// # Errors
-    /// The first rule that is broken, as a sentence.
-    pub fn validate(&self) -> Result<(), String> {
+    /// The first rule that is broken.
+    pub fn validate(&self) -> Result<(), Broken> {
         let mut steps = BTreeSet::new();
         let mut stages = BTreeSet::new();
         for (name, parameter) in &self.parameters {
-            parameter
-                .validate()
-                .map_err(|e| format!("parameter `{name}`: {e}; write a default that fits its `type`"))?;
+            let broken = |e| format!("parameter `{name}`: {e}; write a default that fits its `type`");
+            parameter.validate().map_err(|e| Part::Parameter(name.clone()).breaks(broken(e)))?;
         }
         let none = BTreeSet::new();
-        for requirement in &self.requires {
+        for (position, requirement) in self.requires.iter().enumerate() {
             let query = [Placed::Sql(requirement.query.as_str())];
-            self.known(query, &none).map_err(|e| format!("requirement `{}`: {e}", requirement.that))?;
+            let broken = |e| Part::Requirement(position).breaks(format!("requirement `{}`: {e}", requirement.that));
+            self.known(query, &none).map_err(broken)?;
         }
         if self.stages.is_empty() {
-            return Err("a recipe needs at least one stage; write one under `stages`".to_owned());
+            return Err(Part::Stages.breaks("a recipe needs at least one stage; write one under `stages`"));
         }
-        for stage in &self.stages {
+        for (at, stage) in self.stages.iter().enumerate() {
+            let broken = |message: String| Err(Part::Stage(at).breaks(message));
             if !stages.insert(&stage.name) {
-                return Err(format!("two stages are named `{}`; give one another name", stage.name));
+                return broken(format!("two stages are named `{}`; give one another name", stage.name));
             }
             if stage.deadline.is_some_and(|deadline| deadline.as_millis() == 0) {
-                return Err(format!("stage `{}` has a deadline of nothing; write one such as `10m`", stage.name));
+                return broken(format!("stage `{}` has a deadline of nothing; write one such as `10m`", stage.name));
             }
             if stage.steps.is_empty() {
-                return Err(format!("stage `{}` has no steps; write one, or leave the stage out", stage.name));
+                return broken(format!("stage `{}` has no steps; write one, or leave the stage out", stage.name));
             }
-            for step in &stage.steps {
+            for (position, step) in stage.steps.iter().enumerate() {
+                let part = Part::Step(at, position);
                 if !steps.insert(&step.name) {
-                    return Err(format!("two steps are named `{}`; give one another name", step.name));
+                    return Err(part.breaks(format!("two steps are named `{}`; give one another name", step.name)));
                 }
-                self.validate_step(step).map_err(|e| format!("step `{}`: {e}", step.name))?;
+                self.validate_step(step).map_err(|e| part.breaks(format!("step `{}`: {e}", step.name)))?;
             }
         }
         self.validate_order()
     }
 
     /// A step that takes up what another one has found comes after it.
-    fn validate_order(&self) -> Result<(), String> {
+    fn validate_order(&self) -> Result<(), Broken> {
         let mut before: BTreeMap<&Name, &Step> = BTreeMap::new();
-        for step in self.stages.iter().flat_map(|stage| &stage.steps) {
+        let steps = |(at, stage): (usize, &'_ Stage)| (0..stage.steps.len()).map(move |position| (at, position));
+        for (at, position) in self.stages.iter().enumerate().flat_map(steps) {
+            let Some(step) = self.stages.get(at).and_then(|stage| stage.steps.get(position)) else { continue };
             if let Some((name, kind)) = step.operation.takes_up() {
                 let fits = before.get(name).is_some_and(|one| one.operation.kind() == kind && one.each.is_none());
                 if !fits {
                     let own = &step.name;
-                    return Err(format!(
+                    return Err(Part::Step(at, position).breaks(format!(
                         "step `{own}` takes up what step `{name}` has found, and before it there is no such `{kind}` \
                          step; name one"
-                    ));
+                    )));
                 }
             }
             before.insert(&step.name, step);

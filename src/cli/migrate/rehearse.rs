@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::daemon::jobs::Site;
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind, without_errno};
-use crate::migrate::rehearse::{self, Rehearsal, Rehearse};
+use crate::migrate::rehearse::{self, Rehearsal, Rehearse, ServerLog};
 use crate::units::{Span, human_bytes};
 
 /// Rows of each table that is shown; `--json` has all.
@@ -113,6 +113,7 @@ fn show(rehearsal: &Rehearsal) {
             output::text(format_args!("and {} more; --json has all", locks.len() - SHOWN));
         }
     }
+    show_log(&rehearsal.server_log);
     let felt = rehearsal.felt.iter().filter(|felt| felt.slow > 0 || felt.errors > 0);
     let rows: Vec<Vec<String>> = felt
         .map(|felt| {
@@ -126,5 +127,33 @@ fn show(rehearsal: &Rehearsal) {
     if !rehearsal.skipped.is_empty() {
         let names: Vec<&str> = rehearsal.skipped.iter().map(|skipped| skipped.step.as_str()).collect();
         output::text(format_args!("\nnot rehearsed: {}", names.join(", ")));
+    }
+}
+
+/// What the server's own log says of the waits, or why nobody asked it.
+fn show_log(log: &ServerLog) {
+    let span = |milliseconds| Span::milliseconds(milliseconds).to_string();
+    output::text("");
+    match &log.not_read {
+        Some(why) => output::text(format_args!("the server's log was not read: {why}")),
+        None if log.waits.is_empty() => output::text("the server's log: nobody waited for a lock"),
+        None => {
+            let rows = log.waits.iter().take(SHOWN).map(|wait| {
+                let (relation, mode, who) = (wait.relation.clone(), wait.mode.clone(), wait.waiter().to_owned());
+                vec![relation, mode, who, wait.waits.to_string(), span(wait.longest_milliseconds)]
+            });
+            output::text(output::table(
+                &["the server logged waits for", "mode", "who", "waits", "longest"],
+                rows.collect(),
+            ));
+        }
+    }
+    if !log.statements.is_empty() {
+        let rows = log.statements.iter().take(SHOWN).map(|one| vec![span(one.milliseconds), one.statement.clone()]);
+        output::text("");
+        output::text(output::table(&["the server says it took", "statement"], rows.collect()));
+    }
+    for note in &log.notes {
+        output::text(format_args!("  note: {note}"));
     }
 }

@@ -72,6 +72,9 @@ pub enum TemporalError {
     /// The run does not exist.
     #[error("Temporal at {address}: workflow `{workflow}` has no run {run}")]
     RunNotFound { address: String, workflow: String, run: String },
+    /// The workflow has no open run.
+    #[error("Temporal at {address}: workflow `{workflow}` is not open in namespace `{namespace}`")]
+    NotOpen { address: String, workflow: String, namespace: String },
     /// A rate limit of the server.
     #[error("Temporal at {address}: {call} exceeds a rate limit: {message}")]
     Exhausted { address: String, call: String, message: String },
@@ -102,6 +105,7 @@ impl TemporalError {
                 | Self::NamespaceNotFound { .. }
                 | Self::NamespaceExists { .. }
                 | Self::RunNotFound { .. }
+                | Self::NotOpen { .. }
                 | Self::Exhausted { .. }
                 | Self::Call { .. }
                 | Self::Answer { .. }
@@ -152,6 +156,7 @@ impl Explain for TemporalError {
                 "check the name with `temporal operator namespace list`, or set `ensure: true` in the policy"
             }
             Self::RunNotFound { .. } => "it was deleted meanwhile; run again",
+            Self::NotOpen { .. } => "start the workflow; check its id and namespace with `temporal workflow describe`",
             Self::Exhausted { .. } => "wait and run again; Temporal limits changes of namespaces per second",
             Self::Unavailable { .. } => "check the frontend's log; its history service or database may be down",
             Self::NamespaceExists { .. } => "run again: a new plan takes it as it is",

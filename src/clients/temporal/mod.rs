@@ -14,6 +14,7 @@ mod namespace;
 mod runs;
 mod server;
 mod settings;
+mod signal;
 mod tls;
 
 pub use attributes::AttributeType;
@@ -23,6 +24,7 @@ pub use namespace::{Namespace, NamespaceState, NamespaceUpdate, NewNamespace};
 pub use runs::{HistoryEnd, RunState, status_word};
 pub use server::{Health, ServerInfo, Support, support};
 pub use settings::Settings;
+pub use signal::Signal;
 
 use std::fmt;
 use std::sync::Arc;

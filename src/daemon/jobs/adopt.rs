@@ -10,7 +10,7 @@ use super::{Site, no_policy, partly};
 use crate::clients::search::Resolved;
 use crate::context::Context;
 use crate::daemon::ledger::Trigger;
-use crate::daemon::runner::{Request, Runner};
+use crate::daemon::runner::Request;
 use crate::failure::{Failure, Kind, chain};
 use crate::job::{Applied, Job, JobName, Planned};
 use crate::migrate::Adoption;
@@ -167,7 +167,7 @@ impl Adoption for SiteAdoption {
             cancel: ctx.cancel.clone(),
             progress: Arc::clone(&ctx.progress),
         };
-        let finished = Runner::new(self.0.ledger().await?).run(&self.job(deadline)?, &request).await?;
+        let finished = self.0.runner().await?.run(&self.job(deadline)?, &request).await?;
         match finished.error {
             Some(failure) => Err(failure),
             None => Ok(json!({ "run": finished.run, "summary": finished.summary })),

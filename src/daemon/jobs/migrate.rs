@@ -61,6 +61,17 @@ impl MigrateJob {
     }
 }
 
+/// What migrations have left in force, in lines.
+pub(super) async fn in_force(migrations: &[Migration], journal: &Journal) -> Option<String> {
+    let mut all = Vec::new();
+    for migration in migrations {
+        if let Ok(Some(entry)) = journal.read(migration.name()).await {
+            all.extend(migrate::in_force(migration, &entry));
+        }
+    }
+    (!all.is_empty()).then(|| all.join("\n"))
+}
+
 impl Site {
     /// What migrations act on.
     #[must_use]
@@ -102,6 +113,10 @@ impl Job for MigrateJob {
         let plan = migrate::plan(&migrations, &journal, &world, ctx).await?;
         Ok(Box::new(PlannedMigrations { journal, world, options: self.options.clone(), plan }))
     }
+
+    async fn in_force(&self) -> Option<String> {
+        in_force(&self.migrations().ok()?, &self.site.journal().await.ok()?).await
+    }
 }
 
 #[async_trait]
@@ -127,7 +142,12 @@ impl Planned for PlannedMigrations {
             said(MigrationOutcome::Undone, "undid"),
             said(MigrationOutcome::Failed, "failed in"),
         ];
-        let summary: Vec<String> = summary.into_iter().flatten().collect();
+        let mut summary: Vec<String> = summary.into_iter().flatten().collect();
+        // Of a run that failed its failure tells; one that was to go no further is none.
+        if report.error.is_none() {
+            let migrations: Vec<Migration> = self.plan.migrations.iter().map(|one| one.migration.clone()).collect();
+            summary.extend(in_force(&migrations, &self.journal).await);
+        }
         let summary = if summary.is_empty() { "applied nothing".to_owned() } else { summary.join("; ") };
         let applied = Applied::done(report.changed > 0, summary, &report);
         Ok(match report.error {

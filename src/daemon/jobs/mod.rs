@@ -11,6 +11,7 @@ mod rebuild;
 mod reconcile;
 mod retention;
 mod site;
+mod undo;
 mod visibility;
 
 pub use adopt::{ADOPT_DEADLINE, AdoptJob, GUARD_VERB};
@@ -18,6 +19,7 @@ pub use audit::AuditJob;
 pub use migrate::MigrateJob;
 pub use rebuild::RebuildJob;
 pub use site::Site;
+pub use undo::UndoJob;
 
 use crate::failure::{Explain, Failure, Kind};
 use crate::job::JobName;

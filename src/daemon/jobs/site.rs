@@ -15,6 +15,7 @@ use super::visibility::VisibilityJob;
 use crate::clients::postgres::Postgres;
 use crate::config::Config;
 use crate::daemon::ledger::{Ledger, LedgerError};
+use crate::daemon::runner::Runner;
 use crate::document::ConfigError;
 use crate::job::{Job, JobName};
 use crate::policy::Policies;
@@ -70,6 +71,14 @@ impl Site {
     /// When it cannot be reached or is not ready.
     pub async fn ledger(&self) -> Result<Ledger, LedgerError> {
         Ledger::open(Arc::new(self.postgres()), &self.config.ledger_database).await
+    }
+
+    /// What runs jobs and writes them to the ledger, and tells the webhooks.
+    ///
+    /// # Errors
+    /// When the ledger cannot be reached or is not ready.
+    pub async fn runner(&self) -> Result<Runner, LedgerError> {
+        Ok(Runner::new(self.ledger().await?).with_webhooks(self.config.webhooks.clone()))
     }
 
     /// A job of this site.

@@ -1,4 +1,5 @@
-//! The ledger: sexton's own PostgreSQL database, with every run and the schedules served.
+//! The ledger: sexton's own PostgreSQL database, with every run, the schedules served, and what webhooks are to
+//! be told.
 
 mod bookmarks;
 mod http;
@@ -7,6 +8,7 @@ mod lock;
 mod runs;
 mod schedules;
 mod stats;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +23,8 @@ pub use http::{Action, Answer, Key, NotedAction};
 pub use lock::Lock;
 pub use runs::{Asked, Beat, Ended, Outcome, Run, Trigger};
 pub use stats::JobStats;
+pub use webhooks::{Delivery, DeliveryCounts, DeliveryState, Retried};
+pub(super) use webhooks::{EndedRun, Taken};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/ledger");
 

@@ -1,12 +1,14 @@
 //! The rows of `runs`.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::webhooks::{ENDED_RUN, tell};
 use super::{Ledger, LedgerError, Lock, answer, query};
+use crate::daemon::webhooks::Webhooks;
 use crate::failure::{Failure, Kind};
 use crate::job::{Applied, JobName};
 use crate::plan::Plan;
@@ -40,7 +42,7 @@ impl Trigger {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     /// There was nothing to do.
@@ -173,12 +175,12 @@ fn columns(brief: bool) -> String {
     format!("{BRIEF}, {large}")
 }
 
-fn instant(row: &PgRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
+pub(super) fn instant(row: &PgRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
     let text: Option<String> = row.try_get(column)?;
     text.map(|t| t.parse().map_err(|error: jiff::Error| sqlx::Error::Decode(Box::new(error)))).transpose()
 }
 
-fn required(row: &PgRow, column: &str) -> Result<Timestamp, sqlx::Error> {
+pub(super) fn required(row: &PgRow, column: &str) -> Result<Timestamp, sqlx::Error> {
     instant(row, column)?.ok_or_else(|| sqlx::Error::ColumnNotFound(column.to_owned()))
 }
 
@@ -262,39 +264,58 @@ impl Ledger {
         Ok(found.flatten())
     }
 
-    /// Writes the end of a run.
+    /// Writes the end of a run, and what its webhooks are to be told of it.
     ///
     /// # Errors
-    /// When the ledger cannot be written.
-    pub async fn end(&self, id: Uuid, ended: &Ended<'_>) -> Result<(), LedgerError> {
-        let query = sqlx::query(
+    /// When the ledger cannot be written; then neither is.
+    pub async fn end(&self, id: Uuid, job: JobName, ended: &Ended<'_>, webhooks: &Webhooks) -> Result<(), LedgerError> {
+        let sql = format!(
             "UPDATE runs SET outcome = $2, finished_at = now(), heartbeat_at = now(), summary = $3, report = $4, \
-             error = $5, log = coalesce($6, log) WHERE id = $1 AND outcome = 'running'",
-        )
-        .bind(id)
-        .bind(ended.outcome.as_str())
-        .bind(ended.applied.map(|a| a.summary.as_str()))
-        .bind(ended.applied.map(|a| &a.report))
-        .bind(ended.failure.map(sqlx::types::Json))
-        .bind(ended.log);
-        let written = answer("writing the end of a run", query.execute(&self.pool)).await?;
-        if written.rows_affected() == 0 {
+             error = $5, log = coalesce($6, log) WHERE id = $1 AND outcome = 'running' RETURNING {ENDED_RUN}"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql))
+            .bind(id)
+            .bind(ended.outcome.as_str())
+            .bind(ended.applied.map(|a| a.summary.as_str()))
+            .bind(ended.applied.map(|a| &a.report))
+            .bind(ended.failure.map(sqlx::types::Json))
+            .bind(ended.log);
+        let written = async {
+            let mut transaction = self.pool.begin().await?;
+            let row = query.fetch_optional(&mut *transaction).await?;
+            if let Some(row) = &row {
+                tell(&mut transaction, row, (job, ended.outcome), webhooks).await?;
+            }
+            transaction.commit().await?;
+            Ok(row.is_some())
+        };
+        if !answer("writing the end of a run", written).await? {
             tracing::warn!(run = %id, "the run was called interrupted before its end could be written");
         }
         Ok(())
     }
 
-    /// Marks runs of a job that never ended as interrupted. The caller holds the job's lock, so none of them lives.
+    /// Marks runs of a job that never ended as interrupted, and writes what webhooks are to be told of them. The caller
+    /// holds the job's lock, so none of them lives.
     ///
     /// # Errors
     /// When the ledger cannot be written.
-    pub async fn mark_interrupted(&self, job: JobName) -> Result<Vec<Uuid>, LedgerError> {
-        let query = sqlx::query_scalar(
+    pub async fn mark_interrupted(&self, job: JobName, webhooks: &Webhooks) -> Result<Vec<Uuid>, LedgerError> {
+        let sql = format!(
             "UPDATE runs SET outcome = 'interrupted', finished_at = now() WHERE job = $1 AND outcome = 'running' \
-             RETURNING id",
-        )
-        .bind(job.as_str());
-        answer("marking interrupted runs", query.fetch_all(&self.pool)).await
+             RETURNING {ENDED_RUN}"
+        );
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(job.as_str());
+        let marked = async {
+            let mut transaction = self.pool.begin().await?;
+            let rows = query.fetch_all(&mut *transaction).await?;
+            for row in &rows {
+                tell(&mut transaction, row, (job, Outcome::Interrupted), webhooks).await?;
+            }
+            transaction.commit().await?;
+            rows.iter().map(|row| row.try_get("id")).collect::<Result<_, _>>()
+        };
+        answer("marking interrupted runs", marked).await
     }
 
     /// The latest reports of a job, newest first.

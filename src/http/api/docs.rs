@@ -16,7 +16,7 @@ pub(super) async fn openapi() -> Response {
 }
 
 /// The same for people.
-pub(super) async fn page(_: Reader) -> Result<Html<String>, Problem> {
+pub(super) async fn page(Reader(visitor): Reader) -> Result<Html<String>, Problem> {
     let description: Value = serde_json::from_str(&TEXT).unwrap_or_default();
-    page::api_docs(&description).map(Html)
+    page::api_docs(&visitor, &description).map(Html)
 }

@@ -8,6 +8,7 @@ mod migrations;
 mod runs;
 mod state;
 mod types;
+mod webhooks;
 
 use axum::Router;
 use axum::http::StatusCode;
@@ -18,6 +19,12 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub(super) use self::jobs::start_job;
+pub(super) use self::migrations::{Recipe, Step, all, grant, run_it, state, take_back};
+pub(super) use self::runs::{cancel_run, running};
+pub(super) use self::state::overall;
+pub(super) use self::types::{Job, Path, Progress, Query, Run, RunLine};
+pub(super) use self::webhooks::try_again;
 use super::App;
 use super::events;
 
@@ -100,6 +107,8 @@ fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(migrations::approve, migrations::revoke))
         .routes(routes!(migrations::run))
         .routes(routes!(history::actions))
+        .routes(routes!(webhooks::list))
+        .routes(routes!(webhooks::retry))
         .split_for_parts()
 }
 

@@ -166,3 +166,9 @@ pub(in crate::http) async fn cancel_run(app: &App, id: Uuid, by: &str) -> Result
         None => Err(Problem::not_found(format!("run {id}"))),
     }
 }
+
+/// The runs that go on now.
+pub(in crate::http) async fn running(app: &App) -> Result<Vec<RunLine>, Problem> {
+    let asked = Asked { outcome: Some("running".to_owned()), limit: 50, ..Asked::default() };
+    Ok(app.ledger().runs(&asked).await?.into_iter().map(RunLine::from).collect())
+}

@@ -212,7 +212,7 @@ pub(super) fn peer(parts: &Parts) -> SocketAddr {
 }
 
 /// Whether a browser says that another site has made this request.
-fn is_cross_site(headers: &HeaderMap) -> bool {
+pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
     !matches!(site, None | Some("same-origin" | "none"))
 }

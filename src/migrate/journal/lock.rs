@@ -34,6 +34,17 @@ impl Journal {
         Ok(Lock { session })
     }
 
+    /// Whether a session is at a migration.
+    pub(crate) async fn is_held(&self, name: &str) -> Result<bool, MigrateError> {
+        // PostgreSQL shows a 64-bit key as two halves, and marks it with objsubid 1 (manual, pg_locks).
+        let asked = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+             WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND d.datname = current_database() \
+             AND ((l.classid::int8 << 32) | l.objid::int8) = $1)",
+        );
+        bounded(asked.bind(lock_key(name)).fetch_one(&self.ledger)).await
+    }
+
     /// Takes a second lock on a session of the migration's own database, which may be the ledger's. After a kill the server
     /// may still be at the statement of the session that is gone; as long as it is, that session holds this lock and
     /// nobody else begins.

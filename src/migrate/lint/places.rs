@@ -7,18 +7,27 @@ use serde::de::IgnoredAny;
 use serde_saphyr::{Location, Spanned};
 
 use crate::document::Document;
+use crate::migrate::recipe::Part;
 
-/// The lines of a recipe's parameters, steps and statements. Of a text that is no recipe there are none.
+/// The lines of a recipe's parameters, requirements, stages, steps and statements. Of a text that is no recipe there are none.
 #[derive(Debug, Default, Deserialize)]
 pub(in crate::migrate) struct Places {
     #[serde(default)]
-    stages: Vec<Stage>,
+    stages: Option<Spanned<Vec<Stage>>>,
+    #[serde(default)]
+    requires: Vec<Requirement>,
     #[serde(default)]
     parameters: BTreeMap<String, Spanned<IgnoredAny>>,
 }
 
 #[derive(Debug, Deserialize)]
+struct Requirement {
+    that: Spanned<String>,
+}
+
+#[derive(Debug, Deserialize)]
 struct Stage {
+    name: Spanned<String>,
     #[serde(default)]
     steps: Vec<Step>,
 }
@@ -59,8 +68,20 @@ impl Places {
         document.parse().unwrap_or_default()
     }
 
+    /// Where a part stands.
+    pub(in crate::migrate) fn part(&self, part: &Part) -> Option<Location> {
+        let stage = |at: usize| self.stages().get(at);
+        match part {
+            Part::Parameter(name) => self.parameter(name.as_str()),
+            Part::Requirement(at) => self.requires.get(*at).map(|one| one.that.referenced),
+            Part::Stages => self.stages.as_ref().map(|stages| stages.referenced),
+            Part::Stage(at) => stage(*at).map(|stage| stage.name.referenced),
+            Part::Step(at, position) => stage(*at)?.steps.get(*position).map(|step| step.name.referenced),
+        }
+    }
+
     /// Where a step's name stands.
-    pub(in crate::migrate) fn step(&self, name: &str) -> Option<Location> {
+    pub(super) fn step(&self, name: &str) -> Option<Location> {
         self.find(name).map(|step| step.name.referenced)
     }
 
@@ -79,7 +100,11 @@ impl Places {
         self.parameters.get(name).map(|parameter| parameter.referenced)
     }
 
+    fn stages(&self) -> &[Stage] {
+        self.stages.as_ref().map_or(&[], |stages| &stages.value)
+    }
+
     fn find(&self, name: &str) -> Option<&Step> {
-        self.stages.iter().flat_map(|stage| &stage.steps).find(|step| step.name.value == name)
+        self.stages().iter().flat_map(|stage| &stage.steps).find(|step| step.name.value == name)
     }
 }

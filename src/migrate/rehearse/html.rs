@@ -50,6 +50,7 @@ pub fn html(rehearsal: &Rehearsal) -> String {
     timeline(&mut page, rehearsal);
     steps(&mut page, rehearsal);
     locks(&mut page, rehearsal);
+    server_log(&mut page, rehearsal);
     felt(&mut page, rehearsal);
     if !rehearsal.skipped.is_empty() {
         page.push_str("<h2>Not rehearsed</h2><p>These act on something else than the databases:</p><ul>");
@@ -188,6 +189,47 @@ fn locks(page: &mut String, rehearsal: &Rehearsal) {
         );
     }
     page.push_str("</table></div>");
+}
+
+fn server_log(page: &mut String, rehearsal: &Rehearsal) {
+    let log = &rehearsal.server_log;
+    page.push_str("<h2>What the server's log says</h2>");
+    if let Some(why) = &log.not_read {
+        let _ = write!(page, "<p>It was not read: {}.</p>", escape(why));
+        return;
+    }
+    if log.waits.is_empty() {
+        page.push_str("<p>Nobody waited for a lock.</p>");
+    } else {
+        page.push_str(
+            "<div class=\"wide\"><table><tr><th>waited for</th><th>mode</th><th>who</th><th class=\"n\">waits</th>\
+             <th class=\"n\">longest</th><th class=\"n\">together</th></tr>",
+        );
+        for wait in &log.waits {
+            let _ = write!(
+                page,
+                "<tr><td class=\"w\">{}</td><td>{}</td><td>{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+                escape(&wait.relation),
+                escape(&wait.mode),
+                escape(wait.waiter()),
+                wait.waits,
+                time(wait.longest_milliseconds),
+                time(wait.milliseconds)
+            );
+        }
+        page.push_str("</table></div>");
+    }
+    if !log.statements.is_empty() {
+        page.push_str("<div class=\"wide\"><table><tr><th>statement</th><th class=\"n\">took</th></tr>");
+        for one in &log.statements {
+            let (statement, took) = (escape(&one.statement), time(one.milliseconds));
+            let _ = write!(page, "<tr><td class=\"w\">{statement}</td><td class=\"n\">{took}</td></tr>");
+        }
+        page.push_str("</table></div>");
+    }
+    for note in &log.notes {
+        let _ = write!(page, "<p>{}</p>", escape(note));
+    }
 }
 
 fn felt(page: &mut String, rehearsal: &Rehearsal) {

@@ -3,7 +3,8 @@
 //!
 //! The newest proven backup is restored on the scratch server, into databases of the rehearsal's own; the migration
 //! runs there with a journal of its own ([`practice`]). Sessions beside it see which locks it holds and for how long
-//! ([`locks`]), and read and write as Temporal would, to feel them ([`load`]). What it took is in the report.
+//! ([`locks`]), and read and write as Temporal would, to feel them ([`load`]); the server's own log says who waited for them
+//! ([`server_log`]). What it took is in the report.
 
 mod ground;
 mod html;
@@ -12,6 +13,7 @@ mod locks;
 mod measure;
 mod practice;
 mod report;
+mod server_log;
 
 use std::time::Instant;
 
@@ -37,6 +39,7 @@ pub use load::Felt;
 pub use locks::Held;
 pub use measure::{Cost, Rewrite};
 pub use report::{Rehearsal, RehearsedStep, Skipped};
+pub use server_log::{LoggedStatement, LoggedWait, ServerLog};
 
 /// How a migration is rehearsed.
 #[derive(Debug, Clone)]

@@ -10,6 +10,7 @@ use super::ground::Ground;
 use super::load::{self, Felt};
 use super::locks::{self, Held};
 use super::measure::{self, Cost};
+use super::server_log::{self, ServerLog};
 use crate::context::Context;
 use crate::migrate::error::MigrateError;
 use crate::migrate::journal::Journal;
@@ -31,6 +32,8 @@ pub(super) struct Practised {
     pub(super) costs: Vec<(String, u64, Cost)>,
     /// The locks it held, with milliseconds since the run began.
     pub(super) held: Vec<Held>,
+    /// What the server's own log says.
+    pub(super) log: ServerLog,
     /// What the load felt.
     pub(super) felt: Vec<Felt>,
     /// Indexes that are not valid afterwards.
@@ -56,6 +59,10 @@ impl Practised {
         self.held.iter_mut().for_each(|held| rename(&mut held.relation));
         self.felt.iter_mut().for_each(|felt| rename(&mut felt.table));
         self.invalid.iter_mut().for_each(rename);
+        self.log.waits.iter_mut().for_each(|wait| {
+            rename(&mut wait.relation);
+            rename(&mut wait.table);
+        });
         let costs = self.costs.iter_mut().flat_map(|(.., cost)| &mut cost.rewrites);
         costs.for_each(|rewrite| rename(&mut rewrite.relation));
     }
@@ -108,6 +115,8 @@ pub(super) async fn run(migration: &Migration, ground: &Ground, ctx: &Context) -
     let journal = Journal::practice(&place.postgres, ground.ledger()).await?;
     let before = measure::look(&place).await?;
     let stop = CancellationToken::new();
+    // Sessions that begin later have their waits logged.
+    let listening = server_log::listen(&place).await;
     let origin = Instant::now();
     let watching = tokio::spawn(locks::watch(place.clone(), origin, stop.clone()));
     let loading = tokio::spawn(load::load(place.clone(), stop.clone()));
@@ -127,9 +136,10 @@ pub(super) async fn run(migration: &Migration, ground: &Ground, ctx: &Context) -
     let (held, felt) = (watching.await.ok().flatten(), loading.await.ok().flatten());
     let is_watched = held.is_some() && felt.is_some();
     let (held, felt) = (held.unwrap_or_default(), felt.unwrap_or_default());
+    let log = listening.hear(origin).await;
     let invalid = measure::invalid_indexes(&place).await?;
     journal.ledger().close().await;
     planned?;
     let costs = std::mem::take(&mut *measuring.costs.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(Practised { is_watched, report, costs, held, felt, invalid, bytes: before.bytes(), milliseconds })
+    Ok(Practised { is_watched, report, costs, held, log, felt, invalid, bytes: before.bytes(), milliseconds })
 }

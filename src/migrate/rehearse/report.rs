@@ -8,6 +8,7 @@ use super::load::Felt;
 use super::locks::Held;
 use super::measure::Cost;
 use super::practice::{Practised, is_rehearsed};
+use super::server_log::ServerLog;
 use crate::backup::BackupId;
 use crate::failure::{Failure, Kind, chain};
 use crate::migrate::fingerprint::Fingerprint;
@@ -45,6 +46,9 @@ pub struct Rehearsal {
     pub skipped: Vec<Skipped>,
     /// The locks that were held, in the order of time.
     pub locks: Vec<Held>,
+    /// What the server's own log says of them.
+    #[serde(default)]
+    pub server_log: ServerLog,
     /// What others felt.
     pub felt: Vec<Felt>,
     /// Indexes that are not valid afterwards.
@@ -106,7 +110,8 @@ pub(super) fn of(
     let expected = |milliseconds| scaled(milliseconds, source_bytes, copy_bytes);
     let ran = practised.report.migrations.first().map(|one| one.steps.clone()).unwrap_or_default();
     let steps = ran.into_iter().filter(|step| step.outcome != crate::migrate::saga::StepOutcome::Undone);
-    let mut costs = practised.costs;
+    let (mut costs, mut server_log) = (practised.costs, practised.log);
+    server_log.compare(&practised.held);
     let steps: Vec<RehearsedStep> = steps
         .map(|step| {
             let cost = costs.iter().position(|(key, ..)| *key == step.step).map(|at| costs.swap_remove(at));
@@ -143,6 +148,7 @@ pub(super) fn of(
         steps,
         skipped: skipped.collect(),
         locks: practised.held,
+        server_log,
         felt: practised.felt,
         invalid_indexes: practised.invalid,
         passed: false,

@@ -183,6 +183,7 @@ impl Run<'_> {
                 return Err(MigrateError::LockLost { name, step: step.key.clone() });
             }
             self.hands.step.clone_from(&step.key);
+            self.hands.told = Value::Null;
             self.ctx.progress.note(&format!("undoing {}", step.key));
             match self.one_back(step, &entry).await? {
                 Ok(()) => {}
@@ -205,7 +206,7 @@ impl Run<'_> {
                 outcome: StepOutcome::Undone,
                 attempts: 1,
                 milliseconds: millis_since(clock),
-                found: Value::Null,
+                found: std::mem::take(&mut self.hands.told),
             });
         }
         Ok(())

@@ -4,6 +4,7 @@
 mod back;
 mod forward;
 mod report;
+mod undo;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -13,8 +14,9 @@ use async_trait::async_trait;
 
 use self::forward::Halt;
 pub use self::report::{MigrateReport, MigrationOutcome, MigrationReport, StepOutcome, StepReport};
+pub use self::undo::{call_back, is_called_back, plan_back, undo};
 use super::approval::{self, Agreement};
-use super::entry::{MigrationState, StepEntry, StepState};
+use super::entry::{MigrationState, StepEntry};
 use super::error::MigrateError;
 use super::hands::Hands;
 use super::journal::{Journal, Lock};
@@ -23,7 +25,6 @@ use super::names::Name;
 use super::pin::Pin;
 use super::plan::{MigratePlan, MigrationPlan, require, same};
 use super::recipe::OnFailure;
-use super::steps::Operation;
 use super::world::{Server, World};
 use crate::context::Context;
 use crate::failure::chain;
@@ -115,78 +116,9 @@ async fn one(
     let known = BTreeMap::new();
     let mut run = Run { migration, journal, ctx, lock: &mut lock, hands, known, options, asks: None };
     let done = run.all(planned, report).await;
-    run.tell_what_is_in_force().await;
     run.hands.close().await;
     lock.release().await;
     done
-}
-
-/// Undoes a migration: its finished steps in reverse. Whoever is at it is asked to do that.
-///
-/// # Errors
-/// When it was never begun, or behind a step that cannot be undone; [`MigrateError::UndoAsked`] when another process is
-/// at it and was asked.
-pub async fn undo(
-    migration: &Migration,
-    journal: &Journal,
-    world: &World,
-    ctx: &Context,
-) -> Result<MigrationReport, MigrateError> {
-    let name = migration.name();
-    let Some(entry) = journal.read(name).await? else {
-        return Err(MigrateError::NeverBegun { name: name.to_owned() });
-    };
-    same(migration, &entry, world.source.name(migration.database())?)?;
-    if entry.state == MigrationState::Undone {
-        return Ok(unchanged(migration));
-    }
-    let things = world.locked(migration)?;
-    let mut looking = Hands::looking(world, migration, journal, ctx);
-    let pinned = match Pin::now(migration, &mut looking).await {
-        Ok(now) => pinned(migration, journal, &now).await,
-        Err(error) => Err(error),
-    };
-    let allowed = match &pinned {
-        Ok(()) => back::lets_back(&mut looking).await,
-        Err(_) => Ok(()),
-    };
-    looking.close().await;
-    pinned?;
-    // A run at work is not disturbed for what is refused anyway. What an earlier undo has begun is for the lock to decide.
-    if entry.state != MigrationState::Undoing {
-        allowed?;
-    }
-    journal.request_undo(name).await?;
-    let mut lock = match journal.lock(name, &things, &ctx.cancel).await {
-        Err(MigrateError::Busy { .. }) => return Err(MigrateError::UndoAsked { name: name.to_owned() }),
-        Err(error) => {
-            // Nobody is at it who would do it: left, the word would turn a later run around.
-            journal.forget_undo(name).await?;
-            return Err(error);
-        }
-        Ok(lock) => lock,
-    };
-    let hands = Hands::acting(world, migration, journal, ctx);
-    let (known, options) = (BTreeMap::new(), &Options::default());
-    let mut run = Run { migration, journal, ctx, lock: &mut lock, hands, known, options, asks: None };
-    let mut report = unchanged(migration);
-    let undone = match journal.read(name).await {
-        // The run that was at it has done it meanwhile.
-        Ok(Some(entry)) if entry.state == MigrationState::Undone => {
-            let steps = migration.steps.iter().rev();
-            let is_undone = |step: &&MigrationStep| {
-                entry.steps.get(&step.key).is_some_and(|entry| entry.state == StepState::Undone)
-            };
-            report.steps = steps.filter(is_undone).map(StepReport::undone).collect();
-            report.outcome = MigrationOutcome::Undone;
-            Ok(())
-        }
-        Ok(_) => run.undo(&mut report).await,
-        Err(error) => Err(error),
-    };
-    run.hands.close().await;
-    lock.release().await;
-    undone.map(|()| report)
 }
 
 /// That a migration that was begun is where it was begun.
@@ -262,26 +194,6 @@ impl<'a> Run<'a> {
             Err(Halt::Failed(error)) => self.end(MigrationState::Failed, error).await,
             Err(Halt::Stopped(error)) => self.end(error.leaves(), error).await,
         })
-    }
-
-    /// What a run that stopped on its way leaves: a stopped Temporal, a closed source.
-    async fn tell_what_is_in_force(&self) {
-        let Ok(Some(entry)) = self.journal.read(self.migration.name()).await else { return };
-        if matches!(entry.state, MigrationState::Applied | MigrationState::Undone) {
-            return;
-        }
-        let steps = self.migration.steps.iter().filter(|step| {
-            let is_done = entry.steps.get(&step.key).is_some_and(StepEntry::may_have_happened);
-            is_done && matches!(step.operation, Operation::Fence(_) | Operation::Scale(_) | Operation::Exec(_))
-        });
-        let keys: Vec<&str> = steps.map(|step| step.key.as_str()).collect();
-        if !keys.is_empty() {
-            tracing::warn!(
-                migration = self.migration.name(),
-                steps = keys.join(", "),
-                "these steps are in force until it goes on or is undone; Temporal may be stopped"
-            );
-        }
     }
 
     /// Journals how it ended. The first error is the one to tell; that the journal could not take it may be its very

@@ -164,13 +164,13 @@ error: sexton.yaml:1:11: a section with keys is expected here
             78,
             "\
 error: sexton.yaml:1:1: unknown key `a`
-  hint: known here: temporal, postgres, replica, scratch, target, kubernetes, search, store, ledger, policies, migrations, http",
+  hint: known here: temporal, postgres, replica, scratch, target, kubernetes, search, store, ledger, policies, migrations, http, webhooks",
         ))
         .case(text("aliases of aliases", aliases).says(
             78,
             "\
 error: sexton.yaml:1:1: unknown key `a`
-  hint: known here: temporal, postgres, replica, scratch, target, kubernetes, search, store, ledger, policies, migrations, http",
+  hint: known here: temporal, postgres, replica, scratch, target, kubernetes, search, store, ledger, policies, migrations, http, webhooks",
         ))
         .check();
 }
@@ -194,7 +194,7 @@ error: sexton.yaml:7:1: unknown key `leger`
             78,
             "\
 error: sexton.yaml:9:1: unknown key `kafka`
-  hint: known here: temporal, postgres, replica, scratch, target, kubernetes, search, store, ledger, policies, migrations, http",
+  hint: known here: temporal, postgres, replica, scratch, target, kubernetes, search, store, ledger, policies, migrations, http, webhooks",
         ))
         .case(changed("key missing", "  user: sexton\n", "").says(
             78,

@@ -19,6 +19,7 @@ mod search;
 mod secrets;
 mod store;
 mod temporal;
+mod webhooks;
 
 use crate::support::site::{Said, Site};
 use crate::support::stack;

@@ -55,7 +55,7 @@ error: recipes/mine.yaml:9:15: step `t`: `${row}` is not a parameter of the reci
         .case(recipe("default of another type", "default: 5", "default: many").says(
             78,
             "\
-error: recipes/mine.yaml: parameter `rows`: `many` is not an integer
+error: recipes/mine.yaml:5:9: parameter `rows`: `many` is not an integer
   hint: write a default that fits its `type`",
         ))
         .case(recipe("unknown parameter type", "type: integer", "type: int").says(

@@ -46,12 +46,44 @@ const ROUTES: &[Route] = &[
         [401, 401, 403, 404, 404],
     ),
     Route("get", "/api/v1/actions", "/api/v1/actions", LOOK),
+    Route("get", "/api/v1/webhooks/deliveries", "/api/v1/webhooks/deliveries", LOOK),
+    Route(
+        "post",
+        "/api/v1/webhooks/deliveries/{id}/retry",
+        "/api/v1/webhooks/deliveries/00000000-0000-7000-8000-000000000000/retry",
+        [401, 401, 403, 404, 404],
+    ),
 ];
+
+/// A page leads whoever is not signed in to where that is done.
+const PAGE: [u16; 5] = [303, 303, 200, 200, 200];
+/// What a page sends comes as a form, and this does not.
+const FORM: [u16; 5] = [303, 303, 415, 415, 415];
 
 /// What the description leaves out.
 const BESIDE: &[Route] = &[
     Route("get", "/api/v1/events", "/api/v1/events", LOOK),
     Route("get", "/docs", "/docs", LOOK),
+    Route("get", "/", "/", PAGE),
+    Route("get", "/runs", "/runs", PAGE),
+    Route("get", "/retention", "/retention", PAGE),
+    Route("get", "/visibility", "/visibility", PAGE),
+    Route("get", "/backups", "/backups", PAGE),
+    Route("get", "/migrations", "/migrations", PAGE),
+    Route("get", "/webhooks", "/webhooks", PAGE),
+    Route("get", "/actions", "/actions", PAGE),
+    Route("get", "/runs/{id}", "/runs/RUN_ID", PAGE),
+    Route("get", "/sign-in", "/sign-in", ANYBODY),
+    Route("get", "/assets/style.css", "/assets/style.css", ANYBODY),
+    Route("get", "/assets/live.js", "/assets/live.js", ANYBODY),
+    Route("get", "/assets/icon.svg", "/assets/icon.svg", ANYBODY),
+    Route("post", "/jobs/{job}/runs", "/jobs/visibility/runs", FORM),
+    Route("post", "/runs/{id}/cancel", "/runs/RUN_ID/cancel", FORM),
+    Route("post", "/migrations/{name}/approvals", "/migrations/tune-autovacuum/approvals", FORM),
+    Route("post", "/migrations/{name}/revoke", "/migrations/tune-autovacuum/revoke", FORM),
+    Route("post", "/migrations/{name}/runs", "/migrations/tune-autovacuum/runs", FORM),
+    Route("post", "/webhooks/{id}/retry", "/webhooks/RUN_ID/retry", FORM),
+    Route("post", "/sign-out", "/sign-out", FORM),
     Route("get", "/openapi.json", "/openapi.json", ANYBODY),
     Route("get", "/metrics", "/metrics", ANYBODY),
     Route("get", "/healthz", "/healthz", ANYBODY),

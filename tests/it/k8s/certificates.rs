@@ -10,13 +10,13 @@ use super::api::Api;
 use super::{at, of_kind, render, templates};
 
 /// An overlay of somebody's own, beside a clone of the project that is called `sexton`.
-struct Overlay {
+pub(crate) struct Overlay {
     _folder: TempDir,
-    path: PathBuf,
+    pub(crate) path: PathBuf,
 }
 
 impl Overlay {
-    fn new(kustomization: &str) -> Self {
+    pub(crate) fn new(kustomization: &str) -> Self {
         let folder = TempDir::new().unwrap();
         std::os::unix::fs::symlink(env!("CARGO_MANIFEST_DIR"), folder.path().join("sexton")).unwrap();
         let path = folder.path().join("overlay");
@@ -60,7 +60,7 @@ fn definition() -> Value {
     })
 }
 
-fn with_cert_manager() -> Api {
+pub(crate) fn with_cert_manager() -> Api {
     let api = Api::administrator();
     api.tell(&["apply", "--server-side", "-f", "-"], &definition().to_string()).done();
     let named = "crd/certificates.cert-manager.io";

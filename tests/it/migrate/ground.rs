@@ -100,9 +100,19 @@ impl Move {
         self.site.run(&["migrate", "run", "move-database", "--json", "-q"])
     }
 
+    /// The role of sexton's on the source.
+    pub(crate) fn role(&self) -> &str {
+        &self.roles[0].name
+    }
+
     /// Those of its roles.
     pub(crate) fn passwords(&self) -> [String; 2] {
         self.roles.each_ref().map(|role| role.password.clone())
+    }
+
+    /// The names of its roles on the source's server and on the target's.
+    pub(crate) fn roles(&self) -> [&str; 2] {
+        self.roles.each_ref().map(|role| role.name.as_str())
     }
 
     /// The source's access list, and who may connect.

@@ -29,7 +29,7 @@ pub(super) fn schema_at(schema: &str, version: &str) -> Scratch {
     database
 }
 
-fn fill(database: &Scratch, rows: u32) {
+pub(super) fn fill(database: &Scratch, rows: u32) {
     database.psql(&format!(
         "INSERT INTO executions_visibility (namespace_id, run_id, start_time, execution_time, workflow_id, workflow_type_name, status, close_time, history_length, memo, encoding, task_queue, search_attributes)
          SELECT md5('ns'), md5(n::text), now() - n * interval '1 second', now(), 'order-' || n, 'Checkout', 2, now() - n * interval '1 millisecond', 10, '\\x', 'Json', 'load',

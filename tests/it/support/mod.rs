@@ -10,6 +10,7 @@ pub mod load;
 pub mod own_server;
 pub mod postgres;
 pub mod proxy;
+pub mod receiver;
 pub mod s3;
 pub mod search;
 pub mod site;

@@ -62,6 +62,22 @@ impl OwnServer {
         server
     }
 
+    /// One that writes its log to files, in this form.
+    pub fn logging(destination: &str) -> Self {
+        let server = Self::initialised();
+        server.set(&format!(
+            "logging_collector = on\nlog_destination = '{destination}'\nlog_timezone = 'Asia/Kolkata'\n"
+        ));
+        server.start();
+        server
+    }
+
+    /// Adds to its configuration; it counts from the next start on.
+    fn set(&self, settings: &str) {
+        let file = format!("{}/postgresql.conf", self.data());
+        succeed(as_server_user("sh").args(["-c", "printf '%s' \"$1\" >>\"$2\"", "sh", settings, &file]));
+    }
+
     /// One none of whose files may become larger than that, in bytes; a segment of its log has 16 MiB.
     pub fn with_files_up_to(largest: u64) -> Self {
         let mut server = Self::initialised();

@@ -1,0 +1,85 @@
+use async_trait::async_trait;
+
+use super::Site;
+use super::migrate::in_force;
+use crate::context::Context;
+use crate::failure::Failure;
+use crate::job::{Applied, Job, JobName, Planned};
+use crate::migrate::{self, Journal, MigrateError, MigrateReport, Migration, MigrationOutcome, World};
+use crate::plan::Plan;
+
+/// One migration undone: a run of the job `migrate`, so that it never meets one that goes forward.
+#[derive(Debug)]
+pub struct UndoJob {
+    site: Site,
+    migration: Migration,
+}
+
+struct PlannedUndo {
+    journal: Journal,
+    world: World,
+    migration: Migration,
+    plan: Plan,
+}
+
+impl UndoJob {
+    /// Undoes this migration.
+    #[must_use]
+    pub const fn new(site: Site, migration: Migration) -> Self {
+        Self { site, migration }
+    }
+
+    /// Leaves word for the run that is in progress, should it be at this migration.
+    ///
+    /// # Errors
+    /// When there is no way back, or the world cannot be asked.
+    pub async fn call_back(&self, ctx: &Context) -> Result<(), Failure> {
+        let journal = self.site.journal().await?;
+        migrate::call_back(&self.migration, &journal, &self.site.world(), ctx).await?;
+        Ok(())
+    }
+
+    /// After the run in progress was not waited for any longer: that it was asked, when it is at this migration. When it is not,
+    /// the word is taken back.
+    ///
+    /// # Errors
+    /// When the ledger cannot be used.
+    pub async fn asked(&self) -> Result<Option<Failure>, Failure> {
+        let is_asked = migrate::is_called_back(&self.migration, &self.site.journal().await?).await?;
+        let name = self.migration.name().to_owned();
+        Ok(is_asked.then(|| MigrateError::UndoAsked { name }.into()))
+    }
+}
+
+#[async_trait]
+impl Job for UndoJob {
+    fn name(&self) -> JobName {
+        JobName::Migrate
+    }
+
+    async fn plan(&self, _: &Context) -> Result<Box<dyn Planned>, Failure> {
+        let (world, journal, migration) = (self.site.world(), self.site.journal().await?, self.migration.clone());
+        let plan = migrate::plan_back(&migration, &journal, &world).await?;
+        Ok(Box::new(PlannedUndo { journal, world, migration, plan }))
+    }
+
+    async fn in_force(&self) -> Option<String> {
+        in_force(std::slice::from_ref(&self.migration), &self.site.journal().await.ok()?).await
+    }
+}
+
+#[async_trait]
+impl Planned for PlannedUndo {
+    fn plan(&self) -> Plan {
+        self.plan.clone()
+    }
+
+    async fn apply(&self, ctx: &Context) -> Result<Applied, Failure> {
+        let undone = migrate::undo(&self.migration, &self.journal, &self.world, ctx).await?;
+        let changed = undone.outcome != MigrationOutcome::Unchanged;
+        let summary = if changed { "undid" } else { "undone already:" };
+        let summary = format!("{summary} {}", undone.name);
+        let report = MigrateReport { migrations: vec![undone], changed: usize::from(changed), error: None };
+        Ok(Applied::done(changed, summary, &report))
+    }
+}

@@ -1,0 +1,164 @@
+//! The dispatcher: takes from the outbox what is due and delivers it, a lane for each webhook, so that one that is slow or
+//! down keeps none of the others waiting.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::join_all;
+use futures::stream::FuturesUnordered;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::send::{Attempt, Sender};
+use super::{Webhooks, backoff};
+use crate::daemon::ledger::{Ledger, LedgerError, Taken};
+use crate::failure::chain;
+use crate::units::Span;
+
+/// How many deliveries of one webhook are under way at one time.
+const AT_ONCE: u32 = 4;
+/// How often the outbox is looked into.
+const POLL: Duration = Duration::from_secs(1);
+/// How often old rows are removed.
+const TIDY: Duration = Duration::from_secs(3_600);
+/// A delivery is somebody else's so long after its own limit: its end must have been written by then.
+const LEASE: Duration = Duration::from_secs(20);
+/// How long attempts that are under way may take when the term ends.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Delivers what the outbox holds for a site's webhooks.
+#[derive(Debug)]
+pub struct Dispatcher {
+    ledger: Ledger,
+    lanes: Vec<Arc<Sender>>,
+    names: Vec<String>,
+}
+
+impl Dispatcher {
+    pub(in crate::daemon) fn new(ledger: Ledger, webhooks: &Webhooks) -> Self {
+        let lanes = webhooks.iter().map(|webhook| Arc::new(Sender::new(webhook.clone()))).collect();
+        Self { ledger, lanes, names: webhooks.names().into_iter().map(str::to_owned).collect() }
+    }
+
+    /// Delivers until the term ends. Attempts that are under way then are given a moment; whoever leads next makes
+    /// the others again.
+    pub(in crate::daemon) async fn serve(&self, term: &CancellationToken) {
+        if self.lanes.is_empty() {
+            return;
+        }
+        let lanes = join_all(self.lanes.iter().map(|lane| self.serve_lane(lane, term)));
+        let tidy = async {
+            loop {
+                self.tidy().await;
+                tokio::time::sleep(TIDY).await;
+            }
+        };
+        tokio::select! {
+            _ = lanes => {}
+            () = tidy => {}
+            () = async { term.cancelled().await; tokio::time::sleep(LAST_WORDS).await } => {}
+        }
+    }
+
+    async fn serve_lane(&self, lane: &Sender, term: &CancellationToken) {
+        let mut told = false;
+        while !term.is_cancelled() {
+            let pause = match self.round(lane, None).await {
+                Ok(0) => POLL,
+                Ok(_) => Duration::ZERO,
+                Err(error) => {
+                    // Once, not once a second, for as long as the ledger is away.
+                    if !told {
+                        warn!(webhook = lane.webhook.name, error = %chain(&error), "the outbox cannot be read");
+                    }
+                    told = true;
+                    POLL * 5
+                }
+            };
+            told = told && pause > POLL;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = term.cancelled() => {}
+            }
+        }
+    }
+
+    /// Delivers what is due now, for at most so long; what fails waits for its next attempt.
+    pub(in crate::daemon) async fn drain(&self, limit: Duration) {
+        if self.lanes.is_empty() {
+            return;
+        }
+        let end = Instant::now() + limit;
+        let work = async {
+            join_all(self.lanes.iter().map(|lane| self.drain_lane(lane, end))).await;
+            self.tidy().await;
+        };
+        // The lanes keep to the time themselves; this is for a ledger that does not answer.
+        let _ = tokio::time::timeout(limit + LAST_WORDS, work).await;
+    }
+
+    async fn drain_lane(&self, lane: &Sender, end: Instant) {
+        // With less than a second left an attempt would only fail.
+        while Instant::now() + POLL < end {
+            match self.round(lane, Some(end)).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) => {
+                    warn!(webhook = lane.webhook.name, error = %chain(&error), "the outbox cannot be read");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes some deliveries and makes one attempt of each; how many there were.
+    async fn round(&self, lane: &Sender, end: Option<Instant>) -> Result<usize, LedgerError> {
+        let lease = lane.webhook.timeout + LEASE;
+        let taken = self.ledger.take_deliveries(&lane.webhook.name, AT_ONCE, lease).await?;
+        let mut attempts: FuturesUnordered<_> = taken.iter().map(|one| self.attempt(lane, one, end)).collect();
+        while attempts.next().await.is_some() {}
+        Ok(taken.len())
+    }
+
+    async fn attempt(&self, lane: &Sender, taken: &Taken, end: Option<Instant>) {
+        let limit = end.map_or(lane.webhook.timeout, |end| end.saturating_duration_since(Instant::now()));
+        let (webhook, delivery) = (lane.webhook.name.as_str(), taken.id);
+        let written = match lane.send(delivery, &taken.payload, limit).await {
+            Attempt::Delivered(status) => {
+                info!(webhook, %delivery, status, attempts = taken.attempts, "delivered");
+                self.ledger.delivered(delivery).await
+            }
+            Attempt::Again { why, after } => {
+                let first = lane.webhook.retry_after;
+                let pause = backoff::pause(taken.attempts, first, taken.tried, after, backoff::chance());
+                match pause {
+                    Some(pause) => {
+                        let next = Span::seconds(pause.as_secs()).to_string();
+                        warn!(webhook, %delivery, attempts = taken.attempts, next, error = why, "not delivered yet");
+                    }
+                    None => error!(webhook, %delivery, attempts = taken.attempts, error = why, "delivery given up"),
+                }
+                self.ledger.not_delivered(taken, &why, pause).await
+            }
+            Attempt::Never { why } => {
+                error!(webhook, %delivery, attempts = taken.attempts, error = why, "delivery given up");
+                self.ledger.not_delivered(taken, &why, None).await
+            }
+        };
+        if let Err(error) = written {
+            // It is due again when its lease ends, and the receiver knows it by its id.
+            warn!(webhook, %delivery, error = %chain(&error), "what came of a delivery could not be written");
+        }
+    }
+
+    async fn tidy(&self) {
+        let known: Vec<&str> = self.names.iter().map(String::as_str).collect();
+        match self.ledger.tidy_deliveries(&known).await {
+            Ok(0) => {}
+            Ok(removed) => info!(removed, "old webhook deliveries removed"),
+            Err(error) => warn!(error = %chain(&error), "old webhook deliveries could not be removed"),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use serde_json::json;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::idempotency::{Given, once};
+use super::types::{Page, Path, Query, limit};
+use crate::daemon::ledger::{Delivery, Retried};
+use crate::http::App;
+use crate::http::auth::{Operator, Reader};
+use crate::http::problem::Problem;
+
+/// A page of deliveries to webhooks.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub(super) struct Deliveries {
+    /// The newest first: `id`, `webhook`, `run`, `state` (`pending`, `delivered`, `dead`), `attempts`, `last_error`.
+    #[schema(value_type = Vec<Object>)]
+    deliveries: Vec<Delivery>,
+    /// What to give as `before` for the next page; `null` on the last.
+    next: Option<Uuid>,
+}
+
+/// What webhooks were told, are to be told, or could not be told; the newest first.
+#[utoipa::path(
+    get, path = "/api/v1/webhooks/deliveries", tag = "history", params(Page),
+    responses((status = 200, body = Deliveries), (status = 400, body = Problem), (status = 401, body = Problem), (status = 503, body = Problem))
+)]
+pub(super) async fn list(
+    State(app): State<App>,
+    _: Reader,
+    Query(page): Query<Page>,
+) -> Result<Json<Deliveries>, Problem> {
+    let limit = limit(page.limit)?;
+    let mut deliveries = app.ledger().deliveries(None, limit + 1, page.before).await?;
+    let more = deliveries.len() > limit as usize;
+    deliveries.truncate(limit as usize);
+    let next = deliveries.last().filter(|_| more).map(|delivery| delivery.id);
+    Ok(Json(Deliveries { deliveries, next }))
+}
+
+/// Has a delivery that was given up tried again.
+pub(in crate::http) async fn try_again(app: &App, id: Uuid) -> Result<(), Problem> {
+    match app.ledger().retry_delivery(id).await? {
+        Retried::Due => Ok(()),
+        Retried::Delivered => Err(Problem::new(StatusCode::CONFLICT, "it was delivered already")),
+        Retried::Unknown => Err(Problem::not_found(format!("delivery {id}"))),
+    }
+}
+
+/// Has a delivery tried again at once.
+#[utoipa::path(
+    post, path = "/api/v1/webhooks/deliveries/{id}/retry", tag = "history",
+    params(("id" = Uuid, Path, description = "The delivery"), ("Idempotency-Key" = Option<String>, Header, description = "Any text of up to 200 characters, new for each request")),
+    responses((status = 202, description = "It is due"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, description = "It was delivered already", body = Problem), (status = 422, body = Problem), (status = 503, body = Problem))
+)]
+pub(super) async fn retry(
+    State(app): State<App>,
+    Operator(by): Operator,
+    Path(id): Path<Uuid>,
+    headers: HeaderMap,
+) -> Result<Given, Problem> {
+    once(&app, &by.name, &headers, &[b"retry", id.as_bytes()], async {
+        try_again(&app, id).await?;
+        Ok(Given { status: StatusCode::ACCEPTED, location: None, body: json!({ "id": id }) })
+    })
+    .await
+}

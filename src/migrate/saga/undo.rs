@@ -1,0 +1,159 @@
+//! A migration taken back because somebody wants that: what would be undone, the word to a run that is at it, and the
+//! undoing itself.
+
+use std::collections::BTreeMap;
+
+use super::report::{MigrationOutcome, MigrationReport, StepReport};
+use super::{Hands, Options, Run, back, pinned, unchanged};
+use crate::context::Context;
+use crate::migrate::entry::{Entry, MigrationState, StepEntry, StepState};
+use crate::migrate::error::MigrateError;
+use crate::migrate::journal::Journal;
+use crate::migrate::migration::{Migration, MigrationStep};
+use crate::migrate::pin::Pin;
+use crate::migrate::plan::same;
+use crate::migrate::world::World;
+use crate::plan::{Action, Change, Plan};
+
+/// What undoing a migration would undo, as the journal says: the steps that may have happened, the last one first.
+/// Whether they let it go back is looked at by [`undo`], under the migration's lock.
+///
+/// # Errors
+/// When it was never begun, or as another recipe, on another database or with other parameters.
+pub async fn plan_back(migration: &Migration, journal: &Journal, world: &World) -> Result<Plan, MigrateError> {
+    let (name, entry) = (migration.name(), begun(migration, journal, world).await?);
+    let mut plan = Plan::default();
+    if entry.state == MigrationState::Undone {
+        let steps: Vec<&str> = undone(migration, &entry).map(|step| step.key.as_str()).collect();
+        let which = if steps.is_empty() { String::new() } else { format!(": {}", steps.join(", ")) };
+        plan.notes.push(format!("migration {name} is undone{which}"));
+        return Ok(plan);
+    }
+    let happened = |step: &&MigrationStep| entry.steps.get(&step.key).is_some_and(StepEntry::may_have_happened);
+    for step in migration.steps.iter().rev().filter(happened) {
+        plan.changes.push(Change::new(Action::Run, format!("migration {name} step {}", step.key), "undo it"));
+    }
+    if plan.is_empty() {
+        let reason = "nothing of it has happened; journal it as undone";
+        plan.changes.push(Change::new(Action::Run, format!("migration {name}"), reason));
+    }
+    Ok(plan)
+}
+
+/// Leaves word for whoever is at a migration, or about to be, that it is to be undone; false when it is undone already.
+/// A run at work is not disturbed for what is refused anyway.
+///
+/// # Errors
+/// As [`undo`], before anything is done.
+pub async fn call_back(
+    migration: &Migration,
+    journal: &Journal,
+    world: &World,
+    ctx: &Context,
+) -> Result<bool, MigrateError> {
+    let entry = begun(migration, journal, world).await?;
+    if entry.state == MigrationState::Undone {
+        return Ok(false);
+    }
+    may_go_back(migration, &entry, journal, world, ctx).await?;
+    journal.request_undo(migration.name()).await?;
+    Ok(true)
+}
+
+/// Whether somebody is at a migration who finds the word that was left. When nobody is, the word is taken back: left, it would
+/// turn a later run around.
+///
+/// # Errors
+/// When the ledger cannot be used.
+pub async fn is_called_back(migration: &Migration, journal: &Journal) -> Result<bool, MigrateError> {
+    let name = migration.name();
+    let is_held = journal.is_held(name).await?;
+    if !is_held {
+        journal.forget_undo(name).await?;
+    }
+    Ok(is_held)
+}
+
+/// Undoes a migration: its finished steps in reverse. Whoever is at it is asked to do that.
+///
+/// # Errors
+/// When it was never begun, or behind a step that cannot be undone; [`MigrateError::UndoAsked`] when another process is
+/// at it and was asked.
+pub async fn undo(
+    migration: &Migration,
+    journal: &Journal,
+    world: &World,
+    ctx: &Context,
+) -> Result<MigrationReport, MigrateError> {
+    let (name, entry) = (migration.name(), begun(migration, journal, world).await?);
+    if entry.state == MigrationState::Undone {
+        return Ok(unchanged(migration));
+    }
+    let things = world.locked(migration)?;
+    may_go_back(migration, &entry, journal, world, ctx).await?;
+    journal.request_undo(name).await?;
+    let mut lock = match journal.lock(name, &things, &ctx.cancel).await {
+        Err(MigrateError::Busy { .. }) => return Err(MigrateError::UndoAsked { name: name.to_owned() }),
+        Err(error) => {
+            // Nobody is at it who would do it: left, the word would turn a later run around.
+            journal.forget_undo(name).await?;
+            return Err(error);
+        }
+        Ok(lock) => lock,
+    };
+    let hands = Hands::acting(world, migration, journal, ctx);
+    let (known, options) = (BTreeMap::new(), &Options::default());
+    let mut run = Run { migration, journal, ctx, lock: &mut lock, hands, known, options, asks: None };
+    let mut report = unchanged(migration);
+    let result = match journal.read(name).await {
+        // The run that was at it has done it meanwhile.
+        Ok(Some(entry)) if entry.state == MigrationState::Undone => {
+            report.steps = undone(migration, &entry).map(StepReport::undone).collect();
+            report.outcome = MigrationOutcome::Undone;
+            Ok(())
+        }
+        Ok(_) => run.undo(&mut report).await,
+        Err(error) => Err(error),
+    };
+    run.hands.close().await;
+    lock.release().await;
+    result.map(|()| report)
+}
+
+/// Its entry, when it was begun as it is given.
+async fn begun(migration: &Migration, journal: &Journal, world: &World) -> Result<Entry, MigrateError> {
+    let name = migration.name();
+    let Some(entry) = journal.read(name).await? else {
+        return Err(MigrateError::NeverBegun { name: name.to_owned() });
+    };
+    same(migration, &entry, world.source.name(migration.database())?)?;
+    Ok(entry)
+}
+
+/// That it is where it was begun, and that every step lets it go back. What an earlier undo has begun is for the lock to
+/// decide.
+async fn may_go_back(
+    migration: &Migration,
+    entry: &Entry,
+    journal: &Journal,
+    world: &World,
+    ctx: &Context,
+) -> Result<(), MigrateError> {
+    let mut looking = Hands::looking(world, migration, journal, ctx);
+    let result = async {
+        let now = Pin::now(migration, &mut looking).await?;
+        pinned(migration, journal, &now).await?;
+        let allowed = back::lets_back(&mut looking).await;
+        if entry.state == MigrationState::Undoing { Ok(()) } else { allowed }
+    };
+    let result = result.await;
+    looking.close().await;
+    result
+}
+
+/// The steps that are undone, the last one first.
+fn undone<'m>(migration: &'m Migration, entry: &'m Entry) -> impl Iterator<Item = &'m MigrationStep> {
+    let is_undone =
+        |step: &&MigrationStep| entry.steps.get(&step.key).is_some_and(|one| one.state == StepState::Undone);
+    migration.steps.iter().rev().filter(is_undone)
+}

@@ -1,0 +1,115 @@
+//! `k8s/deploy`, which the workflow calls, against the real API. No controller is behind that: what a Deployment's or a
+//! Job's would write into its status, the test writes.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{done, text};
+use crate::k8s::api::{Api, Ground};
+use crate::k8s::certificates::Overlay;
+use crate::k8s::render;
+use crate::support::site::eventually;
+use crate::support::stack;
+
+const IMAGE: &str =
+    "registry.example:5000/team/sexton@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+fn deploy(api: &Api, arguments: &[&str]) -> Command {
+    let mut command = Command::new("k8s/deploy");
+    api.lend(&mut command);
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).args(arguments);
+    command.env("KUBECTL", std::env::var("STACK_KUBECTL").unwrap_or_else(|_| "kubectl".to_owned()));
+    let _ = stack();
+    command
+}
+
+#[test]
+fn one_image_is_set_everywhere_and_the_api_takes_it() {
+    let api = Api::administrator();
+    api.ask(&["apply", "--server-side", "-f", "k8s/base/namespace.yaml"]).done();
+    for folder in ["k8s/overlays/staging", "k8s/overlays/daemon"] {
+        let rendered = done(&deploy(&api, &["render", folder, IMAGE]).output().unwrap());
+        let images: Vec<&str> = rendered.lines().filter_map(|line| line.trim().strip_prefix("image: ")).collect();
+        assert!(!images.is_empty() && images.iter().all(|image| *image == IMAGE), "{images:?}");
+        let output = deploy(&api, &["apply", folder, IMAGE]).env("DEPLOY_FLAGS", "--dry-run=server").output().unwrap();
+        let applied =
+            done(&output).lines().filter(|line| line.ends_with("serverside-applied (server dry run)")).count();
+        assert_eq!(applied, render(folder).len());
+    }
+    // An overlay with an image of its own would keep that.
+    let own = Overlay::new(
+        "resources: [../sexton/k8s/overlays/daemon]\nimages: [{name: sexton, newName: registry.example/sexton, newTag: old}]\n",
+    );
+    let output = deploy(&api, &["apply", own.path.to_str().unwrap(), IMAGE]).output().unwrap();
+    assert!(!output.status.success() && text(&output.stderr).contains("sets an image of its own"), "{output:?}");
+    for wrong in [vec!["render", "k8s/overlays/daemon", "sexton"], vec!["rehearse"], vec![]] {
+        assert_eq!(deploy(&api, &wrong).output().unwrap().status.code(), Some(64), "{wrong:?}");
+    }
+}
+
+/// The CronJob of the staging overlay, run at once; how the Job ends is how the script ends.
+#[test]
+fn a_rehearsal_ends_as_its_job_ends() {
+    let ground = Ground::of("k8s/overlays/staging");
+    let rehearse = render("k8s/overlays/staging").into_iter().filter(|d| d["metadata"]["name"] == "sexton-rehearse");
+    ground.apply(rehearse.collect());
+    let start = |name: &str, seconds: &str| {
+        let mut command = deploy(&ground.api, &["rehearse", "sexton-rehearse", name]);
+        command.env("DEPLOY_NAMESPACE", &ground.sexton).env("DEPLOY_TIMEOUT", seconds);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let job = |name: &str| ground.api.ask(&["get", "job", name, "-n", &ground.sexton, "-o", "json"]);
+    let ends = |name: &str, condition: &str| {
+        assert!(eventually(Duration::from_secs(30), || job(name).ok), "the Job {name} was never made");
+        let before = if condition == "Complete" { "SuccessCriteriaMet" } else { "FailureTarget" };
+        let now = "2026-01-01T00:00:00Z";
+        let mut status = json!({"startTime": now, "conditions": [
+            {"type": before, "status": "True", "lastTransitionTime": now},
+            {"type": condition, "status": "True", "lastTransitionTime": now},
+        ]});
+        if condition == "Complete" {
+            status["completionTime"] = now.into();
+        }
+        let patch = json!({ "status": status }).to_string();
+        let args =
+            ["patch", "job", name, "-n", &ground.sexton, "--subresource", "status", "--type", "merge", "-p", &patch];
+        ground.api.ask(&args).done();
+    };
+    let good = start("good", "60");
+    ends("good", "Complete");
+    let output = good.wait_with_output().unwrap();
+    assert!(text(&output.stderr).contains("the Job good is complete"), "{output:?}");
+    done(&output);
+    let said = job("good").done().out;
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(
+        said["spec"]["template"]["spec"]["containers"][0]["args"],
+        json!(["migrate", "rehearse", "tune-autovacuum", "--json"])
+    );
+
+    let bad = start("bad", "60");
+    ends("bad", "Failed");
+    let output = bad.wait_with_output().unwrap();
+    assert!(output.status.code() == Some(1) && text(&output.stderr).contains("the Job bad failed"), "{output:?}");
+
+    let output = start("endless", "3").wait_with_output().unwrap();
+    assert!(output.status.code() == Some(1) && text(&output.stderr).contains("has not ended after 3 s"), "{output:?}");
+}
+
+/// A rollout that never comes is told, and not waited for for ever.
+#[test]
+fn a_deployment_that_does_not_come_up_fails() {
+    let ground = Ground::of("k8s/overlays/daemon");
+    let folder = Overlay::new(&format!("resources: [../sexton/k8s/overlays/daemon]\nnamespace: {}\n", ground.sexton));
+    let output = deploy(&ground.api, &["apply", folder.path.to_str().unwrap(), IMAGE])
+        .env("DEPLOY_NAMESPACE", &ground.sexton)
+        .env("DEPLOY_TIMEOUT", "3")
+        .output()
+        .unwrap();
+    assert!(!output.status.success() && text(&output.stderr).contains("timed out waiting"), "{output:?}");
+    let get = ["get", "deployment", "sexton", "-n", &ground.sexton, "-o"];
+    let image = [&get[..], &["jsonpath={.spec.template.spec.containers[0].image}"]].concat();
+    assert_eq!(ground.api.ask(&image).done().out, IMAGE);
+}

@@ -1,0 +1,139 @@
+//! `sexton migrate undo` as a run in the ledger. The judges are the ledger's own rows and pg_dump.
+
+use std::time::Duration;
+
+use sqlx::{Executor, PgConnection};
+
+use super::saga::three_tables;
+use crate::support::postgres::{Scratch, postgres15};
+use crate::support::site::{Site, eventually, postgres_sections};
+
+struct Ground {
+    ledger: Scratch,
+    main: Scratch,
+    site: Site,
+}
+
+impl Ground {
+    /// With one migration of three tables for each name; the last step of `first` waits for a lock of this number.
+    fn new(names: &[&str], last: &str, more: &str) -> Self {
+        let (ledger, main) = (Scratch::new("ledger"), Scratch::new("main"));
+        let config = format!("{}migrations: {{recipes: recipes}}\n", postgres_sections(&ledger, &main.name));
+        let site = Site::new(&config);
+        std::fs::create_dir(site.path().join("recipes")).unwrap();
+        for name in names {
+            let text = three_tables(name, last, more).replace(
+                "            check: SELECT to_regclass('three')",
+                "            attempts: 1000\n            lock_timeout: 100ms\n            check: SELECT to_regclass('three')",
+            );
+            std::fs::write(site.path().join(format!("recipes/{name}.yaml")), text).unwrap();
+        }
+        site.run(&["ledger", "init"]).expect(0);
+        Self { ledger, main, site }
+    }
+
+    fn runs(&self) -> String {
+        self.ledger.psql(
+            "SELECT job, trigger, outcome, coalesce(summary, error->>'message'), plan_digest IS NOT NULL FROM runs ORDER BY id",
+        )
+    }
+
+    async fn gate(&self) -> PgConnection {
+        let mut gate = postgres15().connect(&self.main.name).await.unwrap();
+        gate.execute("SELECT pg_advisory_lock(44)").await.unwrap();
+        gate
+    }
+
+    fn is_at_the_gate(&self) -> bool {
+        let asked = "SELECT count(*) FROM migration_steps WHERE step = 'three' AND state = 'intended'";
+        eventually(Duration::from_secs(60), || self.ledger.psql(asked) == "1")
+    }
+}
+
+const GATE: &str = ", SELECT pg_advisory_xact_lock(44)";
+
+#[test]
+fn an_undo_is_a_run_in_the_ledger() {
+    let ground = Ground::new(&["mine"], "", "");
+    let before = ground.main.dump();
+    let undo = |code: i32| ground.site.run(&["migrate", "undo", "mine", "--json", "-q"]).expect(code).json();
+    let never = undo(1);
+    assert!(never["runs"][0]["error"]["message"].as_str().unwrap().contains("was never begun"), "{never}");
+    ground.site.run(&["migrate", "run", "mine", "-q"]).expect(0);
+    let undone = undo(0);
+    assert_eq!(ground.main.dump(), before);
+    let steps = undone["runs"][0]["report"]["migrations"][0]["steps"].as_array().unwrap();
+    let steps: Vec<_> = steps.iter().map(|step| (step["step"].as_str(), step["outcome"].as_str())).collect();
+    assert_eq!(steps, ["three", "two", "one"].map(|step| (Some(step), Some("undone"))));
+    let again = undo(0);
+    assert_eq!(again["runs"][0]["plan"]["notes"][0], "migration mine is undone: three, two, one");
+    let expect = "migrate|cli|refused|migration `mine` was never begun|f\n\
+                  migrate|cli|changed|applied mine|t\n\
+                  migrate|cli|changed|undid mine|t\n\
+                  migrate|cli|unchanged|nothing to do|t";
+    assert_eq!(ground.runs(), expect);
+    let id = ground.ledger.psql("SELECT id FROM runs WHERE summary = 'undid mine'");
+    assert_eq!(undone["runs"][0]["id"], id.as_str());
+    let status = ground.site.run(&["status"]).expect(0);
+    assert!(status.out.lines().any(|line| line.contains(&id) && line.contains("undid mine")), "{}", status.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_turns_the_run_around_that_is_at_it() {
+    let ground = Ground::new(&["called"], GATE, "");
+    let before = ground.main.dump();
+    let _gate = ground.gate().await;
+    let mut running = ground.site.start(&["migrate", "run", "called", "-q"], "run.log");
+    assert!(ground.is_at_the_gate(), "{}", running.log());
+    let undo = ground.site.run(&["migrate", "undo", "called"]);
+    assert_eq!(running.wait(), Some(6), "{}", running.log());
+    assert_eq!(ground.main.dump(), before);
+    assert_eq!(ground.ledger.psql("SELECT state, undo_requested_at FROM migrations"), "undone|");
+    // It was waited for, or, on a machine that is slow today, told that it was asked.
+    match undo.code {
+        0 => {
+            assert!(undo.out.contains("is undone: three, two, one"), "{undo:?}");
+            let met = "SELECT count(*) FROM runs a, runs b WHERE a.id < b.id AND b.started_at < a.finished_at";
+            assert_eq!(ground.ledger.psql(met), "0", "one run of the job at a time");
+            assert!(ground.runs().ends_with("migrate|cli|unchanged|nothing to do|t"), "{}", ground.runs());
+        }
+        _ => assert!(undo.err.contains("which was asked to undo it"), "{undo:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_undo_does_not_disturb_a_run_of_another_migration() {
+    let ground = Ground::new(&["first", "second"], GATE, "");
+    ground.site.run(&["migrate", "run", "first", "-q"]).expect(0);
+    ground.main.psql("DROP TABLE three");
+    let mut gate = ground.gate().await;
+    let mut running = ground.site.start(&["migrate", "run", "second", "-q"], "run.log");
+    assert!(ground.is_at_the_gate(), "{}", running.log());
+    let busy = ground.site.run(&["migrate", "undo", "first"]).expect(1);
+    assert!(busy.err.contains("another run of `migrate` is in progress"), "{busy:?}");
+    assert_eq!(ground.ledger.psql("SELECT DISTINCT undo_requested_at IS NULL FROM migrations"), "t", "no word is left");
+    gate.execute("SELECT pg_advisory_unlock(44)").await.unwrap();
+    assert_eq!(running.wait(), Some(0), "{}", running.log());
+    assert_eq!(ground.ledger.psql("SELECT name, state FROM migrations ORDER BY name"), "first|applied\nsecond|applied");
+}
+
+#[test]
+fn an_undo_has_the_deadline_of_the_job() {
+    let ground = Ground::new(&["slow"], "", "");
+    let file = ground.site.path().join("recipes/slow.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let slow = "undo: [\"SELECT pg_sleep(n) FROM pace\", DROP TABLE IF EXISTS two]";
+    std::fs::write(&file, text.replace("undo: [DROP TABLE IF EXISTS two]", slow)).unwrap();
+    ground.main.psql("CREATE TABLE pace AS SELECT 50 AS n");
+    ground.site.run(&["migrate", "run", "slow", "-q"]).expect(0);
+    std::fs::write(ground.site.path().join("policies/schedule.yaml"), "jobs: {migrate: {deadline: 2s}}\n").unwrap();
+    let late = ground.site.run(&["migrate", "undo", "slow", "-q"]).expect(1);
+    assert!(late.err.contains("the deadline of 2s passed"), "{late:?}");
+    assert!(ground.runs().ends_with("migrate|cli|cancelled|the deadline of 2s passed|t"), "{}", ground.runs());
+    assert_eq!(ground.ledger.psql("SELECT state FROM migrations"), "undoing", "what is undone stays so");
+    assert_eq!(ground.main.psql("SELECT to_regclass('three') IS NULL, to_regclass('two') IS NULL"), "t|f");
+    ground.main.psql("UPDATE pace SET n = 0");
+    // The server may be at the statement that was given up for some seconds.
+    assert!(eventually(Duration::from_secs(60), || ground.site.run(&["migrate", "undo", "slow", "-q"]).code == 0));
+    assert_eq!(ground.main.psql("SELECT count(*) FROM pg_class WHERE relname IN ('one', 'two', 'three')"), "0");
+}
