@@ -87,8 +87,10 @@ fn assert_loads(what: &str, config: &str) {
     let mut site = Site::new(config).file("x.pem", "-");
     std::fs::create_dir(site.path().join("recipes")).unwrap();
     for name in config.split("{env: ").skip(1).filter_map(|rest| rest.split('}').next()) {
-        // An address that is a secret is an address all the same.
-        site = site.env(name, if name.ends_with("_URL") { "https://hooks.example.com/secret" } else { "secret" });
+        // An address that is a secret is an address all the same; a token is its owner's alone.
+        let is_address = name.ends_with("_URL");
+        let secret = if is_address { "https://hooks.example.com/secret".to_owned() } else { format!("the-secret-of-{name}") };
+        site = site.env(name, &secret);
     }
     let said = site.run(&["plan", "visibility"]);
     assert!(said.code == 78 && said.err.contains("`visibility` has no policy"), "{what}: {said:?}");

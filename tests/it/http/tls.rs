@@ -62,6 +62,10 @@ fn the_right_authority_and_both_http() {
     let error = ask(&api.base, READ, "/api/v1/runs", &["--cacert", stack().get("CA")]).unwrap_err();
     assert!(error.contains("certificate"), "{error}");
     ask(&api.base, READ, "/api/v1/runs", &["--cacert", &ca, "--tls-max", "1.1"]).unwrap_err();
+    for version in ["1.2", "1.3"] {
+        let only = format!("--tlsv{version}");
+        api.ask(READ, "/api/v1/runs", &["--cacert", &ca, &only, "--tls-max", version]).expect(200);
+    }
     let plain = api.base.replace("https", "http");
     ask(&plain, READ, "/api/v1/runs", &[]).unwrap_err();
     let log = api.daemon.log();
