@@ -115,7 +115,8 @@ pub(super) struct Api {
     pub site: Site,
     pub ledger: Scratch,
     /// What its runs hang at.
-    pub hole: Option<BlackHole>,
+    /// Kept open for as long as the daemon asks it.
+    _hole: Option<BlackHole>,
 }
 
 impl Api {
@@ -135,7 +136,7 @@ impl Api {
     pub(super) fn of(site: Site, ledger: Scratch) -> Self {
         site.run(&["ledger", "init"]).expect(0);
         let (daemon, base) = serve(&site, "daemon.log");
-        Self { daemon, base, site, ledger, hole: None }
+        Self { daemon, base, site, ledger, _hole: None }
     }
 
     pub(super) fn url(&self, path: &str) -> String {
@@ -227,7 +228,7 @@ impl BlackHole {
     pub(super) fn api(self, what: &str) -> Api {
         let ledger = Scratch::new(what);
         let api = Api::of(self.site(&ledger), ledger);
-        Api { hole: Some(self), ..api }
+        Api { _hole: Some(self), ..api }
     }
 
     pub(super) fn site(&self, ledger: &Scratch) -> Site {

@@ -214,8 +214,8 @@ mod tests {
             milliseconds: 345.678,
             ended: true,
         };
-        assert_eq!(of(Format::Json, &json), [expect.clone()]);
-        assert_eq!(of(Format::Csv, &csv), [expect.clone()]);
+        assert_eq!(of(Format::Json, &json), std::slice::from_ref(&expect));
+        assert_eq!(of(Format::Csv, &csv), std::slice::from_ref(&expect));
         assert_eq!(of(Format::Text, &text), [Wait { at: None, database: None, program: None, ..expect }]);
     }
 
