@@ -115,7 +115,6 @@ pub(super) struct Api {
     pub site: Site,
     pub ledger: Scratch,
     /// What its runs hang at.
-    /// Kept open for as long as the daemon asks it.
     _hole: Option<BlackHole>,
 }
 
