@@ -89,7 +89,8 @@ fn assert_loads(what: &str, config: &str) {
     for name in config.split("{env: ").skip(1).filter_map(|rest| rest.split('}').next()) {
         // An address that is a secret is an address all the same; a token is its owner's alone.
         let is_address = name.ends_with("_URL");
-        let secret = if is_address { "https://hooks.example.com/secret".to_owned() } else { format!("the-secret-of-{name}") };
+        let secret =
+            if is_address { "https://hooks.example.com/secret".to_owned() } else { format!("the-secret-of-{name}") };
         site = site.env(name, &secret);
     }
     let said = site.run(&["plan", "visibility"]);

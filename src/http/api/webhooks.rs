@@ -6,7 +6,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::idempotency::{Given, once};
+use super::idempotency::{Given, KeyHeader, once};
 use super::types::{Page, Path, Query, limit};
 use crate::daemon::ledger::{Delivery, Retried};
 use crate::http::App;
@@ -53,7 +53,7 @@ pub(in crate::http) async fn try_again(app: &App, id: Uuid) -> Result<(), Proble
 /// Has a delivery tried again at once.
 #[utoipa::path(
     post, path = "/api/v1/webhooks/deliveries/{id}/retry", tag = "history",
-    params(("id" = Uuid, Path, description = "The delivery"), ("Idempotency-Key" = Option<String>, Header, description = "Any text of up to 200 characters, new for each request")),
+    params(("id" = Uuid, Path, description = "The delivery"), KeyHeader),
     responses((status = 202, description = "It is due"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, description = "It was delivered already", body = Problem), (status = 422, body = Problem), (status = 503, body = Problem))
 )]
 pub(super) async fn retry(
