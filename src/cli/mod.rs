@@ -12,6 +12,7 @@ mod doctor;
 mod failures;
 mod keygen;
 mod ledger;
+mod man;
 mod migrate;
 mod once;
 mod output;
@@ -96,6 +97,8 @@ enum Verb {
     /// sexton's own database
     #[command(subcommand)]
     Ledger(ledger::LedgerVerb),
+    /// Print the manual page: `sexton man | man -l -`
+    Man,
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -163,6 +166,7 @@ async fn dispatch(cli: &Cli) -> Result<Exit, failures::Shown> {
         Verb::AdoptGuard(args) => adopt::guard(site(global)?, args).await,
         Verb::Webhooks(verb) => webhooks::webhooks(site(global)?, verb).await,
         Verb::Ledger(verb) => ledger::ledger(site(global)?, verb).await,
+        Verb::Man => man::man(),
         Verb::Completions(args) => Ok(completions::completions(args)),
     }
 }
