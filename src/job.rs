@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::plan::Plan;
 
 /// The jobs there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JobName {
     /// Namespace retentions as the policy says.

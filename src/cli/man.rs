@@ -12,9 +12,8 @@ pub(super) fn man() -> Result<Exit, Shown> {
     command.build();
     let mut all = vec![command];
     while let Some(command) = all.pop() {
-        all.extend(
-            command.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned().collect::<Vec<_>>().into_iter().rev(),
-        );
+        let verbs: Vec<_> = command.get_subcommands().filter(|verb| !verb.is_hide_set()).cloned().collect();
+        all.extend(verbs.into_iter().rev());
         let rendered = clap_mangen::Man::new(command).render(&mut page);
         rendered.map_err(|error| Failure::new(Kind::Failed, format!("the manual page: {error}")))?;
     }

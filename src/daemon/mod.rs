@@ -1,6 +1,7 @@
 //! The daemon: leads or stands by, turns schedules into runs, stops at a safe point. Also home of the runner and the
 //! ledger, which the command line uses without a daemon.
 
+mod heart;
 pub mod jobs;
 mod leader;
 pub mod ledger;

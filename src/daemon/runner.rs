@@ -10,7 +10,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 use uuid::Uuid;
 
-use super::ledger::{Beat, Ended, Ledger, LedgerError, Lock, Outcome, Trigger};
+use super::heart::Heart;
+use super::ledger::{Ended, Ledger, LedgerError, Lock, Outcome, Trigger};
 use super::runlog::RunLog;
 use super::webhooks::{Dispatcher, Webhooks};
 use crate::context::Context;
@@ -19,8 +20,6 @@ use crate::job::{Applied, Job, JobName, Planned};
 use crate::plan::Plan;
 use crate::progress::{Progress, Recorded};
 
-/// How often a run gives a sign of life, and notices that its lock is gone.
-const HEARTBEAT: Duration = Duration::from_secs(2);
 /// How long a cancelled run may take to reach a safe point before it is dropped.
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a job may take to say what it has left in force.
@@ -392,44 +391,6 @@ fn lock_lost() -> Failure {
 
 fn lock_name(job: JobName) -> String {
     format!("job {job}")
-}
-
-/// Keeps the run's row fresh: a sign of life, how far it is, what it logged.
-struct Heart {
-    id: Uuid,
-    log: RunLog,
-    progress: Arc<Recorded>,
-    /// Who asked through the ledger that it stops.
-    asked_by: Arc<OnceLock<String>>,
-    cancel: CancellationToken,
-}
-
-impl Heart {
-    /// Beats until told to stop, and gives the lock back. When the lock's session is gone the run is cancelled: from
-    /// then on another process could start the same job.
-    async fn beat(self, mut lock: Lock, stop: CancellationToken) -> (Option<Lock>, RunLog) {
-        loop {
-            tokio::select! {
-                () = stop.cancelled() => return (Some(lock), self.log),
-                () = tokio::time::sleep(HEARTBEAT) => {}
-            }
-            let beat = Beat { progress: self.progress.stage(), log: self.log.news() };
-            match Ledger::heartbeat(&mut lock, self.id, &beat).await {
-                Ok(None) => {}
-                Ok(Some(by)) => {
-                    if self.asked_by.set(by).is_ok() {
-                        info!(by = self.asked_by.get(), "asked to stop");
-                        self.cancel.cancel();
-                    }
-                }
-                Err(error) => {
-                    error!(error = %crate::failure::chain(&error), "the lock in the ledger is lost; stopping the run");
-                    self.cancel.cancel();
-                    return (None, self.log);
-                }
-            }
-        }
-    }
 }
 
 fn finished(

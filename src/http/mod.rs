@@ -191,7 +191,12 @@ impl Server {
             tokio::spawn(acceptor.renew(files, stop.clone()));
         }
         let serving = listen::serve(listener, tls, router(&app), stop.clone());
-        tokio::join!(serving, app.views.keep(&app.site, &stop), app.events.follow(&app), actions::sweep(&app));
+        tokio::join!(
+            serving,
+            app.views.keep(&app.site, app.ledger(), &stop),
+            app.events.follow(&app),
+            actions::sweep(&app)
+        );
         app.runs.close();
         let grace = app.site.policies.schedule.shutdown_grace;
         if tokio::time::timeout(grace.into(), app.runs.wait()).await.is_err() {

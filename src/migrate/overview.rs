@@ -95,16 +95,23 @@ pub struct KeptRehearsal {
     pub report: Option<Rehearsal>,
 }
 
-/// The rehearsals of a migration, the newest first.
+/// The rehearsals of a migration, the newest first; `only` one of them, or the last ones.
 ///
 /// # Errors
 /// When the ledger cannot be read.
-pub async fn rehearsals(name: &str, journal: &Journal, limit: u32) -> Result<Vec<KeptRehearsal>, MigrateError> {
+pub async fn rehearsals(
+    name: &str,
+    only: Option<Uuid>,
+    limit: u32,
+    journal: &Journal,
+) -> Result<Vec<KeptRehearsal>, MigrateError> {
     let query = sqlx::query(
         "SELECT id, passed, report, to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS ended \
-         FROM migration_rehearsals WHERE migration = $1 ORDER BY ended_at DESC LIMIT $2",
+         FROM migration_rehearsals WHERE migration = $1 AND ($2::uuid IS NULL OR id = $2) \
+         ORDER BY ended_at DESC LIMIT $3",
     )
     .bind(name)
+    .bind(only)
     .bind(i64::from(limit));
     let rows = bounded(query.fetch_all(journal.ledger())).await?;
     let one = |row: &sqlx::postgres::PgRow| -> Result<KeptRehearsal, sqlx::Error> {

@@ -1,29 +1,24 @@
 use serde_json::json;
 
-use super::{NamedArgs, check, job, output, signals};
+use super::{NamedArgs, check, output, signals};
 use crate::cli::failures::Shown;
 use crate::cli::plan::{JobPlan, exit_of, said_of};
 use crate::context::Context;
 use crate::daemon::jobs::Site;
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
-use crate::job::{Job, JobName};
-use crate::migrate::{self, Approval, Fingerprint, Journal, MigrationPlan, RehearsalRule, Reversal, Work};
-
-/// What is shown of one migration.
-struct Seen {
-    planned: MigrationPlan,
-    source: Fingerprint,
-    approvals: Vec<Approval>,
-    /// Whether a rehearsal of it has passed, for this source.
-    is_rehearsed: bool,
-}
+use crate::job::JobName;
+use crate::migrate::{self, Overview, RehearsalRule, Reversal, Work};
 
 pub(super) async fn plan(site: &Site, args: &NamedArgs) -> Result<Exit, Shown> {
-    check(site, args)?;
+    let migration = check(site, args)?;
     let ctx = Context { cancel: signals::stop_token(), ..Context::plain() };
     // Planning writes nothing, so it may be dropped anywhere.
-    let seen = ctx.cancel.run_until_cancelled(look(site, args, &ctx)).await;
+    let look = async {
+        let journal = site.journal().await?;
+        Ok(Overview::of(&migration, &journal, &site.world(), &ctx).await?)
+    };
+    let seen = ctx.cancel.run_until_cancelled(look).await;
     let seen = seen.unwrap_or_else(|| Err(Failure::new(Kind::Cancelled, "it was asked to stop")));
     let plan = seen.as_ref().map(|seen| migrate::MigratePlan { migrations: vec![seen.planned.clone()] }.plan());
     let plans = [JobPlan::of(JobName::Migrate, plan.map_err(Clone::clone))];
@@ -42,21 +37,8 @@ pub(super) async fn plan(site: &Site, args: &NamedArgs) -> Result<Exit, Shown> {
     Ok(exit)
 }
 
-async fn look(site: &Site, args: &NamedArgs, ctx: &Context) -> Result<Seen, Failure> {
-    let job = job(site.clone(), args);
-    let migrations = job.migrations()?;
-    let (world, journal): (_, Journal) = (site.world(), site.journal().await?);
-    let plan = migrate::plan(&migrations, &journal, &world, ctx).await?;
-    let planned = plan.migrations.into_iter().next();
-    let planned = planned.ok_or_else(|| Failure::new(Kind::Failed, format!("the job `{}` has no plan", job.name())))?;
-    let source = migrate::fingerprint(&world, &planned.migration, ctx).await?;
-    let approvals = migrate::approvals(planned.migration.name(), &journal).await?;
-    let is_rehearsed = migrate::rehearsal(&planned.migration, &journal, &source).await?.is_some();
-    Ok(Seen { planned, source, approvals, is_rehearsed })
-}
-
 /// What is said about the approval of its beginning.
-fn approval(seen: &Seen) -> String {
+fn approval(seen: &Overview) -> String {
     let newest = seen.approvals.iter().find(|approval| approval.step.is_none());
     match newest {
         _ if !migrate::is_needed(&seen.planned) => "not needed".to_owned(),
@@ -70,7 +52,7 @@ fn approval(seen: &Seen) -> String {
 }
 
 /// What is said about its rehearsal.
-fn rehearsal(seen: &Seen) -> &'static str {
+fn rehearsal(seen: &Overview) -> &'static str {
     match (seen.is_rehearsed, seen.planned.migration.recipe.rehearsal) {
         (true, _) => "passed",
         (false, RehearsalRule::Required) => "needed",
@@ -96,7 +78,7 @@ const fn word(work: Work) -> &'static str {
     }
 }
 
-fn form(seen: &Seen) -> serde_json::Value {
+fn form(seen: &Overview) -> serde_json::Value {
     let migration = &seen.planned.migration;
     let steps: Vec<_> = (migration.steps.iter().zip(&seen.planned.steps))
         .map(|(step, planned)| {
@@ -116,7 +98,7 @@ fn form(seen: &Seen) -> serde_json::Value {
     })
 }
 
-fn print(seen: &Seen) {
+fn print(seen: &Overview) {
     let migration = &seen.planned.migration;
     let short = |digest: &migrate::Digest| digest.as_str().get(..12).unwrap_or_default().to_owned();
     output::text(format_args!("{}: {}", migration.name(), migration.recipe.description));

@@ -108,17 +108,15 @@ impl Site {
     pub fn configured(&self, only: Option<JobName>) -> Vec<Arc<dyn Job>> {
         match only {
             Some(name) => vec![self.job(name)],
-            None => JobName::ALL.into_iter().filter(|name| self.has(*name)).map(|name| self.job(name)).collect(),
+            None => {
+                JobName::ALL.into_iter().filter(|name| self.is_configured(*name)).map(|name| self.job(name)).collect()
+            }
         }
     }
 
     /// Whether everything that a job needs is configured.
     #[must_use]
     pub fn is_configured(&self, job: JobName) -> bool {
-        self.has(job)
-    }
-
-    fn has(&self, job: JobName) -> bool {
         match job {
             JobName::Retention | JobName::Overdue => {
                 self.config.temporal.is_some() && self.policies.retention.is_some()
@@ -127,7 +125,7 @@ impl Site {
             JobName::Visibility => self.policies.visibility.is_some(),
             JobName::Reconcile => self.policies.visibility.is_some() && self.config.search.is_some(),
             JobName::Backup => self.config.store.is_some() && self.policies.backup.is_some(),
-            JobName::Drill => self.has(JobName::Backup) && self.config.scratch.is_some(),
+            JobName::Drill => self.is_configured(JobName::Backup) && self.config.scratch.is_some(),
             JobName::Prune => {
                 self.config.store.is_some() && self.policies.backup.as_ref().is_some_and(|policy| policy.keep.is_some())
             }

@@ -1,10 +1,18 @@
 //! The ledger: sexton's own PostgreSQL database, with every run, the schedules served, and what webhooks are to
 //! be told.
 
+/// An instant as text that [`jiff::Timestamp`] reads, which sqlx cannot by itself.
+macro_rules! utc {
+    ($instant:literal) => {
+        concat!("to_char(", $instant, " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
+    };
+}
+
 mod bookmarks;
 mod http;
 mod keys;
 mod lock;
+mod outcome;
 mod runs;
 mod schedules;
 mod stats;
@@ -21,7 +29,8 @@ use crate::failure::{Explain, Kind};
 
 pub use http::{Action, Answer, Key, NotedAction};
 pub use lock::Lock;
-pub use runs::{Asked, Beat, Ended, Outcome, Run, Trigger};
+pub use outcome::{Outcome, Trigger};
+pub use runs::{Asked, Beat, Ended, Run};
 pub use stats::JobStats;
 pub use webhooks::{Delivery, DeliveryCounts, DeliveryState, Retried};
 pub(super) use webhooks::{EndedRun, Taken};

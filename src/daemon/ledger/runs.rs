@@ -1,88 +1,19 @@
 //! The rows of `runs`.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sqlx::Row;
 use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
+use super::outcome::{Outcome, Trigger};
 use super::webhooks::{ENDED_RUN, tell};
 use super::{Ledger, LedgerError, Lock, answer, query};
 use crate::daemon::webhooks::Webhooks;
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 use crate::job::{Applied, JobName};
 use crate::plan::Plan;
 use crate::progress::Stage;
-
-/// What started a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Trigger {
-    /// The daemon's schedule.
-    Schedule,
-    /// A schedule that was missed.
-    CatchUp,
-    /// The command line, so also a CronJob.
-    Cli,
-    /// The API or the status page.
-    Http,
-}
-
-impl Trigger {
-    /// As it stands in the ledger.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Schedule => "schedule",
-            Self::CatchUp => "catch-up",
-            Self::Cli => "cli",
-            Self::Http => "http",
-        }
-    }
-}
-
-/// How a run ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// There was nothing to do.
-    Unchanged,
-    /// Done.
-    Changed,
-    /// Nothing was done, because it would have been wrong.
-    Refused,
-    /// It went wrong.
-    Failed,
-    /// It was asked to stop, or its deadline passed.
-    Cancelled,
-    /// Its process died; found by a later run.
-    Interrupted,
-}
-
-impl Outcome {
-    /// As it stands in the ledger.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Unchanged => "unchanged",
-            Self::Changed => "changed",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-            Self::Interrupted => "interrupted",
-        }
-    }
-
-    /// The outcome that a failure of this kind is.
-    #[must_use]
-    pub const fn of(kind: Kind) -> Self {
-        match kind {
-            Kind::Refused | Kind::Awaited | Kind::Stale | Kind::Config | Kind::Usage => Self::Refused,
-            Kind::Cancelled => Self::Cancelled,
-            Kind::Failed | Kind::VerificationFailed | Kind::CouldNotVerify | Kind::Compensated => Self::Failed,
-        }
-    }
-}
 
 /// The end of a run, as it is written to the ledger.
 #[derive(Debug)]
@@ -164,11 +95,16 @@ pub struct Run {
 }
 
 /// The columns of a run but its plan and its report.
-const BRIEF: &str = "id, job, trigger, outcome, requested_by, host, version, plan_digest, summary, error, \
-    cancel_requested_by, CASE WHEN outcome = 'running' THEN progress END AS progress, \
-    to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS started_at, \
-    to_char(heartbeat_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS heartbeat_at, \
-    to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS finished_at";
+const BRIEF: &str = concat!(
+    "id, job, trigger, outcome, requested_by, host, version, plan_digest, summary, error, \
+     cancel_requested_by, CASE WHEN outcome = 'running' THEN progress END AS progress, ",
+    utc!("started_at"),
+    " AS started_at, ",
+    utc!("heartbeat_at"),
+    " AS heartbeat_at, ",
+    utc!("finished_at"),
+    " AS finished_at"
+);
 
 fn columns(brief: bool) -> String {
     let large = if brief { "NULL::jsonb AS plan, NULL::jsonb AS report" } else { "plan, report" };

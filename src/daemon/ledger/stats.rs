@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::Row;
-use sqlx::postgres::PgRow;
 
+use super::runs::instant;
 use super::{Ledger, LedgerError, answer, query};
 use crate::job::JobName;
 
@@ -31,13 +31,6 @@ pub struct JobStats {
     pub counts: Vec<(String, i64)>,
 }
 
-/// An instant as text that [`Timestamp`] reads.
-macro_rules! utc {
-    ($instant:literal) => {
-        concat!("to_char(", $instant, " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
-    };
-}
-
 const STATS: &str = concat!(
     "SELECT j.job, ",
     utc!("last.started_at"),
@@ -60,11 +53,6 @@ const STATS: &str = concat!(
      LEFT JOIN LATERAL (SELECT started_at FROM runs r WHERE r.job = j.job ORDER BY r.id LIMIT 1) first ON true \
      LEFT JOIN schedules s ON s.job = j.job"
 );
-
-fn instant(row: &PgRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
-    let text: Option<String> = row.try_get(column)?;
-    text.map(|t| t.parse().map_err(|error: jiff::Error| sqlx::Error::Decode(Box::new(error)))).transpose()
-}
 
 impl Ledger {
     /// The runs of every job, in the order of [`JobName::ALL`].

@@ -104,15 +104,24 @@ pub(in crate::daemon) struct EndedRun {
 }
 
 /// The columns of `runs` that an [`EndedRun`] is made of.
-pub(super) const ENDED_RUN: &str = "id, job, trigger, outcome, host, summary, error, \
-    to_char(started_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS started_at, \
-    to_char(finished_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS finished_at";
+pub(super) const ENDED_RUN: &str = concat!(
+    "id, job, trigger, outcome, host, summary, error, ",
+    utc!("started_at"),
+    " AS started_at, ",
+    utc!("finished_at"),
+    " AS finished_at"
+);
 
 /// The columns of a [`Delivery`].
-const DELIVERY: &str = "id, webhook, run, state, attempts, last_error, payload, \
-    to_char(next_attempt_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS next_attempt_at, \
-    to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS created_at, \
-    to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') AS ended_at";
+const DELIVERY: &str = concat!(
+    "id, webhook, run, state, attempts, last_error, payload, ",
+    utc!("next_attempt_at"),
+    " AS next_attempt_at, ",
+    utc!("created_at"),
+    " AS created_at, ",
+    utc!("ended_at"),
+    " AS ended_at"
+);
 
 /// Writes what the webhooks are to be told of a run, in the transaction in which it ended.
 pub(super) async fn tell(

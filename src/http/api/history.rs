@@ -4,7 +4,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::types::{Page, Query, limit};
+use super::types::{Page, Query, limit, page_of};
 use crate::daemon::ledger::NotedAction;
 use crate::http::App;
 use crate::http::auth::Reader;
@@ -31,9 +31,7 @@ pub(super) async fn actions(
     Query(page): Query<Page>,
 ) -> Result<Json<Actions>, Problem> {
     let limit = limit(page.limit)?;
-    let mut actions = app.ledger().actions(page.before, limit + 1).await?;
-    let more = actions.len() > limit as usize;
-    actions.truncate(limit as usize);
-    let next = actions.last().filter(|_| more).map(|action| action.id);
+    let actions = app.ledger().actions(page.before, limit + 1).await?;
+    let (actions, next) = page_of(actions, limit, |action| action.id);
     Ok(Json(Actions { actions, next }))
 }

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::idempotency::{Given, KeyHeader, once};
 use super::runs::{Wait, wait_for};
-use super::types::{Job, Path, Query, Run, RunLine};
+use super::types::{Path, Query, Run, RunLine};
 use crate::daemon::ledger::JobStats;
 use crate::http::App;
 use crate::http::auth::{Operator, Principal, Reader};
@@ -116,7 +116,7 @@ pub(in crate::http) async fn start_job(
 /// Starts a job. With `wait` the answer comes when it has ended, or when the time is over.
 #[utoipa::path(
     post, path = "/api/v1/jobs/{job}/runs", tag = "runs",
-    params(("job" = inline(Job), Path, description = "The job"), Wait, KeyHeader),
+    params(("job" = inline(JobName), Path, description = "The job"), Wait, KeyHeader),
     request_body = Option<Start>,
     responses(
         (status = 200, description = "It has ended", body = Run),
@@ -129,12 +129,12 @@ pub(in crate::http) async fn start_job(
 pub(super) async fn start(
     State(app): State<App>,
     Operator(by): Operator,
-    Path(job): Path<Job>,
+    Path(job): Path<JobName>,
     Query(wait): Query<Wait>,
     headers: HeaderMap,
     body::Json { value, bytes }: body::Json<Start>,
 ) -> Result<Given, Problem> {
-    let (job, wait) = (JobName::from(job), wait.duration()?);
+    let wait = wait.duration()?;
     let given = once(&app, &by.name, &headers, &[b"start", job.as_str().as_bytes(), &bytes], async {
         started(&app, start_job(&app, job, value.shorten, &by).await?).await
     })

@@ -23,7 +23,7 @@ pub(super) use self::jobs::start_job;
 pub(super) use self::migrations::{Recipe, Step, all, grant, run_it, state, take_back};
 pub(super) use self::runs::{cancel_run, running};
 pub(super) use self::state::overall;
-pub(super) use self::types::{Job, Path, Progress, Query, Run, RunLine};
+pub(super) use self::types::{Path, Progress, Query, Run, RunLine, page_of};
 pub(super) use self::webhooks::try_again;
 use super::App;
 use super::events;

@@ -10,12 +10,13 @@ use utoipa::IntoParams;
 use uuid::Uuid;
 
 use super::idempotency::{Given, KeyHeader, once};
-use super::types::{Job, Outcome, Path, Query, Run, RunLine, Runs, limit};
+use super::types::{Outcome, Path, Query, Run, RunLine, Runs, limit, page_of};
 use crate::daemon::ledger::Asked;
 use crate::http::App;
 use crate::http::auth::{Operator, Reader};
 use crate::http::glance::RUNS;
 use crate::http::problem::Problem;
+use crate::job::JobName;
 use crate::units::Span;
 
 /// The longest that a request waits for a run to end.
@@ -30,7 +31,7 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(super) struct Wanted {
     /// Of this job only.
     #[param(inline)]
-    job: Option<Job>,
+    job: Option<JobName>,
     /// That ended so, or are `running`.
     #[param(inline)]
     outcome: Option<Outcome>,
@@ -74,20 +75,18 @@ pub(super) async fn list(
 ) -> Result<Json<Runs>, Problem> {
     let limit = limit(wanted.limit)?;
     let is_first_page = wanted.job.is_none() && wanted.outcome.is_none() && wanted.before.is_none();
-    let mut runs = if is_first_page && limit < RUNS {
+    let runs = if is_first_page && limit < RUNS {
         app.glances.get(app.ledger()).await?.runs.iter().take(limit as usize + 1).cloned().collect()
     } else {
         app.ledger().runs(&asked(&wanted, limit + 1)).await?
     };
-    let more = runs.len() > limit as usize;
-    runs.truncate(limit as usize);
-    let next = runs.last().filter(|_| more).map(|run| run.id);
+    let (runs, next) = page_of(runs, limit, |run| run.id);
     Ok(Json(Runs { runs: runs.into_iter().map(RunLine::from).collect(), next }))
 }
 
 fn asked(wanted: &Wanted, limit: u32) -> Asked {
     Asked {
-        job: wanted.job.map(Into::into),
+        job: wanted.job,
         outcome: wanted.outcome.map(|outcome| outcome.as_str().to_owned()),
         before: wanted.before,
         limit,

@@ -8,38 +8,6 @@ use uuid::Uuid;
 
 use crate::daemon::ledger;
 use crate::http::problem::Problem;
-use crate::job::JobName;
-
-/// A job, by the word that it has everywhere.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub(in crate::http) enum Job {
-    Retention,
-    Overdue,
-    Audit,
-    Visibility,
-    Reconcile,
-    Backup,
-    Drill,
-    Prune,
-    Migrate,
-}
-
-impl From<Job> for JobName {
-    fn from(job: Job) -> Self {
-        match job {
-            Job::Retention => Self::Retention,
-            Job::Overdue => Self::Overdue,
-            Job::Audit => Self::Audit,
-            Job::Visibility => Self::Visibility,
-            Job::Reconcile => Self::Reconcile,
-            Job::Backup => Self::Backup,
-            Job::Drill => Self::Drill,
-            Job::Prune => Self::Prune,
-            Job::Migrate => Self::Migrate,
-        }
-    }
-}
 
 /// How a run ended, or that it goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -206,6 +174,15 @@ pub(super) fn limit(given: Option<u32>) -> Result<u32, Problem> {
         limit @ 1..=MOST => Ok(limit),
         _ => Err(Problem::bad_request(format!("`limit` is from 1 to {MOST}"))),
     }
+}
+
+/// The entries of a page, of one more than it shows, and where the next page begins.
+pub(in crate::http) fn page_of<T>(mut entries: Vec<T>, limit: u32, id: impl Fn(&T) -> Uuid) -> (Vec<T>, Option<Uuid>) {
+    let shown = limit as usize;
+    let more = entries.len() > shown;
+    entries.truncate(shown);
+    let next = entries.last().filter(|_| more).map(id);
+    (entries, next)
 }
 
 /// A query string that does not fit is told in the same form as every other error.

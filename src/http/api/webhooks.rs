@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::idempotency::{Given, KeyHeader, once};
-use super::types::{Page, Path, Query, limit};
+use super::types::{Page, Path, Query, limit, page_of};
 use crate::daemon::ledger::{Delivery, Retried};
 use crate::http::App;
 use crate::http::auth::{Operator, Reader};
@@ -34,10 +34,8 @@ pub(super) async fn list(
     Query(page): Query<Page>,
 ) -> Result<Json<Deliveries>, Problem> {
     let limit = limit(page.limit)?;
-    let mut deliveries = app.ledger().deliveries(None, limit + 1, page.before).await?;
-    let more = deliveries.len() > limit as usize;
-    deliveries.truncate(limit as usize);
-    let next = deliveries.last().filter(|_| more).map(|delivery| delivery.id);
+    let deliveries = app.ledger().deliveries(None, limit + 1, page.before).await?;
+    let (deliveries, next) = page_of(deliveries, limit, |delivery| delivery.id);
     Ok(Json(Deliveries { deliveries, next }))
 }
 

@@ -65,6 +65,16 @@ impl Principal {
         let problem = Problem::new(StatusCode::FORBIDDEN, "the form is of another session, or none of sexton's");
         Err(problem.with_hint("load the page again and send it once more"))
     }
+
+    /// Refuses a form of another session, and what somebody may not.
+    pub(super) fn sends(&self, csrf: &str, role: Role) -> Result<(), Problem> {
+        self.check_csrf(csrf)?;
+        self.may(role)
+    }
+
+    fn with_token(token: &Token) -> Self {
+        Self { name: token.name.clone(), role: token.role, via: Via::Token, csrf: String::new() }
+    }
 }
 
 /// Keeps the tokens, in a form that can be compared without telling anything by the time it takes.
@@ -117,6 +127,13 @@ impl Gate {
             problem.retry_after = Some(wait.as_secs() + 1);
             return Err(problem.with_hint(format!("wait {} seconds", wait.as_secs() + 1)));
         }
+        self.lookup(text).ok_or_else(|| {
+            self.throttle.failed(address, now);
+            Problem::new(StatusCode::UNAUTHORIZED, "this token is not known")
+        })
+    }
+
+    fn lookup(&self, text: &str) -> Option<&Token> {
         let digest = blake3::hash(text.as_bytes());
         // All are compared, and `Hash` compares in constant time.
         let mut found = None;
@@ -125,15 +142,7 @@ impl Gate {
                 found = Some(token);
             }
         }
-        found.ok_or_else(|| {
-            self.throttle.failed(address, now);
-            Problem::new(StatusCode::UNAUTHORIZED, "this token is not known")
-        })
-    }
-
-    fn with_token(&self, text: &str, address: IpAddr) -> Result<Principal, Problem> {
-        let token = self.token(text, address)?;
-        Ok(Principal { name: token.name.clone(), role: token.role, via: Via::Token, csrf: String::new() })
+        found
     }
 
     fn with_cookie(&self, headers: &HeaderMap) -> Option<Principal> {
@@ -170,11 +179,7 @@ impl Gate {
     /// Who asks, if that is somebody; a wrong token is not counted as another attempt.
     pub(super) fn known(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<Principal> {
         if let Some(token) = headers.get(header::AUTHORIZATION).and_then(bearer) {
-            let digest = blake3::hash(token.as_bytes());
-            let place = self.digests.iter().position(|known| *known == digest)?;
-            let token = self.settings.tokens.get(place)?;
-            let (name, role) = (token.name.clone(), token.role);
-            return Some(Principal { name, role, via: Via::Token, csrf: String::new() });
+            return self.lookup(token).map(Principal::with_token);
         }
         self.with_cookie(headers).or_else(|| self.with_proxy(peer, headers).ok().flatten())
     }
@@ -183,7 +188,10 @@ impl Gate {
     pub(super) fn principal(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<Option<Principal>, Problem> {
         if let Some(given) = headers.get(header::AUTHORIZATION) {
             match bearer(given) {
-                Some(token) => return self.with_token(token, self.address(peer, headers)).map(Some),
+                Some(token) => {
+                    let token = self.token(token, self.address(peer, headers))?;
+                    return Ok(Some(Principal::with_token(token)));
+                }
                 // oauth2-proxy sends the name as a login of its own, unless it is told not to.
                 None if self.is_behind_proxy(peer) => {}
                 None => {

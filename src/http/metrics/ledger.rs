@@ -16,12 +16,7 @@ const TICKS: usize = 700;
 pub(super) async fn collect(app: &App, scrape: &mut Scrape) -> Result<(), LedgerError> {
     let ledger = app.ledger();
     let leads = ledger.is_locked(LEADER).await?;
-    scrape.gauge(
-        "daemon_leads",
-        "Whether some daemon leads, so that schedules are kept",
-        &[],
-        f64::from(u8::from(leads)),
-    );
+    scrape.flag("daemon_leads", "Whether some daemon leads, so that schedules are kept", &[], leads);
     for stats in ledger.stats().await? {
         job(app, scrape, &stats);
     }
@@ -45,25 +40,16 @@ pub(super) async fn collect(app: &App, scrape: &mut Scrape) -> Result<(), Ledger
         use MigrationState::{Applied, Failed, Running, Stopped, Undoing, Undone};
         for state in [Running, Applied, Failed, Stopped, Undoing, Undone] {
             let labels = [("migration", entry.name.as_str()), ("state", state.as_str())];
-            scrape.gauge(
-                "migration_state",
-                "1 for the state that a migration is in",
-                &labels,
-                is(entry.state == state),
-            );
+            scrape.flag("migration_state", "1 for the state that a migration is in", &labels, entry.state == state);
         }
     }
     Ok(())
 }
 
-fn is(truth: bool) -> f64 {
-    f64::from(u8::from(truth))
-}
-
 fn job(app: &App, scrape: &mut Scrape, stats: &JobStats) {
     let job = [("job", stats.job.as_str())];
     let cron = app.site.policies.schedule.jobs.get(&stats.job).and_then(|schedule| schedule.cron.as_ref());
-    scrape.gauge("job_scheduled", "Whether the job has a schedule", &job, is(cron.is_some()));
+    scrape.flag("job_scheduled", "Whether the job has a schedule", &job, cron.is_some());
     if let Some(cron) = cron {
         let interval = longest_gap(cron, scrape.now);
         scrape.maybe("job_interval_seconds", "The longest gap between two ticks of its schedule", &job, interval);
@@ -78,12 +64,12 @@ fn job(app: &App, scrape: &mut Scrape, stats: &JobStats) {
     scrape.age("job_first_seen_age_seconds", "For how long the ledger knows the job", &job, stats.known_since);
     let took = stats.last_milliseconds.map(|milliseconds| milliseconds as f64 / 1e3);
     scrape.maybe("job_last_duration_seconds", "How long the last run took that has ended", &job, took);
-    scrape.gauge("job_running", "Whether a run goes on", &job, is(stats.running));
+    scrape.flag("job_running", "Whether a run goes on", &job, stats.running);
     scrape.gauge("job_consecutive_failures", "Runs since one ended well", &job, stats.failures as f64);
     for outcome in OUTCOMES {
         let labels = [("job", stats.job.as_str()), ("outcome", outcome)];
         if let Some(last) = &stats.last_outcome {
-            scrape.gauge("job_last_outcome", "1 for the outcome of the last run", &labels, is(last == outcome));
+            scrape.flag("job_last_outcome", "1 for the outcome of the last run", &labels, last == outcome);
         }
         let runs = stats.counts.iter().find(|(name, _)| name == outcome).map_or(0, |(_, runs)| *runs);
         let runs = u64::try_from(runs).unwrap_or(0);

@@ -72,23 +72,20 @@ pub(super) async fn metrics(State(app): State<App>, request: Request) -> Respons
     let mut scrape = Scrape::new(Timestamp::now());
     scrape.gauge("build_info", "The version that answers", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
     let leads = app.leads.load(std::sync::atomic::Ordering::Relaxed);
-    scrape.gauge("leader", "Whether this process leads", &[], f64::from(u8::from(leads)));
+    scrape.flag("leader", "Whether this process leads", &[], leads);
     let known = ledger::collect(&app, &mut scrape).await;
     if let Err(error) = &known {
         tracing::warn!(error = %crate::failure::chain(error), "the ledger gave no answer to a scrape");
     }
-    scrape.gauge("ledger_up", "Whether the ledger has answered", &[], f64::from(u8::from(known.is_ok())));
+    scrape.flag("ledger_up", "Whether the ledger has answered", &[], known.is_ok());
     views::collect(&app, &mut scrape);
     let mut text = String::new();
-    let encoded = encode(&mut text, scrape.registry()).and_then(|()| {
-        // Each encoding ends with a line that says so; only the last one may.
-        text.truncate(text.trim_end_matches("# EOF\n").len());
-        encode(&mut text, &process(app.requests.began))
-    });
-    let encoded = encoded.and_then(|()| {
-        text.truncate(text.trim_end_matches("# EOF\n").len());
-        encode(&mut text, &app.requests.registry)
-    });
+    let encoded =
+        [scrape.registry(), &process(app.requests.began), &app.requests.registry].iter().try_for_each(|part| {
+            // Each encoding ends with a line that says so; only the last one may.
+            text.truncate(text.trim_end_matches("# EOF\n").len());
+            encode(&mut text, part)
+        });
     if encoded.is_err() {
         return Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written")
             .into_response();

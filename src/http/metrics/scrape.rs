@@ -52,6 +52,11 @@ impl Scrape {
         family.get_or_create(&owned(labels)).set(value);
     }
 
+    /// One that is 1 or 0.
+    pub(super) fn flag(&mut self, name: &'static str, help: &str, labels: &[(&str, &str)], truth: bool) {
+        self.gauge(name, help, labels, f64::from(u8::from(truth)));
+    }
+
     /// The same for what may not be known.
     pub(super) fn maybe(&mut self, name: &'static str, help: &str, labels: &[(&str, &str)], value: Option<f64>) {
         if let Some(value) = value {

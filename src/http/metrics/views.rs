@@ -13,17 +13,13 @@ pub(super) fn collect(app: &App, scrape: &mut Scrape) {
     backups(app, scrape);
 }
 
-fn is(truth: bool) -> f64 {
-    f64::from(u8::from(truth))
-}
-
 fn connections(app: &App, scrape: &mut Scrape) {
     let seen = app.views.connections.seen();
     let at = seen.value.as_ref().map(|(at, _)| *at);
     for connection in seen.get().into_iter().flatten().filter(|connection| connection.system != "config") {
         let labels = [("connection", connection.system)];
         let up = connection.verdict != Verdict::Failed;
-        scrape.gauge("connection_up", "Whether the last look found nothing that has failed", &labels, is(up));
+        scrape.flag("connection_up", "Whether the last look found nothing that has failed", &labels, up);
         scrape.age("connection_checked_age_seconds", "When that was", &labels, at);
     }
 }
@@ -40,7 +36,7 @@ fn retention(app: &App, scrape: &mut Scrape) {
         let kept = row.retention.as_secs() as f64;
         scrape.gauge("retention_seconds", "The retention that Temporal has", &labels, kept);
         if let Some(overdue) = row.overdue {
-            scrape.gauge("retention_holds", "Whether no run is overdue, by the last audit", &labels, is(overdue == 0));
+            scrape.flag("retention_holds", "Whether no run is overdue, by the last audit", &labels, overdue == 0);
             scrape.gauge("overdue_runs", "Closed runs that should be gone, by the last audit", &labels, overdue as f64);
         }
         let help = "How long ago the oldest closed run ended that was there at the last audit";
@@ -54,7 +50,7 @@ fn visibility(app: &App, scrape: &mut Scrape) {
     let drift = explanation.plan.as_ref().is_some_and(|plan| {
         plan.changes.iter().any(|change| change.action == crate::plan::Action::Update && !change.destructive)
     });
-    scrape.gauge("visibility_drift", "Whether policy or template differ from what is wanted", &[], is(drift));
+    scrape.flag("visibility_drift", "Whether policy or template differ from what is wanted", &[], drift);
     let now = scrape.now;
     for line in &explanation.indices {
         let labels = [("index", line.index.as_str())];
@@ -65,7 +61,7 @@ fn visibility(app: &App, scrape: &mut Scrape) {
         scrape.maybe("visibility_index_bytes", "Bytes of its primary shards", &labels, number(line.bytes));
         let due = line.deleted_at.map(|at| seconds(at) - seconds(now));
         scrape.maybe("visibility_index_deletion_due_seconds", "Until it is old enough to go", &labels, due);
-        scrape.gauge("visibility_is_write_index", "Whether Temporal writes to it", &labels, is(line.write));
+        scrape.flag("visibility_is_write_index", "Whether Temporal writes to it", &labels, line.write);
     }
 }
 

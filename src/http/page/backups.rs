@@ -11,7 +11,6 @@ use jiff::{Timestamp, ToSpan};
 use super::format::{When, distance, number};
 use super::frame::{Frame, may_run};
 use super::{Oops, Visitor, render};
-use crate::daemon::ledger::Asked;
 use crate::http::App;
 use crate::http::views::Listed;
 use crate::job::JobName;
@@ -21,6 +20,8 @@ use crate::units::{Span, human_bytes};
 const WEEKS: i64 = 6;
 /// Backups that are listed.
 const SHOWN: usize = 200;
+/// Reports of their runs that are looked through.
+const REPORTS: u32 = 500;
 
 #[derive(askama::Template)]
 #[template(path = "backups.html")]
@@ -103,15 +104,9 @@ pub(super) async fn page(State(app): State<App>, Visitor(visitor): Visitor) -> R
     let seen = app.views.backups.seen();
     let listed = seen.get().cloned().unwrap_or_default();
     // What a backup has added to the store stands in the report of its run.
-    let asked = Asked { job: Some(JobName::Backup), limit: 500, ..Asked::default() };
-    let new: HashMap<String, u64> = app
-        .ledger()
-        .runs(&asked)
-        .await?
-        .iter()
-        .filter_map(|run| run.report.as_ref())
-        .filter_map(|report| Some((report["id"].as_str()?.to_owned(), report["stored_bytes"].as_u64()?)))
-        .collect();
+    let reports = app.ledger().reports(JobName::Backup, REPORTS).await?;
+    let new: HashMap<&str, u64> =
+        reports.iter().filter_map(|report| Some((report["id"].as_str()?, report["stored_bytes"].as_u64()?))).collect();
     let rows = listed.iter().take(SHOWN).map(|one| match one {
         Err((id, reason)) => Row {
             id: id.clone(),
@@ -130,7 +125,7 @@ pub(super) async fn page(State(app): State<App>, Visitor(visitor): Visitor) -> R
             took: distance(one.started, one.finished),
             rows: number(one.rows),
             size: human_bytes(one.raw_bytes),
-            new: new.get(&one.id.to_string()).map_or_else(String::new, |bytes| human_bytes(*bytes)),
+            new: new.get(one.id.as_str()).map_or_else(String::new, |bytes| human_bytes(*bytes)),
             proven: one.proven.map(|at| When::of(at, now)),
         },
     });

@@ -161,7 +161,7 @@ pub(super) async fn one(
         }
     }
     let journal = Journal::new(app.ledger().pool().clone());
-    let kept = rehearsals(&name, &journal, REHEARSALS).await.map_err(Failure::from)?;
+    let kept = rehearsals(&name, None, REHEARSALS, &journal).await.map_err(Failure::from)?;
     let rehearsals = kept.into_iter().map(|kept| RehearsalRow {
         id: kept.id,
         ended: kept.ended,
@@ -241,8 +241,7 @@ pub(super) async fn approve(
     name: Result<Path<String>, Problem>,
     Form(form): Form<Agreed>,
 ) -> Result<Response, Oops> {
-    visitor.check_csrf(&form.csrf)?;
-    visitor.may(Role::Approve)?;
+    visitor.sends(&form.csrf, Role::Approve)?;
     let Path(name) = name?;
     if form.read.as_deref() != Some("yes") {
         return Err(Problem::bad_request("nobody has said that the plan was read").into());
@@ -265,8 +264,7 @@ pub(super) async fn revoke(
     name: Result<Path<String>, Problem>,
     Form(form): Form<Signed>,
 ) -> Result<Response, Oops> {
-    visitor.check_csrf(&form.csrf)?;
-    visitor.may(Role::Approve)?;
+    visitor.sends(&form.csrf, Role::Approve)?;
     let Path(name) = name?;
     api::take_back(&app, &name).await?;
     Ok(see(&format!("/migrations/{name}")))
@@ -278,8 +276,7 @@ pub(super) async fn run(
     name: Result<Path<String>, Problem>,
     Form(form): Form<Signed>,
 ) -> Result<Response, Oops> {
-    visitor.check_csrf(&form.csrf)?;
-    visitor.may(Role::Run)?;
+    visitor.sends(&form.csrf, Role::Run)?;
     let Path(name) = name?;
     let id = api::run_it(&app, &name, None, &visitor.name).await?;
     Ok(see(&format!("/runs/{id}")))
@@ -293,8 +290,8 @@ pub(super) async fn rehearsal(
 ) -> Result<Response, Oops> {
     let Path((name, id)) = path?;
     let journal = Journal::new(app.ledger().pool().clone());
-    let kept = rehearsals(&name, &journal, 1_000).await.map_err(Failure::from)?;
-    let report = kept.into_iter().find(|kept| kept.id == id).and_then(|kept| kept.report);
+    let kept = rehearsals(&name, Some(id), 1, &journal).await.map_err(Failure::from)?;
+    let report = kept.into_iter().next().and_then(|kept| kept.report);
     let report = report.ok_or_else(|| Problem::not_found("such rehearsal"))?;
     let mut response = Html(migrate::rehearse::html(&report)).into_response();
     let policy = HeaderValue::from_static(

@@ -9,7 +9,7 @@ use super::frame::Frame;
 use super::{Oops, Visitor, render};
 use crate::daemon::ledger::NotedAction;
 use crate::http::App;
-use crate::http::api::Query;
+use crate::http::api::{Query, page_of};
 use crate::http::problem::Problem;
 
 /// Entries on one page.
@@ -34,9 +34,7 @@ pub(super) async fn actions(
     wanted: Result<Query<Wanted>, Problem>,
 ) -> Result<Response, Oops> {
     let Query(wanted) = wanted?;
-    let mut actions = app.ledger().actions(wanted.before, SHOWN + 1).await?;
-    let more = actions.len() > SHOWN as usize;
-    actions.truncate(SHOWN as usize);
-    let next = actions.last().filter(|_| more).map(|action| action.id);
+    let actions = app.ledger().actions(wanted.before, SHOWN + 1).await?;
+    let (actions, next) = page_of(actions, SHOWN, |action| action.id);
     Ok(render(&ActionsPage { frame: Frame::of(&visitor, "Who did what", "/actions").still(), actions, next }))
 }

@@ -13,7 +13,7 @@ use super::sign_in::Signed;
 use super::{Oops, Visitor, render, see};
 use crate::daemon::ledger::Asked;
 use crate::http::App;
-use crate::http::api::{Job, Path, Query, Run, cancel_run, start_job};
+use crate::http::api::{Path, Query, Run, cancel_run, page_of, start_job};
 use crate::http::body::Form;
 use crate::http::problem::Problem;
 use crate::http::settings::Role;
@@ -40,7 +40,7 @@ struct RunsPage {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Wanted {
-    job: Option<Job>,
+    job: Option<JobName>,
     before: Option<Uuid>,
 }
 
@@ -50,13 +50,11 @@ pub(super) async fn list(
     wanted: Result<Query<Wanted>, Problem>,
 ) -> Result<Response, Oops> {
     let Query(wanted) = wanted?;
-    let job = wanted.job.map(JobName::from);
-    let asked = Asked { job, before: wanted.before, limit: SHOWN + 1, ..Asked::default() };
-    let mut runs = app.ledger().runs(&asked).await?;
-    let more = runs.len() > SHOWN as usize;
-    runs.truncate(SHOWN as usize);
+    let job = wanted.job;
+    let asked = Asked { job, before: wanted.before, limit: SHOWN + 1, brief: true, ..Asked::default() };
+    let (runs, next) = page_of(app.ledger().runs(&asked).await?, SHOWN, |run| run.id);
     let of_job = job.map_or_else(String::new, |job| format!("job={job}&"));
-    let next = runs.last().filter(|_| more).map(|run| format!("/runs?{of_job}before={}", run.id));
+    let next = next.map(|run| format!("/runs?{of_job}before={run}"));
     let now = Timestamp::now();
     Ok(render(&RunsPage {
         frame: Frame::of(&visitor, "Runs", "/runs"),
@@ -159,13 +157,12 @@ pub(super) async fn one(
 pub(super) async fn start(
     State(app): State<App>,
     Visitor(visitor): Visitor,
-    job: Result<Path<Job>, Problem>,
+    job: Result<Path<JobName>, Problem>,
     Form(form): Form<Signed>,
 ) -> Result<Response, Oops> {
-    visitor.check_csrf(&form.csrf)?;
-    visitor.may(Role::Run)?;
+    visitor.sends(&form.csrf, Role::Run)?;
     let Path(job) = job?;
-    let id = start_job(&app, job.into(), false, &visitor).await?;
+    let id = start_job(&app, job, false, &visitor).await?;
     Ok(see(&format!("/runs/{id}")))
 }
 
@@ -175,8 +172,7 @@ pub(super) async fn cancel(
     id: Result<Path<Uuid>, Problem>,
     Form(form): Form<Signed>,
 ) -> Result<Response, Oops> {
-    visitor.check_csrf(&form.csrf)?;
-    visitor.may(Role::Run)?;
+    visitor.sends(&form.csrf, Role::Run)?;
     let Path(id) = id?;
     cancel_run(&app, id, &visitor.name).await?;
     Ok(see(&format!("/runs/{id}")))

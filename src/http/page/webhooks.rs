@@ -11,7 +11,7 @@ use super::frame::{Frame, may_run};
 use super::sign_in::Signed;
 use super::{Oops, Visitor, render, see};
 use crate::http::App;
-use crate::http::api::{Path, Query, try_again};
+use crate::http::api::{Path, Query, page_of, try_again};
 use crate::http::body::Form;
 use crate::http::problem::Problem;
 use crate::http::settings::Role;
@@ -53,9 +53,8 @@ pub(super) async fn page(
     wanted: Result<Query<Wanted>, Problem>,
 ) -> Result<Response, Oops> {
     let Query(wanted) = wanted?;
-    let mut deliveries = app.ledger().deliveries(None, SHOWN + 1, wanted.before).await?;
-    let more = deliveries.len() > SHOWN as usize;
-    deliveries.truncate(SHOWN as usize);
+    let deliveries = app.ledger().deliveries(None, SHOWN + 1, wanted.before).await?;
+    let (deliveries, next) = page_of(deliveries, SHOWN, |delivery| delivery.id);
     let now = Timestamp::now();
     let rows = deliveries.iter().map(|delivery| Row {
         id: delivery.id,
@@ -77,7 +76,7 @@ pub(super) async fn page(
         none_configured: app.site.config.webhooks.is_empty(),
         dead: app.ledger().delivery_counts().await?.dead,
         rows: rows.collect(),
-        next: deliveries.last().filter(|_| more).map(|delivery| delivery.id),
+        next,
         may_run: may_run(&visitor),
     }))
 }
@@ -88,8 +87,7 @@ pub(super) async fn retry(
     id: Result<Path<Uuid>, Problem>,
     Form(form): Form<Signed>,
 ) -> Result<Response, Oops> {
-    visitor.check_csrf(&form.csrf)?;
-    visitor.may(Role::Run)?;
+    visitor.sends(&form.csrf, Role::Run)?;
     let Path(id) = id?;
     try_again(&app, id).await?;
     Ok(see("/webhooks"))

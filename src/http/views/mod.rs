@@ -19,6 +19,7 @@ pub(super) use self::retention::{NamespaceRow, RetentionView};
 pub(super) use self::visibility::VisibilityView;
 use crate::backup::Summary;
 use crate::daemon::jobs::Site;
+use crate::daemon::ledger::Ledger;
 use crate::failure::{Failure, Kind};
 
 /// A look that takes longer is given up.
@@ -116,11 +117,11 @@ pub(super) type Listed = Result<Summary, (String, String)>;
 
 impl Views {
     /// Looks until it is stopped.
-    pub(super) async fn keep(&self, site: &Site, stop: &CancellationToken) {
+    pub(super) async fn keep(&self, site: &Site, ledger: &Ledger, stop: &CancellationToken) {
         let connections = self.connections.keep(Duration::from_secs(60), stop, || connections::look(site));
         let retention = async {
             if site.config.temporal.is_some() {
-                self.retention.keep(Duration::from_secs(60), stop, || retention::look(site)).await;
+                self.retention.keep(Duration::from_secs(60), stop, || retention::look(site, ledger)).await;
             }
         };
         let visibility = async {

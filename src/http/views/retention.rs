@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::clients::temporal::Temporal;
 use crate::daemon::jobs::Site;
+use crate::daemon::ledger::Ledger;
 use crate::failure::{Failure, Kind};
 use crate::job::JobName;
 use crate::plan::Change;
@@ -46,13 +47,13 @@ pub(in crate::http) struct NamespaceRow {
     pub oldest_closed: Option<Timestamp>,
 }
 
-pub(super) async fn look(site: &Site) -> Result<RetentionView, Failure> {
+pub(super) async fn look(site: &Site, ledger: &Ledger) -> Result<RetentionView, Failure> {
     let no_temporal = || Failure::new(Kind::Config, "no `temporal:` is configured");
     let settings = site.config.temporal.as_ref().ok_or_else(no_temporal)?;
     let temporal = Temporal::connect(settings).await?;
     let policy = site.policies.retention.clone().unwrap_or_default();
     let (namespaces, plan) = retention::compare(&temporal, &policy).await?;
-    let audit = site.ledger().await?.reports(JobName::Audit, 1).await?.into_iter().next();
+    let audit = ledger.reports(JobName::Audit, 1).await?.into_iter().next();
     let audit: Option<Audit> = audit.and_then(|report| serde_json::from_value(report).ok());
     let changes: Vec<Change> = plan.plan().changes;
     let of = |name: &str| -> Vec<Change> {

@@ -3,6 +3,7 @@
 //! The copies are told to log waits that are longer than [`DEADLOCK_TIMEOUT`]; what the server has written between two
 //! instants is read through its own functions, wherever its files are. Where that cannot be, the report says why.
 
+mod files;
 mod parse;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
 
+use self::files::{CHUNK, ask, current, length, piece, said};
 use self::parse::{Format, On, Record, Wait};
 use super::load::PROGRAM;
 use super::locks::Held;
@@ -25,7 +27,6 @@ const DEADLOCK_TIMEOUT: &str = "10ms";
 const SLOW: &str = "100ms";
 /// How much of the log is read at most, in bytes.
 const LARGEST: usize = 8 << 20;
-const CHUNK: usize = 1 << 20;
 /// How long the last record may take to come to its file.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Statements that are reported: the longest ones, and their first characters.
@@ -132,14 +133,6 @@ pub(super) struct Ear {
 struct File {
     name: String,
     read: usize,
-}
-
-/// Why the server does not let us, in the end without the number of the error.
-fn said(error: &sqlx::Error) -> String {
-    match error.as_database_error() {
-        Some(error) => error.message().to_owned(),
-        None => error.to_string(),
-    }
 }
 
 /// Has the copies' waits logged, and notes where the log ends now.
@@ -386,53 +379,6 @@ impl Ear {
         all.truncate(STATEMENTS);
         all
     }
-}
-
-async fn ask<T>(session: &mut PgConnection, query: &'static str) -> Result<T, String>
-where
-    T: Send + Unpin + for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
-{
-    sqlx::query_scalar(query).fetch_one(session).await.map_err(|error| said(&error))
-}
-
-/// The file that is written now, in the first of these forms that the server has.
-async fn current(session: &mut PgConnection, formats: &[Format]) -> Result<Option<(Format, String)>, String> {
-    for format in formats {
-        let asked = sqlx::query_scalar("SELECT pg_current_logfile($1)").bind(format.name());
-        match asked.fetch_one(&mut *session).await {
-            Ok(Some(name)) => return Ok(Some((*format, name))),
-            Ok(None) => {}
-            // An older server does not know the form.
-            Err(error) if code(&error) == "22023" => {}
-            Err(error) => {
-                let grant = "GRANT pg_monitor TO the role; before PostgreSQL 16 in database postgres also \
-                             GRANT EXECUTE ON FUNCTION pg_current_logfile(text) TO the role";
-                return Err(format!("{} ({grant})", said(&error)));
-            }
-        }
-    }
-    Ok(None)
-}
-
-fn code(error: &sqlx::Error) -> String {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.map(std::borrow::Cow::into_owned).unwrap_or_default()
-}
-
-/// How long a file of the log is, in bytes.
-async fn length(session: &mut PgConnection, name: &str) -> Result<usize, String> {
-    let base = name.rsplit('/').next().unwrap_or(name);
-    let asked = sqlx::query_scalar("SELECT size FROM pg_ls_logdir() WHERE name = $1").bind(base);
-    let size: Option<i64> = asked.fetch_optional(session).await.map_err(|error| said(&error))?;
-    Ok(size.and_then(|size| usize::try_from(size).ok()).unwrap_or(0))
-}
-
-/// A piece of a file, as bytes: a log may hold text of several encodings.
-async fn piece(session: &mut PgConnection, name: &str, from: usize) -> Result<Vec<u8>, String> {
-    let (from, length) = (i64::try_from(from).unwrap_or(i64::MAX), i64::try_from(CHUNK).unwrap_or(i64::MAX));
-    let asked = sqlx::query_scalar("SELECT pg_read_binary_file($1, $2, $3)").bind(name).bind(from).bind(length);
-    let grant = "in database postgres: GRANT EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint) TO the role";
-    asked.fetch_one(session).await.map_err(|error| format!("{} ({grant})", said(&error)))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 
 use crate::drill::copy_of_temporal;
 use crate::migrate::quiet;
-use crate::support::cluster::schema;
+use crate::support::cluster::{give_to_temporal, schema};
 use crate::support::postgres::{Role, Scratch, Server};
 use crate::support::site::Site;
 use crate::support::suffix;
@@ -94,18 +94,6 @@ fn owned(what: &str) -> Scratch {
     let source = Scratch::copy_of(Server::Pg15, what, schema());
     give_to_temporal(&source);
     source
-}
-
-fn give_to_temporal(source: &Scratch) {
-    source.psql(&format!(
-        "ALTER DATABASE {} OWNER TO temporal; ALTER SCHEMA public OWNER TO temporal;
-         DO $$ DECLARE t regclass; BEGIN
-           FOR t IN SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' LOOP
-             EXECUTE format('ALTER TABLE %s OWNER TO temporal', t);
-           END LOOP;
-         END $$",
-        source.name
-    ));
 }
 
 /// What no role of sexton's may, whatever it is for.

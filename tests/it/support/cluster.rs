@@ -61,6 +61,19 @@ pub struct Cluster {
     pub engine: Engine,
 }
 
+/// Makes the role `temporal` the owner of a database and of its tables.
+pub fn give_to_temporal(database: &Scratch) {
+    database.psql(&format!(
+        "ALTER DATABASE {} OWNER TO temporal; ALTER SCHEMA public OWNER TO temporal;
+         DO $$ DECLARE t regclass; BEGIN
+           FOR t IN SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' LOOP
+             EXECUTE format('ALTER TABLE %s OWNER TO temporal', t);
+           END LOOP;
+         END $$",
+        database.name
+    ));
+}
+
 impl Cluster {
     /// Starts a cluster; `what` becomes part of its names and is of lower-case letters, digits and `_`.
     pub async fn start(what: &str, index: Index) -> Self {
@@ -76,15 +89,7 @@ impl Cluster {
     /// The same with a server that logs in as the role `temporal`, which owns the database.
     pub async fn start_as_temporal(what: &str) -> Self {
         let database = Scratch::copy_of(Postgres::Pg15, what, schema());
-        database.psql(&format!(
-            "ALTER DATABASE {} OWNER TO temporal; ALTER SCHEMA public OWNER TO temporal;
-             DO $$ DECLARE t regclass; BEGIN
-               FOR t IN SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' LOOP
-                 EXECUTE format('ALTER TABLE %s OWNER TO temporal', t);
-               END LOOP;
-             END $$",
-            database.name
-        ));
+        give_to_temporal(&database);
         Self::start_on(what, Index::Alias, &["--temporal-role"], database).await
     }
 
