@@ -297,3 +297,41 @@ fn the_documented_defaults_are_those_of_the_program() {
     assert_documented::<VisibilityPolicy>(&page, "visibility.yaml");
     assert_documented::<BackupPolicy>(&page, "backup.yaml");
 }
+
+#[test]
+fn the_workflows_for_n8n_hang_together_and_hold_no_secret() {
+    let page = text(&root().join("docs/n8n.md"));
+    for name in ["backup", "webhook"] {
+        let workflow = text(&root().join(format!("docs/n8n/{name}.json")));
+        assert!(!workflow.contains("Bearer") && !workflow.contains("hmacSecret"), "{name}");
+        let workflow: Value = serde_json::from_str(&workflow).unwrap();
+        assert_eq!(workflow["active"], false, "{name}: who imports it says when it begins");
+        assert_eq!(workflow["pinData"], Value::Object(Map::new()), "{name}: answers of somebody's own");
+        let nodes = workflow["nodes"].as_array().unwrap();
+        let names: BTreeSet<&str> = nodes.iter().map(|node| node["name"].as_str().unwrap()).collect();
+        assert_eq!(names.len(), nodes.len(), "{name}: two nodes have one name");
+        let mut reached = BTreeSet::new();
+        for (from, outputs) in workflow["connections"].as_object().unwrap() {
+            assert!(names.contains(from.as_str()), "{name}: a connection from {from}");
+            let outputs = outputs["main"].as_array().unwrap().iter().flat_map(|output| output.as_array().unwrap());
+            reached.extend(outputs.map(|to| to["node"].as_str().unwrap()));
+        }
+        let begins = |node: &Value| {
+            let of = node["type"].as_str().unwrap();
+            of.ends_with("Trigger") || of.ends_with(".webhook")
+        };
+        let others = nodes.iter().filter(|node| !begins(node)).map(|node| node["name"].as_str().unwrap());
+        let others: BTreeSet<&str> = others.collect();
+        assert_eq!(reached, others, "{name}: what is not reached, or not there");
+        for node in nodes {
+            let said = node["name"].as_str().unwrap();
+            assert!(page.contains(&format!("`{said}`")), "docs/n8n.md says nothing of the node {said}");
+            for credential in node["credentials"].as_object().into_iter().flat_map(Map::values) {
+                let keys: Vec<&str> = credential.as_object().unwrap().keys().map(String::as_str).collect();
+                assert_eq!(keys, ["id", "name"], "{name}: {said}");
+                let named = credential["name"].as_str().unwrap();
+                assert!(page.contains(&format!("`{named}`")), "docs/n8n.md does not say how to make {named}");
+            }
+        }
+    }
+}
