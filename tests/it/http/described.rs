@@ -3,6 +3,8 @@
 
 use std::process::Command;
 
+use serde_json::Value;
+
 use super::{APPROVE, Api, section, site, tells_no_secret};
 use crate::support::postgres::Scratch;
 use crate::support::site::postgres_sections;
@@ -37,5 +39,53 @@ fn the_api_is_as_it_is_described() {
     let all: usize = paths.map(|operations| operations.as_object().unwrap().len()).sum();
     assert!(said.contains(&format!("{all} selected / {all} total")), "{said}");
     tells_no_secret(&log);
+    api.is_sound();
+}
+
+/// A path without what varies in it: `/runs/{id}` and `/runs/{{ an expression }}` are both `/runs/{}`.
+fn shape(path: &str) -> String {
+    let (mut shape, mut depth) = (String::new(), 0);
+    for c in path.chars() {
+        match c {
+            '{' => {
+                depth += 1;
+                if depth == 1 {
+                    shape.push_str("{}");
+                }
+            }
+            '}' => depth -= 1,
+            _ if depth == 0 => shape.push(c),
+            _ => {}
+        }
+    }
+    shape
+}
+
+#[test]
+fn the_workflow_for_n8n_asks_for_what_is_described() {
+    let api = Api::new("n8npaths");
+    let description = api.ask("", "/openapi.json", &[]).expect(200).json();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/n8n/backup.json");
+    let workflow: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let mut asked = Vec::new();
+    for node in workflow["nodes"].as_array().unwrap() {
+        if node["type"] != "n8n-nodes-base.httpRequest" {
+            continue;
+        }
+        let parameters = &node["parameters"];
+        let method = parameters["method"].as_str().unwrap_or("GET").to_lowercase();
+        let url = shape(parameters["url"].as_str().unwrap());
+        let path = url.strip_prefix("={}").unwrap_or_else(|| panic!("it does not begin with the address: {url}"));
+        let mut paths = description["paths"].as_object().unwrap().iter();
+        let (_, operations) = paths.find(|(there, _)| shape(there) == path).unwrap_or_else(|| panic!("no path {path}"));
+        let described = operations[&method]["parameters"].as_array().unwrap_or_else(|| panic!("no {method} {path}"));
+        for of in ["queryParameters", "headerParameters"] {
+            for sent in parameters[of]["parameters"].as_array().into_iter().flatten() {
+                assert!(described.iter().any(|one| one["name"] == sent["name"]), "{method} {path}: {}", sent["name"]);
+            }
+        }
+        asked.push(format!("{method} {path}"));
+    }
+    assert_eq!(asked, ["post /api/v1/jobs/{}/runs", "get /api/v1/runs/{}"]);
     api.is_sound();
 }
