@@ -8,7 +8,7 @@ CARGO ?= cargo
 THREADS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak bench-visibility bench-audit bench-backup bench-churn bench-move bench-http lint build up down clean
+.PHONY: help demo test soak bench-visibility bench-audit bench-backup bench-churn bench-move bench-http pictures lint build up down clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ bench-move: up ## What it takes to copy a database to a newer server, beside pgc
 bench-http: up ## What the API costs: requests beside a backup, memory, how soon it is ready
 	$(CARGO) build --locked --profile benchmark --bin sexton --example bench-http
 	environment=$$($(STACK)/env) && eval "$$environment" && tests/bench/http/run
+
+pictures: demo ## The pictures of docs/pictures/, taken from the demo's cluster
+	environment=$$($(STACK)/env) && eval "$$environment" && tests/browser/pictures
 
 lint: ## Formatting, clippy, licences, shell scripts
 	tests/lint

@@ -65,14 +65,6 @@ pub struct Begun {
     log: RunLog,
 }
 
-impl Begun {
-    /// Its id in the ledger.
-    #[must_use]
-    pub const fn id(&self) -> Uuid {
-        self.id
-    }
-}
-
 /// A finished run.
 #[derive(Debug, serde::Serialize)]
 pub struct Finished {
@@ -130,7 +122,7 @@ impl Runner {
     /// # Errors
     /// Only when the ledger cannot be used; what the job itself runs into is in [`Finished`].
     pub async fn run(&self, job: &dyn Job, request: &Request) -> Result<Finished, LedgerError> {
-        match self.begin(job.name(), request).await? {
+        match self.begin(Uuid::now_v7(), job.name(), request).await? {
             Ok(begun) => self.finish(begun, job, request).await,
             Err(failure) => {
                 let outcome = Outcome::of(failure.kind);
@@ -139,13 +131,17 @@ impl Runner {
         }
     }
 
-    /// Takes the job's lock and writes the run as begun; [`Runner::finish`] does the rest. The inner error says why
+    /// Takes the job's lock and writes the run as begun, under this id; [`Runner::finish`] does the rest. The inner error says why
     /// it cannot begin now.
     ///
     /// # Errors
     /// When the ledger cannot be used.
-    pub async fn begin(&self, job: JobName, request: &Request) -> Result<Result<Begun, Failure>, LedgerError> {
-        let id = Uuid::now_v7();
+    pub async fn begin(
+        &self,
+        id: Uuid,
+        job: JobName,
+        request: &Request,
+    ) -> Result<Result<Begun, Failure>, LedgerError> {
         let span = info_span!("run", %job, run = %id, trigger = request.trigger.as_str());
         let lock = self.locked(id, job, request).instrument(span.clone()).await?;
         Ok(lock.map(|(lock, log)| Begun { id, span, lock, log }))

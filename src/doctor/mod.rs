@@ -7,10 +7,12 @@ mod store;
 mod temporal;
 mod webhooks;
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::daemon::jobs::Site;
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::job::JobName;
 
 /// How one thing is.
@@ -63,22 +65,42 @@ impl Finding {
     }
 }
 
-/// Examines everything a site is configured for. Systems are examined one after the other, so that the output reads
-/// in the order of the configuration.
+/// How long a system may take. Less than what whoever asks for all of them waits.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// Examines everything a site is configured for, all systems at once; the findings are in the order of the configuration.
 pub async fn examine(site: &Site) -> Vec<Finding> {
-    let mut findings = policies(site);
-    findings.extend(postgres::examine(site).await);
-    if let Some(settings) = &site.config.temporal {
-        findings.extend(temporal::examine(settings, site.config.search.is_some()).await);
-    }
-    if let Some(settings) = &site.config.search {
-        findings.extend(search::examine(settings, site.policies.visibility.as_ref()).await);
-    }
-    if let Some(settings) = &site.config.store {
-        findings.push(store::examine(settings).await);
-    }
-    findings.extend(webhooks::examine(site).await);
-    findings
+    let config = &site.config;
+    let temporal = async {
+        let settings = config.temporal.as_ref()?;
+        Some(limited("temporal", temporal::examine(settings, config.search.is_some())).await)
+    };
+    let search = async {
+        let settings = config.search.as_ref()?;
+        Some(limited("search", search::examine(settings, site.policies.visibility.as_ref())).await)
+    };
+    let store = async {
+        let settings = config.store.as_ref()?;
+        Some(limited("store", async { vec![store::examine(settings).await] }).await)
+    };
+    let (postgres, temporal, search, store, webhooks) = tokio::join!(
+        limited("postgres", postgres::examine(site)),
+        temporal,
+        search,
+        store,
+        limited("webhooks", webhooks::examine(site))
+    );
+    let systems = [Some(postgres), temporal, search, store, Some(webhooks)];
+    policies(site).into_iter().chain(systems.into_iter().flatten().flatten()).collect()
+}
+
+/// What is found within that time; a system that takes connections and says nothing has failed.
+async fn limited(system: &'static str, examined: impl Future<Output = Vec<Finding>>) -> Vec<Finding> {
+    let late = || {
+        let failure = Failure::new(Kind::Failed, format!("no answer within {} s", PATIENCE.as_secs()));
+        vec![Finding::failed(system, "connection", failure)]
+    };
+    tokio::time::timeout(PATIENCE, examined).await.unwrap_or_else(|_| late())
 }
 
 fn policies(site: &Site) -> Vec<Finding> {

@@ -10,12 +10,14 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use futures::{Stream, StreamExt, stream};
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
+use tracing::warn;
 use uuid::Uuid;
 
 use super::App;
 use super::auth::Reader;
 use super::problem::Problem;
 use crate::daemon::ledger::{Asked, LedgerError, Run};
+use crate::failure::chain;
 use crate::progress::Stage;
 
 /// How often it is looked while somebody listens.
@@ -68,7 +70,7 @@ impl Events {
 
     /// Looks until it is stopped.
     pub(super) async fn follow(&self, app: &App) {
-        let mut is_first = true;
+        let (mut is_first, mut is_away) = (true, false);
         loop {
             let pause = if self.latest.receiver_count() == 0 { IDLE } else { LOOK };
             tokio::select! {
@@ -77,14 +79,20 @@ impl Events {
                 () = self.poke.notified() => {}
             }
             let Some(looked) = app.stop.run_until_cancelled(look(app)).await else { return };
-            let Ok(now) = looked else { continue };
+            let now = match looked {
+                Ok(now) => now,
+                Err(error) => {
+                    if !std::mem::replace(&mut is_away, true) {
+                        warn!(error = %chain(&error), "the ledger does not tell what goes on; it is asked again");
+                    }
+                    continue;
+                }
+            };
+            is_away = false;
             let before = self.latest.borrow().clone();
             // What had ended before the first look is in the views already.
-            let is_first = std::mem::take(&mut is_first);
-            for ended in now.iter().filter(|run| !is_first && run.outcome != "running") {
-                if before.iter().all(|run| run.id != ended.id || run.outcome == "running") {
-                    app.views.refresh_after(&ended.job);
-                }
+            if !std::mem::take(&mut is_first) {
+                ended(&before, &now).for_each(|run| app.views.refresh_after(&run.job));
             }
             if *before == now {
                 continue;
@@ -92,6 +100,13 @@ impl Events {
             self.latest.send_replace(Arc::new(now));
         }
     }
+}
+
+/// The runs that have ended between two looks. One that was long is no longer among the latest.
+fn ended<'a>(before: &'a [Live], now: &'a [Live]) -> impl Iterator<Item = &'a Live> {
+    let is_new = |run: &&Live| before.iter().all(|was| was.id != run.id || was.outcome == "running");
+    let seen = now.iter().filter(|run| run.outcome != "running").filter(is_new);
+    seen.chain(before.iter().filter(|was| was.outcome == "running" && now.iter().all(|run| run.id != was.id)))
 }
 
 /// The latest runs and those that go on, the newest first.
@@ -139,4 +154,27 @@ pub(super) async fn events(
     let stop = app.stop.clone();
     let until_stopped = changes.take_until(async move { stop.cancelled().await });
     Ok(Sse::new(until_stopped).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_ended_is_seen_also_when_it_is_no_longer_among_the_latest() {
+        let run = |id: u128, outcome: &str| Live {
+            id: Uuid::from_u128(id),
+            job: "backup".to_owned(),
+            outcome: outcome.to_owned(),
+            progress: None,
+        };
+        let check = |before: &[Live], now: &[Live], expect: &[u128]| {
+            let ids: Vec<_> = ended(before, now).map(|run| run.id.as_u128()).collect();
+            assert_eq!(ids, expect, "{before:?} {now:?}");
+        };
+        check(&[run(1, "running")], &[run(1, "changed")], &[1]);
+        check(&[run(1, "changed")], &[run(1, "changed")], &[]);
+        check(&[run(1, "running")], &[run(2, "unchanged")], &[2, 1]);
+        check(&[run(1, "changed")], &[run(2, "running")], &[]);
+    }
 }

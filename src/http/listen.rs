@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -12,15 +11,16 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use super::auth::Peer;
+use super::idle::{Activity, Sent};
 use super::tls::Acceptor;
 
 /// Connections at one time; more wait in the system's queue.
@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Serves until it is stopped.
 pub(super) async fn serve(listener: TcpListener, tls: Option<Acceptor>, router: Router, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
-    let graceful = GracefulShutdown::new();
+    let connections = TaskTracker::new();
     loop {
         let next = async { (Arc::clone(&room).acquire_owned().await, listener.accept().await) };
         let Some((Ok(place), accepted)) = stop.run_until_cancelled(next).await else { break };
@@ -49,12 +49,12 @@ pub(super) async fn serve(listener: TcpListener, tls: Option<Acceptor>, router: 
             }
         };
         let _ = stream.set_nodelay(true);
-        let (router, tls, watcher) = (router.clone(), tls.clone(), graceful.watcher());
-        tokio::spawn(async move {
+        let (router, tls, stop) = (router.clone(), tls.clone(), stop.clone());
+        connections.spawn(async move {
             match tls {
-                None => connection(stream, peer, router, watcher).await,
+                None => connection(stream, peer, router, stop).await,
                 Some(tls) => match tokio::time::timeout(PATIENCE, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => connection(stream, peer, router, watcher).await,
+                    Ok(Ok(stream)) => connection(stream, peer, router, stop).await,
                     Ok(Err(error)) => debug!(%peer, %error, "no TLS connection"),
                     Err(_) => debug!(%peer, "a TLS handshake was given up"),
                 },
@@ -63,44 +63,50 @@ pub(super) async fn serve(listener: TcpListener, tls: Option<Acceptor>, router: 
         });
     }
     drop(listener);
-    if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
+    connections.close();
+    if tokio::time::timeout(GRACE, connections.wait()).await.is_err() {
         warn!("requests were cut off");
     }
 }
 
-/// Answers the requests of one connection.
-async fn connection<S>(stream: S, peer: SocketAddr, router: Router, watcher: Watcher)
+/// Answers the requests of one connection. Once the server stops, or when nobody has asked for anything for a while, it is
+/// closed as soon as nothing is being answered.
+async fn connection<S>(stream: S, peer: SocketAddr, router: Router, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let has_asked = Arc::new(AtomicBool::new(false));
-    let asks = Arc::clone(&has_asked);
+    let activity = Activity::new();
+    let requests = activity.clone();
     let answer = service_fn(move |request: hyper::Request<Incoming>| {
-        asks.store(true, Ordering::Relaxed);
-        let router = router.clone();
+        let (router, in_flight) = (router.clone(), requests.begin());
         async move {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(Peer(peer));
-            Ok::<_, Infallible>(router.oneshot(request).await.unwrap_or_else(|never| match never {}))
+            let response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
+            Ok::<_, Infallible>(response.map(|body| Sent { body, _request: in_flight }))
         }
     });
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(32 * 1024);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(PATIENCE)).keep_alive_timeout(PATIENCE);
     builder.http2().max_concurrent_streams(64).max_header_list_size(32 * 1024);
-    let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream), answer).into_owned());
-    // The builder's own limits begin once it knows which HTTP is spoken, for which it waits without end.
-    let silent = async {
-        tokio::time::sleep(PATIENCE).await;
-        if has_asked.load(Ordering::Relaxed) {
-            std::future::pending::<()>().await;
+    let connection = builder.serve_connection(TokioIo::new(stream), answer).into_owned();
+    tokio::pin!(connection);
+    let ended = tokio::select! {
+        ended = &mut connection => ended,
+        // The builder has no limit of its own before it knows which HTTP is spoken, nor for one of HTTP/2 that is silent.
+        () = activity.idle(PATIENCE) => {
+            debug!(%peer, "an idle connection is closed");
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(PATIENCE, connection).await.unwrap_or(Ok(()))
+        }
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
     };
-    tokio::select! {
-        ended = connection => if let Err(error) = ended {
-            debug!(%peer, error = %error, "a connection ended early");
-        },
-        () = silent => debug!(%peer, "a connection that asked for nothing was closed"),
+    if let Err(error) = ended {
+        debug!(%peer, %error, "a connection ended early");
     }
 }
 

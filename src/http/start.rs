@@ -15,8 +15,8 @@ use crate::failure::chain;
 use crate::job::Job;
 use crate::progress;
 
-/// Begins a run and gives its id as soon as it stands in the ledger.
-pub(super) async fn start(app: &App, job: Arc<dyn Job>, by: &str) -> Result<Uuid, Problem> {
+/// Begins a run under this id; it stands in the ledger then.
+pub(super) async fn start(app: &App, id: Uuid, job: Arc<dyn Job>, by: &str) -> Result<(), Problem> {
     if app.stop.is_cancelled() {
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this daemon is stopping"));
     }
@@ -28,8 +28,7 @@ pub(super) async fn start(app: &App, job: Arc<dyn Job>, by: &str) -> Result<Uuid
         cancel: app.stop.clone(),
         progress: progress::silent(),
     };
-    let begun = app.runner.begin(job.name(), &request).await??;
-    let id = begun.id();
+    let begun = app.runner.begin(id, job.name(), &request).await??;
     let runner = app.runner.clone();
     let after = app.clone();
     app.runs.spawn(async move {
@@ -39,5 +38,5 @@ pub(super) async fn start(app: &App, job: Arc<dyn Job>, by: &str) -> Result<Uuid
         after.changed();
     });
     app.changed();
-    Ok(id)
+    Ok(())
 }

@@ -2,7 +2,7 @@
 //! and a Kubernetes API that knows the Prometheus operator's kinds. What sexton itself serves is not looked at here.
 
 mod kubernetes;
-mod metrics;
+pub mod metrics;
 mod temporal;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,8 @@ const RULES: [&str; 2] = ["sexton", "temporal"];
 /// Where the runbooks are, unless an overlay says otherwise.
 const RUNBOOKS: &str = "https://sexton.example.com/docs/runbooks/";
 
-fn component() -> PathBuf {
+/// What brings the rules and the dashboard into a cluster.
+pub fn component() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("k8s/components/monitoring")
 }
 

@@ -121,8 +121,10 @@ debian_package_locked() {
   local apt=("${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends install)
   {
     "${sudo[@]}" apt-get -q update
-    "${apt[@]}" postgresql-common # first, so that the server's package makes no cluster of its own
-    "${sudo[@]}" sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+    if [[ $1 == postgresql-* ]]; then
+      "${apt[@]}" postgresql-common # first, so that the server's package makes no cluster of its own
+      "${sudo[@]}" sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+    fi
     "${apt[@]}" "$1"
   } >"$log" 2>&1 || fail_with_log "the Debian package $1 could not be installed" "$log"
   [[ -x $2 ]] || fail_with_log "the Debian package $1 did not bring $2" "$log"

@@ -7,7 +7,7 @@ umask 022
 
 STACK_DIR=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck disable=SC2034 # read by the scripts
-ALL_ENGINES=(postgres15 postgres17 opensearch elasticsearch6 temporal temporal-sql versitygw toxiproxy etcd kubernetes temporal-cli kubectl age schemathesis prometheus prometheus-operator helm actionlint mdbook)
+ALL_ENGINES=(postgres15 postgres17 opensearch elasticsearch6 temporal temporal-sql versitygw toxiproxy etcd kubernetes temporal-cli kubectl age schemathesis prometheus prometheus-operator helm actionlint mdbook browser)
 RUN_USER=sexton-stack # who the engines run as when root starts them
 
 # Settings of the caller's shell must not change what the engines or their clients do.

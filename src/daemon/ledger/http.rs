@@ -59,6 +59,9 @@ pub struct Answer {
 pub enum Key {
     /// Nothing was known; from now on it is this request's.
     New,
+    /// The same request was begun and never answered: its process died, or lost the ledger. What it may have begun is
+    /// this run.
+    Again(Uuid),
     /// The same request was answered.
     Answered(Answer),
     /// The same request is in progress.
@@ -113,24 +116,29 @@ impl Ledger {
         rows.iter().map(one).collect::<Result<_, _>>().map_err(query("reading who did what"))
     }
 
-    /// Takes a key for a request, or says what became of the one that had it.
+    /// Takes a key for a request that is to begin `run`, or says what became of the one that had it.
     ///
     /// # Errors
     /// When the ledger cannot be written.
-    pub async fn take_key(&self, who: &str, key: &str, request: &str) -> Result<Key, LedgerError> {
-        // One whose process died gives no answer any more; after a minute it may be tried again.
-        let taken = sqlx::query(
-            "INSERT INTO http_idempotency AS i (who, key, request) VALUES ($1, $2, $3) ON CONFLICT (who, key) DO UPDATE \
-             SET request = excluded.request, created_at = now(), status = NULL, body = NULL, location = NULL \
+    pub async fn take_key(&self, who: &str, key: &str, request: &str, run: Uuid) -> Result<Key, LedgerError> {
+        // One whose process died gives no answer any more; after a minute it may be tried again, for the same run.
+        let taken = sqlx::query_scalar(
+            "INSERT INTO http_idempotency AS i (who, key, request, run) VALUES ($1, $2, $3, $5) \
+             ON CONFLICT (who, key) DO UPDATE \
+             SET request = excluded.request, created_at = now(), status = NULL, body = NULL, location = NULL, \
+                 run = CASE WHEN i.created_at < now() - make_interval(hours => $4) THEN excluded.run \
+                            ELSE coalesce(i.run, excluded.run) END \
              WHERE i.created_at < now() - make_interval(hours => $4) \
-                OR i.status IS NULL AND i.request = excluded.request AND i.created_at < now() - interval '1 minute'",
+                OR i.status IS NULL AND i.request = excluded.request AND i.created_at < now() - interval '1 minute' \
+             RETURNING run",
         )
         .bind(who)
         .bind(key)
         .bind(request)
-        .bind(KEY_HOURS);
-        if answer("taking a key", taken.execute(self.pool())).await?.rows_affected() > 0 {
-            return Ok(Key::New);
+        .bind(KEY_HOURS)
+        .bind(run);
+        if let Some(of) = answer("taking a key", taken.fetch_optional(self.pool())).await? {
+            return Ok(if of == run { Key::New } else { Key::Again(of) });
         }
         let asked =
             sqlx::query("SELECT request, status, location, body FROM http_idempotency WHERE who = $1 AND key = $2")
@@ -153,7 +161,7 @@ impl Ledger {
         read().map_err(query("reading a key"))
     }
 
-    /// Keeps the answer to a request; `None` gives the key back, so that it may be tried again.
+    /// Keeps the answer to a request; `None` gives the key back, so that it may be tried again, unless its run was begun.
     ///
     /// # Errors
     /// When the ledger cannot be written.
@@ -167,9 +175,12 @@ impl Ledger {
             .bind(i32::from(given.status))
             .bind(&given.location)
             .bind(&given.body),
-            None => sqlx::query("DELETE FROM http_idempotency WHERE who = $1 AND key = $2 AND status IS NULL")
-                .bind(who)
-                .bind(key),
+            None => sqlx::query(
+                "DELETE FROM http_idempotency i WHERE who = $1 AND key = $2 AND status IS NULL \
+                 AND NOT EXISTS (SELECT FROM runs r WHERE r.id = i.run)",
+            )
+            .bind(who)
+            .bind(key),
         };
         answer("keeping an answer", query.execute(self.pool())).await.map(drop)
     }

@@ -1,5 +1,7 @@
 //! The rows of `runs`.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::Row;
@@ -266,6 +268,21 @@ impl Ledger {
         .bind(job.as_str())
         .bind(i64::from(limit));
         answer("reading reports", asked.fetch_all(&self.pool)).await
+    }
+
+    /// What the latest backups have added to the store, bytes by the backup's id.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn stored_by_backups(&self, limit: u32) -> Result<HashMap<String, u64>, LedgerError> {
+        let asked = sqlx::query_as(
+            "SELECT report ->> 'id', (report ->> 'stored_bytes')::int8 FROM runs WHERE job = $1 AND report ? 'id' \
+             AND outcome IN ('unchanged', 'changed') ORDER BY id DESC LIMIT $2",
+        )
+        .bind(JobName::Backup.as_str())
+        .bind(i64::from(limit));
+        let rows: Vec<(String, Option<i64>)> = answer("reading reports", asked.fetch_all(&self.pool)).await?;
+        Ok(rows.into_iter().filter_map(|(id, bytes)| Some((id, u64::try_from(bytes?).ok()?))).collect())
     }
 
     /// The latest runs, newest first, of one job or of all.

@@ -17,6 +17,8 @@ pub struct JobStats {
     pub last_started: Option<Timestamp>,
     /// How the last run that has ended did so.
     pub last_outcome: Option<String>,
+    /// What it said of that, when it did not end well.
+    pub last_error: Option<String>,
     /// How long that took, in milliseconds.
     pub last_milliseconds: Option<i64>,
     /// When a run last ended well.
@@ -34,7 +36,7 @@ pub struct JobStats {
 const STATS: &str = concat!(
     "SELECT j.job, ",
     utc!("last.started_at"),
-    " AS last_started, ended.outcome AS last_outcome, \
+    " AS last_started, ended.outcome AS last_outcome, ended.error ->> 'message' AS last_error, \
      (extract(epoch FROM ended.finished_at - ended.started_at) * 1000)::int8 AS last_milliseconds, ",
     utc!("good.finished_at"),
     " AS last_success, ",
@@ -87,6 +89,7 @@ impl Ledger {
                     job,
                     last_started: instant(row, "last_started")?,
                     last_outcome: row.try_get("last_outcome")?,
+                    last_error: row.try_get("last_error")?,
                     last_milliseconds: row.try_get("last_milliseconds")?,
                     last_success: instant(row, "last_success")?,
                     known_since: instant(row, "known_since")?,

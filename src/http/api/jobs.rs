@@ -42,6 +42,10 @@ pub(in crate::http) struct JobState {
     pub last_success: Option<Timestamp>,
     /// Runs that have ended since one ended well.
     pub failures: i64,
+    /// How the last run that has ended did so.
+    pub last_outcome: Option<String>,
+    /// Why, when it did not end well.
+    pub last_error: Option<String>,
 }
 
 /// All jobs.
@@ -81,6 +85,8 @@ pub(super) fn states_of(app: &App, glance: &Glance) -> Vec<JobState> {
             last: last.cloned().map(RunLine::from),
             last_success: stats.last_success,
             failures: stats.failures,
+            last_outcome: stats.last_outcome.clone(),
+            last_error: stats.last_error.clone(),
         }
     };
     glance.stats.iter().map(one).collect()
@@ -98,10 +104,11 @@ pub(super) async fn list(State(app): State<App>, _: Reader) -> Result<Json<Jobs>
 /// Starts a job for somebody.
 pub(in crate::http) async fn start_job(
     app: &App,
+    run: Uuid,
     job: JobName,
     shorten: bool,
     by: &Principal,
-) -> Result<Uuid, Problem> {
+) -> Result<(), Problem> {
     let mut site = app.site.clone();
     if shorten {
         if job != JobName::Retention {
@@ -110,7 +117,7 @@ pub(in crate::http) async fn start_job(
         by.may(Role::Approve)?;
         site = site.with_consent(Consent::Given);
     }
-    start::start(app, site.job(job), &by.name).await
+    start::start(app, run, site.job(job), &by.name).await
 }
 
 /// Starts a job. With `wait` the answer comes when it has ended, or when the time is over.
@@ -135,8 +142,9 @@ pub(super) async fn start(
     body::Json { value, bytes }: body::Json<Start>,
 ) -> Result<Given, Problem> {
     let wait = wait.duration()?;
-    let given = once(&app, &by.name, &headers, &[b"start", job.as_str().as_bytes(), &bytes], async {
-        started(&app, start_job(&app, job, value.shorten, &by).await?).await
+    let given = once(&app, &by.name, &headers, &[b"start", job.as_str().as_bytes(), &bytes], async |run| {
+        start_job(&app, run, job, value.shorten, &by).await?;
+        started(&app, run).await
     })
     .await?;
     waited(&app, given, wait).await

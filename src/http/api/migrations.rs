@@ -208,7 +208,13 @@ pub(in crate::http) async fn take_back(app: &App, name: &str) -> Result<u64, Pro
 }
 
 /// Runs a migration for somebody.
-pub(in crate::http) async fn run_it(app: &App, name: &str, until: Option<&str>, by: &str) -> Result<Uuid, Problem> {
+pub(in crate::http) async fn run_it(
+    app: &App,
+    run: Uuid,
+    name: &str,
+    until: Option<&str>,
+    by: &str,
+) -> Result<(), Problem> {
     let migration = named(app, name)?;
     let wrong = |message: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message);
     let until = until.map(|stage| Name::try_from(stage.to_owned())).transpose().map_err(wrong)?;
@@ -217,7 +223,7 @@ pub(in crate::http) async fn run_it(app: &App, name: &str, until: Option<&str>, 
         return Err(wrong(format!("`{name}` has no stage `{until}`")));
     }
     let job = MigrateJob::named(app.site.clone(), name, BTreeMap::new()).with_options(Options::until(until));
-    start::start(app, Arc::new(job), by).await
+    start::start(app, run, Arc::new(job), by).await
 }
 
 /// The recipes and how far each is.
@@ -264,7 +270,7 @@ pub(super) async fn approve(
     if !is_digest || !(migrate::SHORTEST_DIGEST..=64).contains(&value.plan.len()) {
         return Err(Problem::bad_request("`plan` is the digest of a plan, or its first 8 characters or more"));
     }
-    once(&app, &by.name, &headers, &[b"approve", name.as_bytes(), &bytes], async {
+    once(&app, &by.name, &headers, &[b"approve", name.as_bytes(), &bytes], async |_| {
         let (step, seen) = (value.step.as_deref(), Some(value.plan.as_str()));
         let granted = Granted { by: &by.name, expires: expires.into(), step, seen };
         let approval = grant(&app, &name, &granted).await?;
@@ -303,8 +309,9 @@ pub(super) async fn run(
     body::Json { value, bytes }: body::Json<RunIt>,
 ) -> Result<Given, Problem> {
     let wait = wait.duration()?;
-    let given = once(&app, &by.name, &headers, &[b"migrate", name.as_bytes(), &bytes], async {
-        started(&app, run_it(&app, &name, value.until.as_deref(), &by.name).await?).await
+    let given = once(&app, &by.name, &headers, &[b"migrate", name.as_bytes(), &bytes], async |run| {
+        run_it(&app, run, &name, value.until.as_deref(), &by.name).await?;
+        started(&app, run).await
     })
     .await?;
     waited(&app, given, wait).await

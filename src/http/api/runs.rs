@@ -143,7 +143,7 @@ pub(super) async fn cancel(
     Path(id): Path<Uuid>,
     headers: HeaderMap,
 ) -> Result<Given, Problem> {
-    once(&app, &by.name, &headers, &[b"cancel", id.as_bytes()], async {
+    once(&app, &by.name, &headers, &[b"cancel", id.as_bytes()], async |_| {
         cancel_run(&app, id, &by.name).await?;
         Ok(Given {
             status: StatusCode::ACCEPTED,
@@ -168,6 +168,6 @@ pub(in crate::http) async fn cancel_run(app: &App, id: Uuid, by: &str) -> Result
 
 /// The runs that go on now.
 pub(in crate::http) async fn running(app: &App) -> Result<Vec<RunLine>, Problem> {
-    let asked = Asked { outcome: Some("running".to_owned()), limit: 50, ..Asked::default() };
+    let asked = Asked { outcome: Some("running".to_owned()), limit: 50, brief: true, ..Asked::default() };
     Ok(app.ledger().runs(&asked).await?.into_iter().map(RunLine::from).collect())
 }

@@ -63,9 +63,9 @@ pub(in crate::http) async fn overall(app: &App) -> Result<Status, Problem> {
         add(Verdict::Failed, "no daemon leads: nothing runs by itself".to_owned());
     }
     for job in jobs.iter().filter(|job| job.failures > 0) {
-        let (outcome, why) = job.last.as_ref().map_or(("", ""), |run| {
-            (run.outcome.as_str(), run.error.as_ref().and_then(|error| error["message"].as_str()).unwrap_or_default())
-        });
+        // The last one that has ended: while the next one goes on, the job is as bad as before.
+        let outcome = job.last_outcome.as_deref().unwrap_or_default();
+        let why = job.last_error.as_deref().unwrap_or_default();
         let verdict = if outcome == "failed" { Verdict::Failed } else { Verdict::Warning };
         let runs = crate::units::counted(job.failures, "run", "runs");
         add(
@@ -85,6 +85,7 @@ pub(in crate::http) async fn overall(app: &App) -> Result<Status, Problem> {
         add(Verdict::Failed, format!("{}: {detail}", connection.system));
     }
     let views = [
+        ("connections", connections.error.clone()),
         ("retention", app.views.retention.seen().error),
         ("visibility", app.views.visibility.seen().error),
         ("backups", app.views.backups.seen().error),

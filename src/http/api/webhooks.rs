@@ -60,7 +60,7 @@ pub(super) async fn retry(
     Path(id): Path<Uuid>,
     headers: HeaderMap,
 ) -> Result<Given, Problem> {
-    once(&app, &by.name, &headers, &[b"retry", id.as_bytes()], async {
+    once(&app, &by.name, &headers, &[b"retry", id.as_bytes()], async |_| {
         try_again(&app, id).await?;
         Ok(Given { status: StatusCode::ACCEPTED, location: None, body: json!({ "id": id }) })
     })

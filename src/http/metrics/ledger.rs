@@ -2,7 +2,8 @@
 
 use super::scrape::{Scrape, seconds};
 use crate::daemon::LEADER;
-use crate::daemon::ledger::{JobStats, LedgerError};
+use crate::daemon::ledger::JobStats;
+use crate::failure::Failure;
 use crate::http::App;
 use crate::job::JobName;
 use crate::migrate::{Journal, MigrationState};
@@ -13,7 +14,7 @@ const OUTCOMES: [&str; 6] = ["unchanged", "changed", "refused", "failed", "cance
 /// Ticks of a schedule that are looked at for its longest gap: a week of quarters of an hour.
 const TICKS: usize = 700;
 
-pub(super) async fn collect(app: &App, scrape: &mut Scrape) -> Result<(), LedgerError> {
+pub(super) async fn collect(app: &App, scrape: &mut Scrape) -> Result<(), Failure> {
     let ledger = app.ledger();
     let leads = ledger.is_locked(LEADER).await?;
     scrape.flag("daemon_leads", "Whether some daemon leads, so that schedules are kept", &[], leads);
@@ -35,8 +36,7 @@ pub(super) async fn collect(app: &App, scrape: &mut Scrape) -> Result<(), Ledger
         scrape.gauge("webhook_deliveries", help, &[("state", state)], count as f64);
     }
     let journal = Journal::new(ledger.pool().clone());
-    // Migrations are told of as far as the journal can be read; the ledger itself has answered.
-    for entry in journal.list().await.unwrap_or_default() {
+    for entry in journal.list().await? {
         use MigrationState::{Applied, Failed, Running, Stopped, Undoing, Undone};
         for state in [Running, Applied, Failed, Stopped, Undoing, Undone] {
             let labels = [("migration", entry.name.as_str()), ("state", state.as_str())];

@@ -75,7 +75,7 @@ pub(super) async fn metrics(State(app): State<App>, request: Request) -> Respons
     scrape.flag("leader", "Whether this process leads", &[], leads);
     let known = ledger::collect(&app, &mut scrape).await;
     if let Err(error) = &known {
-        tracing::warn!(error = %crate::failure::chain(error), "the ledger gave no answer to a scrape");
+        tracing::warn!(%error, "the ledger gave no answer to a scrape");
     }
     scrape.flag("ledger_up", "Whether the ledger has answered", &[], known.is_ok());
     views::collect(&app, &mut scrape);

@@ -1,7 +1,5 @@
 //! The backups: a calendar, and each with what it holds and whether it is proven.
 
-use std::collections::HashMap;
-
 use axum::extract::State;
 use axum::response::Response;
 use jiff::civil::{Date, Weekday};
@@ -13,7 +11,6 @@ use super::frame::{Frame, may_run};
 use super::{Oops, Visitor, render};
 use crate::http::App;
 use crate::http::views::Listed;
-use crate::job::JobName;
 use crate::units::{Span, human_bytes};
 
 /// Weeks of the calendar.
@@ -104,9 +101,7 @@ pub(super) async fn page(State(app): State<App>, Visitor(visitor): Visitor) -> R
     let seen = app.views.backups.seen();
     let listed = seen.get().cloned().unwrap_or_default();
     // What a backup has added to the store stands in the report of its run.
-    let reports = app.ledger().reports(JobName::Backup, REPORTS).await?;
-    let new: HashMap<&str, u64> =
-        reports.iter().filter_map(|report| Some((report["id"].as_str()?, report["stored_bytes"].as_u64()?))).collect();
+    let new = app.ledger().stored_by_backups(REPORTS).await?;
     let rows = listed.iter().take(SHOWN).map(|one| match one {
         Err((id, reason)) => Row {
             id: id.clone(),

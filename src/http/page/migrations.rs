@@ -278,7 +278,8 @@ pub(super) async fn run(
 ) -> Result<Response, Oops> {
     visitor.sends(&form.csrf, Role::Run)?;
     let Path(name) = name?;
-    let id = api::run_it(&app, &name, None, &visitor.name).await?;
+    let id = Uuid::now_v7();
+    api::run_it(&app, id, &name, None, &visitor.name).await?;
     Ok(see(&format!("/runs/{id}")))
 }
 

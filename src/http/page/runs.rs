@@ -162,7 +162,8 @@ pub(super) async fn start(
 ) -> Result<Response, Oops> {
     visitor.sends(&form.csrf, Role::Run)?;
     let Path(job) = job?;
-    let id = start_job(&app, job, false, &visitor).await?;
+    let id = Uuid::now_v7();
+    start_job(&app, id, job, false, &visitor).await?;
     Ok(see(&format!("/runs/{id}")))
 }
 

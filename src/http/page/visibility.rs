@@ -114,7 +114,9 @@ fn row(line: &Line, scale: Scale, policy: &VisibilityPolicy, now: Timestamp) -> 
     });
     let kept = kept_until.map(|at| scale.place(at) - (from + filled)).filter(|width| *width > 0.0);
     let mut said = Vec::new();
-    said.extend(line.documents.map(|count| format!("{} documents", number(count))));
+    said.extend(
+        line.documents.map(|count| format!("{} {}", number(count), if count == 1 { "document" } else { "documents" })),
+    );
     said.extend(line.open.map(|count| format!("{} of open workflows", number(count))));
     said.extend(line.bytes.map(human_bytes));
     said.push(format!("made {} ago", distance(line.created, now)));

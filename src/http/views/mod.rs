@@ -21,6 +21,7 @@ use crate::backup::Summary;
 use crate::daemon::jobs::Site;
 use crate::daemon::ledger::Ledger;
 use crate::failure::{Failure, Kind};
+use crate::job::JobName;
 
 /// A look that takes longer is given up.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -140,15 +141,16 @@ impl Views {
 
     /// A run of a job has ended: what it may have changed is looked at again.
     pub(super) fn refresh_after(&self, job: &str) {
-        match job {
-            "retention" => self.retention.refresh(),
-            "visibility" | "reconcile" => self.visibility.refresh(),
-            "backup" | "drill" | "prune" => self.backups.refresh(),
-            "migrate" => {
+        match JobName::parse(job) {
+            Some(JobName::Retention | JobName::Overdue | JobName::Audit) => self.retention.refresh(),
+            Some(JobName::Visibility | JobName::Reconcile) => self.visibility.refresh(),
+            Some(JobName::Backup | JobName::Drill | JobName::Prune) => self.backups.refresh(),
+            Some(JobName::Migrate) => {
                 self.visibility.refresh();
                 self.connections.refresh();
             }
-            _ => {}
+            // A later version's.
+            None => {}
         }
     }
 }

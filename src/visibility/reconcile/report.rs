@@ -37,7 +37,7 @@ impl ReconcileReport {
         let parts = [
             (self.carried, "carried forward"),
             (self.stale, "stale removed"),
-            (self.ghosts, "ghosts removed"),
+            (self.ghosts, if self.ghosts == 1 { "ghost removed" } else { "ghosts removed" }),
             (self.refreshed, "written again"),
             (self.changed_meanwhile, "changed meanwhile"),
             (self.refused, "refused by the engine"),

@@ -230,6 +230,37 @@ fn slow_ones_are_not_waited_for() {
     api.is_sound();
 }
 
+/// One of HTTP/2 that takes part in everything and asks for nothing; how long it is kept.
+fn idle_of_http2(api: &Api) -> Duration {
+    let began = Instant::now();
+    let mut stream = connect(api);
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    // The preface, and settings of nothing.
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    let mut head = [0; 9];
+    while stream.read_exact(&mut head).is_ok() {
+        let mut body = vec![0; usize::from(head[1]) * 256 + usize::from(head[2])];
+        if stream.read_exact(&mut body).is_err() {
+            break;
+        }
+        // Settings (4) and pings (6) that are no acknowledgement are acknowledged.
+        if [4, 6].contains(&head[3]) && head[4] & 1 == 0 {
+            let body = if head[3] == 6 { body } else { vec![] };
+            let length = u8::try_from(body.len()).unwrap();
+            let _ = stream.write_all(&[&[0, 0, length, head[3], 1, 0, 0, 0, 0][..], &body].concat());
+        }
+    }
+    began.elapsed()
+}
+
+#[test]
+fn an_idle_connection_of_http2_is_closed_as_well() {
+    let api = Api::new("idle2");
+    let kept = idle_of_http2(&api);
+    assert!(kept > Duration::from_secs(9) && kept < Duration::from_secs(40), "{kept:?}");
+    api.is_sound();
+}
+
 #[test]
 fn noise() {
     let api = Api::new("noise");

@@ -50,14 +50,18 @@ fn the_same_request_again_gets_the_same_answer() {
 #[test]
 fn a_request_in_progress_is_not_begun_again() {
     let api = Api::new("idemnow");
-    post(&api.base, RUN, &format!("{START}?wait=20s"), "gone", "{}").expect(200);
+    let run = post(&api.base, RUN, &format!("{START}?wait=20s"), "gone", "{}").expect(200).json();
     // As a process leaves it that died before it had an answer.
     api.psql("UPDATE http_idempotency SET status = NULL, body = NULL, location = NULL");
     post(&api.base, RUN, START, "gone", "{}").problem(409);
     post(&api.base, RUN, START, "gone", "{\"shorten\": false}").problem(422);
     api.psql("UPDATE http_idempotency SET created_at = now() - interval '2 minutes'");
-    post(&api.base, RUN, &format!("{START}?wait=20s"), "gone", "{}").expect(200);
-    assert_eq!(api.psql("SELECT count(*) FROM runs"), "2");
+    let again = post(&api.base, RUN, &format!("{START}?wait=20s"), "gone", "{}").expect(200).json();
+    assert_eq!((&again["id"], api.psql("SELECT count(*) FROM runs").as_str()), (&run["id"], "1"));
+    // And one that died before it began anything: now it begins, under the id that was chosen then.
+    api.psql("DELETE FROM runs; UPDATE http_idempotency SET status = NULL, created_at = now() - interval '2 minutes'");
+    let begun = post(&api.base, RUN, &format!("{START}?wait=20s"), "gone", "{}").expect(200).json();
+    assert_eq!((&begun["id"], api.psql("SELECT count(*) FROM runs").as_str()), (&run["id"], "1"));
     api.is_sound();
 }
 

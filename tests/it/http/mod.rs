@@ -3,12 +3,15 @@
 
 mod access;
 mod approvals;
+mod browser;
 mod crowd;
 mod described;
 mod garbage;
 mod idempotency;
+mod lived;
 mod replicas;
 mod runs;
+mod scraped;
 mod sessions;
 mod tls;
 

@@ -224,3 +224,19 @@ fn a_backup_tells_how_far_it_is_and_stops() {
     let manifests = || std::fs::read_dir(api.site.path().join("store/manifests")).map_or(0, Iterator::count);
     assert_eq!(manifests(), 0);
 }
+
+#[test]
+fn a_system_that_takes_connections_and_says_nothing_is_told_of() {
+    let api = BlackHole::new().api("mute");
+    let told = eventually(Duration::from_secs(90), || {
+        let seen = api.get("/api/v1/connections").expect(200).json();
+        let all = seen["value"].as_array().cloned().unwrap_or_default();
+        let of = |name: &str| all.iter().find(|one| one["system"] == name).map(|one| one["verdict"].clone());
+        of("temporal") == Some("failed".into()) && of("postgres") == Some("ok".into())
+    });
+    assert!(told, "{}", api.get("/api/v1/connections").body);
+    let status = api.get("/api/v1/status").expect(200).json();
+    assert_eq!(status["health"], "failed", "{status}");
+    assert!(status["problems"].to_string().contains("temporal: no answer within"), "{status}");
+    api.is_sound();
+}

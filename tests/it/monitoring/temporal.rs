@@ -1,36 +1,18 @@
 //! The names of Temporal's metrics, as a running server tells them, and the rules as a running Prometheus evaluates them.
 
 use std::collections::BTreeSet;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::metrics::documented;
 use super::{RULES, component};
+use crate::support::prometheus::{Prometheus, curl, eventually};
 use crate::support::{stack, suffix};
-
-fn curl(arguments: &[&str]) -> Option<String> {
-    let output = Command::new("curl").args(["-fsS", "-m", "10"]).args(arguments).output().unwrap();
-    output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
-}
 
 fn client(arguments: &[&str]) -> std::process::Output {
     let fixed = ["--address", stack().get("TEMPORAL_ADDRESS"), "--namespace", "default"];
     Command::new(stack().get("TEMPORAL_CLI")).args(arguments).args(fixed).output().unwrap()
-}
-
-/// Asks until there is an answer.
-fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        if let Some(answer) = ask() {
-            return answer;
-        }
-        assert!(Instant::now() < until, "{what} did not come in a minute");
-        std::thread::sleep(Duration::from_millis(500));
-    }
 }
 
 /// A workflow that nobody works on, terminated, and deleted.
@@ -48,61 +30,12 @@ fn one_workflow() {
     });
 }
 
-/// A Prometheus of this test, which ends with it.
-struct Prometheus {
-    child: Child,
-    url: String,
-    _folder: TempDir,
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Prometheus {
-    /// Scrapes Temporal each second and evaluates the rules.
-    fn start() -> Self {
-        let folder = TempDir::new().unwrap();
-        let target = url::Url::parse(stack().get("TEMPORAL_METRICS_URL")).unwrap();
-        let config = json!({
-            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
-            "rule_files": RULES.map(|name| component().join(format!("rules/{name}.yaml"))),
-            "scrape_configs": [{
-                "job_name": "temporal",
-                "static_configs": [{"targets": [format!("127.0.0.1:{}", target.port().unwrap())]}],
-            }],
-        });
-        std::fs::write(folder.path().join("prometheus.yml"), config.to_string()).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = Command::new(stack().get("PROMETHEUS"))
-            .arg(format!("--config.file={}", folder.path().join("prometheus.yml").display()))
-            .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
-            .arg(format!("--web.listen-address=127.0.0.1:{port}"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self { child, url: format!("http://127.0.0.1:{port}"), _folder: folder }
-    }
-
-    fn get(&self, path: &str, query: &[&str]) -> Option<Value> {
-        let url = format!("{}/api/v1/{path}", self.url);
-        let mut arguments = vec!["--get", &url];
-        for part in query {
-            arguments.extend(["--data-urlencode", part]);
-        }
-        let answer: Value = serde_json::from_str(&curl(&arguments)?).ok()?;
-        Some(answer["data"].clone())
-    }
-
-    /// What the expression gives now, when it gives something.
-    fn ask(&self, expression: &str) -> Option<Vec<Value>> {
-        let found = self.get("query", &[&format!("query={expression}")])?;
-        found["result"].as_array().filter(|series| !series.is_empty()).cloned()
-    }
+/// Scrapes Temporal each second and evaluates the rules.
+fn prometheus() -> Prometheus {
+    let target = url::Url::parse(stack().get("TEMPORAL_METRICS_URL")).unwrap();
+    let target = format!("127.0.0.1:{}", target.port().unwrap());
+    let rules = RULES.map(|name| component().join(format!("rules/{name}.yaml")));
+    Prometheus::start(json!({"job_name": "temporal", "static_configs": [{"targets": [target]}]}), &rules)
 }
 
 /// Which of them a server tells that has nothing to complain of is what this can look at; what it never met it does not tell.
@@ -131,7 +64,7 @@ fn a_running_temporal_tells_the_metrics_that_the_rules_read() {
 
 #[test]
 fn a_running_prometheus_unifies_them() {
-    let prometheus = Prometheus::start();
+    let prometheus = prometheus();
     eventually("the target", || prometheus.ask("up == 1"));
     // What is new between two scrapes has a rate.
     one_workflow();

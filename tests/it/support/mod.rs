@@ -9,6 +9,7 @@ pub mod judge;
 pub mod load;
 pub mod own_server;
 pub mod postgres;
+pub mod prometheus;
 pub mod proxy;
 pub mod receiver;
 pub mod s3;
