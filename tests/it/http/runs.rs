@@ -221,8 +221,8 @@ fn a_backup_tells_how_far_it_is_and_stops() {
     api.daemon.signal("TERM");
     assert_eq!(api.daemon.wait(), Some(0), "{}", api.daemon.log());
     assert_eq!(api.psql("SELECT outcome FROM runs"), "cancelled");
-    let manifests = || std::fs::read_dir(api.site.path().join("store/manifests")).map_or(0, Iterator::count);
-    assert_eq!(manifests(), 0);
+    let backups = || std::fs::read_dir(api.site.path().join("store/backups")).map_or(0, Iterator::count);
+    assert_eq!(backups(), 0);
 }
 
 #[test]
