@@ -15,6 +15,9 @@ use crate::failure::chain;
 use crate::job::Job;
 use crate::progress;
 
+/// How long the job's lock is waited for: a daemon that starts holds each for a moment, to see what was left behind.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Begins a run under this id; it stands in the ledger then.
 pub(super) async fn start(app: &App, id: Uuid, job: Arc<dyn Job>, by: &str) -> Result<(), Problem> {
     if app.stop.is_cancelled() {
@@ -24,7 +27,7 @@ pub(super) async fn start(app: &App, id: Uuid, job: Arc<dyn Job>, by: &str) -> R
         trigger: Trigger::Http,
         by: Some(by.to_owned()),
         deadline: app.site.policies.schedule.deadline(job.name()).into(),
-        patience: Duration::ZERO,
+        patience: PATIENCE,
         cancel: app.stop.clone(),
         progress: progress::silent(),
     };

@@ -270,6 +270,19 @@ impl Ledger {
         answer("reading reports", asked.fetch_all(&self.pool)).await
     }
 
+    /// The report of the last run of a job that went well, `null` when it had nothing to tell.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn last_report(&self, job: JobName) -> Result<Option<serde_json::Value>, LedgerError> {
+        let asked = sqlx::query_scalar(
+            "SELECT coalesce(report, 'null') FROM runs WHERE job = $1 AND outcome IN ('unchanged', 'changed') \
+             ORDER BY started_at DESC, id DESC LIMIT 1",
+        )
+        .bind(job.as_str());
+        answer("reading the last report", asked.fetch_optional(&self.pool)).await
+    }
+
     /// What the latest backups have added to the store, bytes by the backup's id.
     ///
     /// # Errors

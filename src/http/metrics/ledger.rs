@@ -21,11 +21,12 @@ pub(super) async fn collect(app: &App, scrape: &mut Scrape) -> Result<(), Failur
     for stats in ledger.stats().await? {
         job(app, scrape, &stats);
     }
-    if let Some(report) = ledger.reports(JobName::Reconcile, 1).await?.into_iter().next() {
-        let stale = report["stale"].as_f64();
-        scrape.maybe("visibility_stale_documents", "Stale documents that the last reconcile removed", &[], stale);
+    // One that had nothing to do tells of nothing, which is none.
+    if let Some(report) = ledger.last_report(JobName::Reconcile).await? {
+        let stale = report["stale"].as_f64().unwrap_or(0.0);
+        scrape.gauge("visibility_stale_documents", "Stale documents that the last reconcile removed", &[], stale);
     }
-    if let Some(report) = ledger.reports(JobName::Backup, 1).await?.into_iter().next() {
+    if let Some(report) = ledger.last_report(JobName::Backup).await? {
         let new = report["stored_bytes"].as_f64();
         scrape.maybe("backup_new_bytes", "Bytes that the last backup has added to the store", &[], new);
     }
