@@ -101,19 +101,17 @@ impl Gate {
         self.settings.proxy.as_ref().is_some_and(|proxy| proxy.is_trusted(peer.ip()))
     }
 
-    /// Where a request comes from: the last address that no trusted proxy has.
+    /// Where a request comes from: the last address that no trusted proxy has. What is no address ends the way there, so
+    /// that nothing in front of it is believed.
     pub(super) fn address(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
-        let peer = peer.ip().to_canonical();
-        let Some(proxy) = self.settings.proxy.as_ref().filter(|proxy| proxy.is_trusted(peer)) else { return peer };
-        let hops = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-        let hops: Vec<&str> = hops.flat_map(|value| value.split(',')).map(str::trim).collect();
-        let hops = hops.iter().rev().map_while(|hop| hop.parse::<IpAddr>().ok()).map(|hop| hop.to_canonical());
-        let mut last = peer;
-        for hop in hops {
-            last = hop;
-            if !proxy.is_trusted(hop) {
+        let told = headers.get_all("x-forwarded-for").iter().map(|value| value.to_str().unwrap_or_default());
+        let hops: Vec<&str> = told.flat_map(|value| value.split(',')).collect();
+        let mut last = peer.ip().to_canonical();
+        for hop in hops.iter().rev().map_while(|hop| hop_of(hop)) {
+            if !self.settings.has_proxy_at(last) {
                 break;
             }
+            last = hop;
         }
         last
     }
@@ -205,6 +203,13 @@ impl Gate {
             None => self.with_proxy(peer, headers),
         }
     }
+}
+
+/// An address as proxies write it, some with the port.
+fn hop_of(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let address = text.parse().or_else(|_| text.parse().map(|with_port: SocketAddr| with_port.ip()));
+    address.ok().map(|address| address.to_canonical())
 }
 
 /// The token in a header `Authorization`.

@@ -231,6 +231,7 @@ fn wrong_values_are_refused_and_named() {
     refused(json!({"config": {"postgres": {"password": "secret"}}}), "'/config/postgres/password'");
     refused(json!({"config": {"postgres": null}}), "'postgres'");
     refused(json!({"config": {"http": {"listen": "0.0.0.0:9090"}}}), "'/config/http/listen'");
+    refused(json!({"config": {"http": {"trusted_proxies": ["nginx"]}}}), "'/config/http/trusted_proxies/0'");
     refused(json!({"policies": {"retentions": {}}}), "'retentions' not allowed");
     refused(json!({"env": {"A": "secret"}}), "'/env/A'");
     refused(json!({"env": {"A-B": {"secret": "s", "key": "k"}}}), "A-B");

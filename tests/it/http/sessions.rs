@@ -178,6 +178,46 @@ fn who_guesses_has_to_wait() {
 }
 
 #[test]
+fn behind_an_ingress_it_is_the_visitor_who_waits() {
+    let api = Api::with("ingress", "  trusted_proxies: [127.0.4.0/24]\n");
+    let from = |from: &str, forwarded: &str, token: &str, more: &[&str]| {
+        let header = format!("X-Forwarded-For: {forwarded}");
+        let args = [&["--interface", from, "-H", &header], more].concat();
+        api.ask(token, "/api/v1/runs", &args)
+    };
+    let ingress = |forwarded: &str, token: &str| from("127.0.4.1", forwarded, token, &[]);
+    for number in 0..20 {
+        ingress("198.51.100.7", &format!("a-wrong-token-of-many-{number}")).problem(401);
+    }
+    ingress("198.51.100.7", READ).problem(429);
+    ingress("203.0.113.9", READ).expect(200);
+    // What the visitor wrote comes before what the ingress has added.
+    ingress("203.0.113.9, 198.51.100.7", READ).problem(429);
+    ingress("nonsense, 198.51.100.7:4711", READ).problem(429);
+    // What is no address is not believed, nor anything in front of it.
+    for garbage in ["nonsense", "198.51.100.7, nonsense", "198.51.100.7,", "198.51.100.7, unknown, 127.0.4.2"] {
+        ingress(garbage, READ).expect(200);
+    }
+    // From anywhere else the header means nothing: neither is this address the other's, nor does it get away by it.
+    from("127.0.0.9", "198.51.100.7", READ, &[]).expect(200);
+    for number in 0..20 {
+        let forwarded = format!("10.1.1.{number}");
+        from("127.0.0.9", &forwarded, &format!("a-wrong-token-of-many-{number}"), &[]).problem(401);
+    }
+    from("127.0.0.9", "203.0.113.9", READ, &[]).problem(429);
+    // An ingress tells addresses, not names.
+    from("127.0.4.1", "203.0.113.9", "", &["-H", "X-Forwarded-User: ada"]).problem(401);
+
+    for (address, forwarded) in [("127.0.4.1", "203.0.113.9"), ("127.0.4.1", "2001:db8::1"), ("127.0.0.10", "10.1.1.1")] {
+        let header = format!("X-Forwarded-For: {forwarded}");
+        api.ask(RUN, START, &["-X", "POST", "--interface", address, "-H", &header]).expect(200);
+    }
+    let noted = api.psql("SELECT string_agg(address, ' ' ORDER BY id) FROM http_actions");
+    assert_eq!(noted, "203.0.113.9 2001:db8::1 127.0.0.10");
+    api.is_sound();
+}
+
+#[test]
 fn a_cookie_is_that_of_every_replica() {
     let api = Api::new("cookies");
     let (_second, base) = serve(&api.site, "second.log");
