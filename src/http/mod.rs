@@ -208,10 +208,11 @@ impl Server {
 }
 
 fn router(app: &App) -> Router {
+    let straight = middleware::from_fn_with_state(app.clone(), auth::straight_or_known);
     Router::new()
         .merge(page::router())
         .merge(api::router())
-        .route("/metrics", get(metrics::metrics))
+        .route("/metrics", get(metrics::metrics).layer(straight))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .fallback(page::not_found)

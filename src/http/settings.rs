@@ -48,7 +48,7 @@ pub struct Settings {
     pub proxy: Option<Proxy>,
     /// Proxies in front, an ingress controller's pods: they tell where a request comes from, and nothing else.
     pub trusted_proxies: Vec<IpNet>,
-    /// Whether `/metrics` is answered without a login.
+    /// Whether `/metrics` is answered without a login to whoever comes straight to it.
     pub public_metrics: bool,
     /// How long somebody stays signed in.
     pub session: Duration,

@@ -7,9 +7,11 @@ mod throttle;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
@@ -224,6 +226,23 @@ pub(super) fn peer(parts: &Parts) -> SocketAddr {
     parts.extensions.get::<Peer>().map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), |peer| peer.0)
 }
 
+/// What proxies add to what they pass on.
+const BY_PROXIES: [&str; 4] = ["x-forwarded-for", "x-real-ip", "x-forwarded-host", "forwarded"];
+
+/// Lets whoever comes straight to the server by, and by way of a proxy only somebody who may look: what is open to the
+/// cluster is not open to everybody whom an ingress lets in.
+pub(super) async fn straight_or_known(
+    State(app): State<App>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    if BY_PROXIES.iter().any(|name| parts.headers.contains_key(*name)) {
+        Reader::from_request_parts(&mut parts, &app).await?;
+    }
+    Ok(next.run(Request::from_parts(parts, body)).await)
+}
+
 /// Whether a browser says that another site has made this request.
 pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site").and_then(|value| value.to_str().ok());
@@ -245,6 +264,19 @@ impl FromRequestParts<App> for Principal {
             return Err(Problem::new(StatusCode::FORBIDDEN, "another site has sent this request"));
         }
         Ok(principal)
+    }
+}
+
+/// Somebody may look: who it is makes no difference to what they see.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reader;
+
+impl FromRequestParts<App> for Reader {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        Principal::from_request_parts(parts, app).await?.may(Role::Read)?;
+        Ok(Self)
     }
 }
 
@@ -270,11 +302,6 @@ macro_rules! allowed {
     };
 }
 
-allowed!(
-    /// Somebody who may look.
-    Reader,
-    Role::Read
-);
 allowed!(
     /// Somebody who may start and stop runs.
     Operator,

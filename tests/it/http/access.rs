@@ -152,6 +152,28 @@ fn the_metrics_are_closed_where_that_is_wanted() {
 }
 
 #[test]
+fn the_metrics_are_for_whoever_comes_straight_to_them() {
+    let api = Api::with("straight", "  trusted_proxies: [127.0.4.0/24]\n");
+    api.ask("", "/metrics", &[]).expect(200);
+    // Whether the proxy is one to be trusted or not.
+    for from in ["127.0.4.1", "127.0.0.9"] {
+        for header in
+            ["X-Forwarded-For: 203.0.113.9", "X-Real-IP: ", "X-Forwarded-Host: a.example", "Forwarded: for=_a"]
+        {
+            // curl sends a header without a value when it ends with a semicolon.
+            let header = header.strip_suffix(": ").map_or(header.to_owned(), |name| format!("{name};"));
+            let ask = |token: &str| api.ask(token, "/metrics", &["--interface", from, "-H", &header]);
+            let told = ask("").problem(401);
+            assert!(told["detail"].as_str().unwrap().contains("nobody is signed in"), "{told}");
+            assert!(ask(READ).expect(200).body.contains("sexton_leader"));
+        }
+    }
+    // The kubelet's probes, and those of a load balancer.
+    api.ask("", "/healthz", &["-H", "X-Forwarded-For: 203.0.113.9"]).expect(200);
+    api.is_sound();
+}
+
+#[test]
 fn what_somebody_did_is_written() {
     let api = Api::new("actions");
     api.post(RUN, "/api/v1/jobs/visibility/runs?wait=20s", "").expect(200);
