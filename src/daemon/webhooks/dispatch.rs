@@ -65,7 +65,7 @@ impl Dispatcher {
     async fn serve_lane(&self, lane: &Sender, term: &CancellationToken) {
         let mut told = false;
         while !term.is_cancelled() {
-            let pause = match self.round(lane, None).await {
+            let pause = match self.round(lane).await {
                 Ok(0) => POLL,
                 Ok(_) => Duration::ZERO,
                 Err(error) => {
@@ -85,24 +85,22 @@ impl Dispatcher {
         }
     }
 
-    /// Delivers what is due now, for at most so long; what fails waits for its next attempt.
+    /// Delivers what is due now: takes deliveries for at most so long, and gives each attempt its webhook's own time. One
+    /// that was cut short would count as failed, though the receiver may have had it. What fails waits for its next attempt.
     pub(in crate::daemon) async fn drain(&self, limit: Duration) {
-        if self.lanes.is_empty() {
-            return;
-        }
+        let Some(longest) = self.lanes.iter().map(|lane| lane.webhook.timeout).max() else { return };
         let end = Instant::now() + limit;
         let work = async {
             join_all(self.lanes.iter().map(|lane| self.drain_lane(lane, end))).await;
             self.tidy().await;
         };
         // The lanes keep to the time themselves; this is for a ledger that does not answer.
-        let _ = tokio::time::timeout(limit + LAST_WORDS, work).await;
+        let _ = tokio::time::timeout(limit + longest + LAST_WORDS, work).await;
     }
 
     async fn drain_lane(&self, lane: &Sender, end: Instant) {
-        // With less than a second left an attempt would only fail.
-        while Instant::now() + POLL < end {
-            match self.round(lane, Some(end)).await {
+        while Instant::now() < end {
+            match self.round(lane).await {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) => {
@@ -114,18 +112,17 @@ impl Dispatcher {
     }
 
     /// Takes some deliveries and makes one attempt of each; how many there were.
-    async fn round(&self, lane: &Sender, end: Option<Instant>) -> Result<usize, LedgerError> {
+    async fn round(&self, lane: &Sender) -> Result<usize, LedgerError> {
         let lease = lane.webhook.timeout + LEASE;
         let taken = self.ledger.take_deliveries(&lane.webhook.name, AT_ONCE, lease).await?;
-        let mut attempts: FuturesUnordered<_> = taken.iter().map(|one| self.attempt(lane, one, end)).collect();
+        let mut attempts: FuturesUnordered<_> = taken.iter().map(|one| self.attempt(lane, one)).collect();
         while attempts.next().await.is_some() {}
         Ok(taken.len())
     }
 
-    async fn attempt(&self, lane: &Sender, taken: &Taken, end: Option<Instant>) {
-        let limit = end.map_or(lane.webhook.timeout, |end| end.saturating_duration_since(Instant::now()));
+    async fn attempt(&self, lane: &Sender, taken: &Taken) {
         let (webhook, delivery) = (lane.webhook.name.as_str(), taken.id);
-        let written = match lane.send(delivery, &taken.payload, limit).await {
+        let written = match lane.send(delivery, &taken.payload).await {
             Attempt::Delivered(status) => {
                 info!(webhook, %delivery, status, attempts = taken.attempts, "delivered");
                 self.ledger.delivered(delivery).await

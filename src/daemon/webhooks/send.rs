@@ -44,9 +44,9 @@ impl Sender {
         Self { webhook, hook: OnceCell::new() }
     }
 
-    /// Sends a payload, for at most `limit` and the webhook's own limit.
-    pub(super) async fn send(&self, delivery: Uuid, payload: &Value, limit: Duration) -> Attempt {
-        let limit = limit.min(self.webhook.timeout);
+    /// Sends a payload.
+    pub(super) async fn send(&self, delivery: Uuid, payload: &Value) -> Attempt {
+        let limit = self.webhook.timeout;
         match &self.webhook.to {
             To::Generic { hook, secret } => {
                 // The clock of the attempt, not of the event: a receiver refuses what is old, as a replay.
@@ -93,7 +93,7 @@ impl Sender {
 pub async fn send_test(webhook: &Webhook) -> (Uuid, Attempt) {
     let delivery = Uuid::now_v7();
     let payload = body::test(delivery, &webhook.name, Timestamp::now());
-    (delivery, Sender::new(webhook.clone()).send(delivery, &payload, webhook.timeout).await)
+    (delivery, Sender::new(webhook.clone()).send(delivery, &payload).await)
 }
 
 fn of_http(hook: &hook::Settings, result: Result<Answer, HookError>) -> Attempt {
