@@ -186,17 +186,34 @@ fn an_installation_says_what_is_to_be_done() {
         let said = done(&helm.output().unwrap());
         said.split("\nNOTES:\n").nth(1).unwrap_or_else(|| panic!("{said}")).to_owned()
     };
+    let secrets = |notes: &str| {
+        let list = notes.split("does not make:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+        list.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let pods = [
+        "sexton, key postgres-password   (SEXTON_POSTGRES_PASSWORD)",
+        "sexton, key s3-access-key   (SEXTON_S3_ACCESS_KEY)",
+        "sexton, key s3-secret-key   (SEXTON_S3_SECRET_KEY)",
+        "sexton, key scratch-password   (SEXTON_SCRATCH_PASSWORD)",
+    ];
+    let token = "sexton, key http-token   (SEXTON_HTTP_TOKEN)";
     let notes = install(&["--set", "ingress.enabled=true"]);
-    for word in [
-        "2 pods, of which one leads",
-        "postgres-password",
-        "deploy/ground-sexton -- sexton doctor",
-        "https://sexton.example.com",
-    ] {
+    assert_eq!(secrets(&notes), [&pods[..], &[token]].concat());
+    let mtls = ["--set", "files.tls.secret=temporal-tls,files.tls.path=/etc/sexton/tls/temporal"];
+    let moves = "moveDatabase.enabled=true,config.target.host=new,config.kubernetes.namespace=temporal";
+    let more = [&mtls[..], &["--set", moves]].concat();
+    let all = [
+        "sexton, key target-password   (SEXTON_TARGET_PASSWORD)",
+        "temporal-tls   (files in /etc/sexton/tls/temporal)",
+    ];
+    assert_eq!(secrets(&install(&more)), [&pods[..], &[token], &all].concat());
+    assert_eq!(secrets(&install(&["--set", "config.http=null"])), pods);
+    for word in ["2 pods, of which one leads", "deploy/ground-sexton -- sexton doctor", "https://sexton.example.com"] {
         assert!(notes.contains(word), "`{word}` is not in\n{notes}");
     }
     let notes = install(&["--set", "mode=cronjobs"]);
     assert!(notes.contains("--from cronjob/ground-sexton-retention") && !notes.contains("deploy/"), "{notes}");
+    assert_eq!(secrets(&notes), pods);
 }
 
 #[test]
