@@ -10,12 +10,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::frame::Frame;
-use super::{Oops, Visitor, render, see};
+use super::{Form, Oops, Visitor, render, see};
 use crate::http::App;
 use crate::http::actions::SignedIn;
 use crate::http::api::Query;
 use crate::http::auth::{self, Principal, Via, is_cross_site};
-use crate::http::body::Form;
 use crate::http::problem::Problem;
 
 #[derive(askama::Template)]
@@ -50,8 +49,9 @@ fn shown(app: &App, next: &str, error: Option<String>) -> SignInPage {
     SignInPage { frame: Frame::plain("Sign in"), error, has_tokens, next: local(next).to_owned() }
 }
 
-pub(super) async fn page(State(app): State<App>, Query(wanted): Query<Wanted>) -> Response {
-    render(&shown(&app, &wanted.next, None))
+pub(super) async fn page(State(app): State<App>, wanted: Result<Query<Wanted>, Problem>) -> Result<Response, Oops> {
+    let Query(wanted) = wanted?;
+    Ok(render(&shown(&app, &wanted.next, None)))
 }
 
 /// The other end of the connection.

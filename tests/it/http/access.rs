@@ -63,8 +63,8 @@ const FORM: [u16; 5] = [303, 303, 415, 415, 415];
 /// What the description leaves out.
 const BESIDE: &[Route] = &[
     Route("get", "/api/v1/events", "/api/v1/events", LOOK),
-    Route("get", "/docs", "/docs", LOOK),
     Route("get", "/", "/", PAGE),
+    Route("get", "/docs", "/docs", PAGE),
     Route("get", "/runs", "/runs", PAGE),
     Route("get", "/retention", "/retention", PAGE),
     Route("get", "/visibility", "/visibility", PAGE),

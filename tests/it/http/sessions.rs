@@ -208,12 +208,55 @@ fn behind_an_ingress_it_is_the_visitor_who_waits() {
     // An ingress tells addresses, not names.
     from("127.0.4.1", "203.0.113.9", "", &["-H", "X-Forwarded-User: ada"]).problem(401);
 
-    for (address, forwarded) in [("127.0.4.1", "203.0.113.9"), ("127.0.4.1", "2001:db8::1"), ("127.0.0.10", "10.1.1.1")] {
+    for (address, forwarded) in [("127.0.4.1", "203.0.113.9"), ("127.0.4.1", "2001:db8::1"), ("127.0.0.10", "10.1.1.1")]
+    {
         let header = format!("X-Forwarded-For: {forwarded}");
         api.ask(RUN, START, &["-X", "POST", "--interface", address, "-H", &header]).expect(200);
     }
     let noted = api.psql("SELECT string_agg(address, ' ' ORDER BY id) FROM http_actions");
     assert_eq!(noted, "203.0.113.9 2001:db8::1 127.0.0.10");
+    api.is_sound();
+}
+
+/// Whoever sits before a browser reads pages, also when something is wrong; no JSON.
+#[test]
+fn people_are_told_on_a_page() {
+    let api = Api::new("people");
+    let (cookie, _) = session(&api, "ops", RUN, FAR);
+    let (ended, _) = session(&api, "ops", RUN, 1_000_000_000);
+    let page = |path: &str, status: u16, args: &[&str]| {
+        let answer = api.ask("", path, args).expect(status);
+        assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"), "{path}: {}", answer.head);
+        assert!(answer.body.contains("<html"), "{path}: {}", answer.body);
+        answer.body
+    };
+    let id = "01a20b05-81e4-713f-a6fc-f27b6ae7ae35";
+    let forms = [
+        "/jobs/visibility/runs".to_owned(),
+        format!("/runs/{id}/cancel"),
+        "/migrations/tune-autovacuum/approvals".to_owned(),
+        "/migrations/tune-autovacuum/revoke".to_owned(),
+        "/migrations/tune-autovacuum/runs".to_owned(),
+        format!("/webhooks/{id}/retry"),
+        "/sign-out".to_owned(),
+        "/sign-in".to_owned(),
+    ];
+    let large = format!("csrf={}", "x".repeat(70_000));
+    for path in &forms {
+        // Fields that are missing, a body that is no form, and one that is too large.
+        let told = page(path, 422, &["-H", &cookie, "-d", "a=b"]);
+        assert!(told.contains("the form does not fit"), "{path}: {told}");
+        page(path, 415, &["-H", &cookie, "-H", "Content-Type: text/plain", "-d", "a=b"]);
+        page(path, 413, &["-H", &cookie, "-d", &large]);
+    }
+    page("/sign-in?next=/&next=/runs", 400, &[]);
+    page("/runs?before=nonsense", 400, &["-H", &cookie]);
+    page("/docs", 200, &["-H", &cookie]);
+    for (path, to) in [("/docs", "/sign-in?next=%2Fdocs"), ("/runs?job=backup", "/sign-in?next=%2Fruns%3Fjob%3Dbackup")]
+    {
+        let answer = api.ask("", path, &["-H", &ended]).expect(303);
+        assert_eq!(answer.header("location"), Some(to));
+    }
     api.is_sound();
 }
 
