@@ -1,5 +1,6 @@
 //! The status page: rendered here, readable without a script, on a phone, in the dark.
 
+mod actions;
 mod assets;
 mod backups;
 mod docs;
@@ -7,7 +8,6 @@ mod format;
 mod frame;
 mod home;
 mod migrations;
-mod others;
 mod retention;
 mod runs;
 mod sign_in;
@@ -46,7 +46,7 @@ pub(super) fn router() -> Router<App> {
         .route("/migrations/{name}/rehearsals/{id}", get(migrations::rehearsal))
         .route("/webhooks", get(webhooks::page))
         .route("/webhooks/{id}/retry", post(webhooks::retry))
-        .route("/actions", get(others::actions))
+        .route("/actions", get(actions::page))
         .route("/docs", get(docs::page))
         .route("/sign-in", get(sign_in::page).post(sign_in::sign_in))
         .route("/sign-out", post(sign_in::sign_out))

@@ -54,10 +54,10 @@ pub(super) async fn page(State(app): State<App>, wanted: Result<Query<Wanted>, P
     Ok(render(&shown(&app, &wanted.next, None)))
 }
 
-/// The other end of the connection.
-pub(super) struct From(SocketAddr);
+/// The address at the other end of the connection.
+pub(super) struct PeerAddress(SocketAddr);
 
-impl FromRequestParts<App> for From {
+impl FromRequestParts<App> for PeerAddress {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Self::Rejection> {
@@ -74,7 +74,7 @@ pub(super) struct Given {
 
 pub(super) async fn sign_in(
     State(app): State<App>,
-    From(peer): From,
+    PeerAddress(peer): PeerAddress,
     headers: HeaderMap,
     Form(given): Form<Given>,
 ) -> Result<Response, Oops> {
