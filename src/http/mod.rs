@@ -40,6 +40,7 @@ use crate::daemon::jobs::Site;
 use crate::daemon::ledger::{Ledger, LedgerError};
 use crate::daemon::runner::Runner;
 use crate::failure::{Explain, Kind};
+use crate::migrate::Journal;
 
 /// Bytes of the largest body that is read.
 const LARGEST_BODY: usize = 64 * 1024;
@@ -77,6 +78,11 @@ struct Inner {
 impl Inner {
     fn ledger(&self) -> &Ledger {
         self.runner.ledger()
+    }
+
+    /// The journal of the migrations, which is in the ledger.
+    fn journal(&self) -> Journal {
+        Journal::new(self.ledger().pool().clone())
     }
 
     /// Something was begun, stopped or has ended here.
