@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{done, program, text};
 use crate::k8s::api::{Api, Ground};
-use crate::k8s::certificates::Overlay;
+use crate::k8s::certificates::{Overlay, suggested};
 use crate::k8s::{at, render};
 
 /// `helm template`, as a release called `sexton` in the namespace of that name, with these values.
@@ -104,9 +104,10 @@ fn same(values: &Value, kustomized: Vec<Value>) {
 #[test]
 fn the_daemon_is_that_of_kustomize() {
     same(&json!({"config": {"http": null}}), render("k8s/overlays/daemon"));
-    let with_page = Overlay::new(
+    let with_page = Overlay::with_config(
         "resources: [../sexton/k8s/overlays/daemon]\n\
          components: [../sexton/k8s/components/http, ../sexton/k8s/components/ingress, ../sexton/k8s/components/ingress-temporal-web]\n",
+        &suggested("http"),
     );
     let values = json!({"ingress": {"enabled": true}, "temporalWeb": {"ingress": {"enabled": true}}});
     same(&values, render(&with_page.path));
