@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use ipnet::IpNet;
 use secrecy::ExposeSecret;
 use serde_saphyr::Spanned;
 
@@ -36,6 +37,10 @@ pub(super) fn settings(doc: &Document, spanned: &Spanned<written::Http>) -> Resu
         tls: http.tls.as_ref().map(|files| tls(doc, files)).transpose()?,
         tokens: tokens(doc, &http.tokens)?,
         proxy: http.proxy.as_ref().map(|written| proxy(doc, written)).transpose()?,
+        trusted_proxies: http
+            .trusted_proxies
+            .as_ref()
+            .map_or(Ok(vec![]), |nets| networks(doc, nets, "anyone could say to come from anywhere"))?,
         public_metrics: http.public_metrics,
         session: http.session.into(),
     })
@@ -83,6 +88,18 @@ fn tokens(doc: &Document, written: &[written::HttpToken]) -> Result<Vec<Token>, 
     Ok(tokens)
 }
 
+/// Where a proxy is. Everybody is none; `then` says what it would come to.
+fn networks(doc: &Document, written: &Spanned<Vec<IpNet>>, then: &str) -> Result<Vec<IpNet>, ConfigError> {
+    match written.value.iter().find(|net| net.prefix_len() == 0) {
+        None => Ok(written.value.clone()),
+        Some(all) => Err(doc.error_at(
+            written.referenced,
+            format!("{all} is everybody: {then}"),
+            "write the networks that the proxy's pods are in",
+        )),
+    }
+}
+
 fn proxy(doc: &Document, written: &written::HttpProxy) -> Result<Proxy, ConfigError> {
     if written.trusted.value.is_empty() {
         return Err(doc.error_at(
@@ -91,13 +108,7 @@ fn proxy(doc: &Document, written: &written::HttpProxy) -> Result<Proxy, ConfigEr
             "write its networks: `trusted: [10.0.0.0/8]`",
         ));
     }
-    if let Some(all) = written.trusted.value.iter().find(|net| net.prefix_len() == 0) {
-        return Err(doc.error_at(
-            written.trusted.referenced,
-            format!("{all} is everybody: anyone could write the header and be anybody"),
-            "write the networks that the proxy's pods are in",
-        ));
-    }
+    let trusted = networks(doc, &written.trusted, "anyone could write the header and be anybody")?;
     if written.roles.is_empty() && written.others.is_none() {
         let hint = Some("add `others: read`, or `roles: {\"ada@example.com\": approve}`".to_owned());
         return Err(doc.error_at_key("http.proxy", "nobody behind the proxy may do anything", hint));
@@ -109,5 +120,5 @@ fn proxy(doc: &Document, written: &written::HttpProxy) -> Result<Proxy, ConfigEr
         return Err(doc.error_at(written.user_header.referenced, "this header cannot tell a name", hint));
     }
     let roles = written.roles.iter().map(|(name, role)| (name.clone(), *role)).collect();
-    Ok(Proxy { trusted: written.trusted.value.clone(), user_header: header, roles, others: written.others })
+    Ok(Proxy { trusted, user_header: header, roles, others: written.others })
 }

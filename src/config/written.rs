@@ -182,6 +182,7 @@ pub(super) struct Http {
     #[serde(default)]
     pub tokens: Vec<HttpToken>,
     pub proxy: Option<HttpProxy>,
+    pub trusted_proxies: Option<Spanned<Vec<IpNet>>>,
     #[serde(default = "yes")]
     pub public_metrics: bool,
     #[serde(default = "twelve_hours")]

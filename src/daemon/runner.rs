@@ -26,9 +26,9 @@ const STOP_PATIENCE: Duration = Duration::from_secs(20);
 const IN_FORCE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a ledger that is away is waited for with the end of a run.
 const LEDGER_PATIENCE: Duration = Duration::from_secs(60);
-/// How long webhooks are waited for after a run.
+/// For how long deliveries are taken after a run.
 const DELIVERY_PATIENCE: Duration = Duration::from_secs(10);
-/// The same for a process that was asked to stop.
+/// How long a process that was asked to stop goes on with them.
 const DELIVERY_WHEN_STOPPED: Duration = Duration::from_secs(3);
 
 /// Executes runs and writes them to the ledger.
@@ -110,11 +110,19 @@ impl Runner {
         Dispatcher::new(self.ledger.clone(), &self.webhooks)
     }
 
-    /// Delivers what webhooks are to be told, as far as it goes in a few seconds. Whoever ran something and leaves calls
-    /// this last; what is left over is the daemon's, or of whoever runs next.
+    /// Delivers what webhooks are to be told, as far as it goes in a few seconds and the time of one attempt. Whoever ran
+    /// something and leaves calls this last; what is left over is the daemon's, or of whoever runs next. So is an attempt
+    /// that a stop cuts off: nothing is noted of it, and it is made again when its lease ends.
     pub async fn deliver(&self, stop: &CancellationToken) {
-        let limit = if stop.is_cancelled() { DELIVERY_WHEN_STOPPED } else { DELIVERY_PATIENCE };
-        self.dispatcher().drain(limit).await;
+        let stopped = async {
+            stop.cancelled().await;
+            tokio::time::sleep(DELIVERY_WHEN_STOPPED).await;
+        };
+        let dispatcher = self.dispatcher();
+        tokio::select! {
+            () = dispatcher.drain(DELIVERY_PATIENCE) => {}
+            () = stopped => info!("webhooks are not waited for any longer; whoever delivers next goes on"),
+        }
     }
 
     /// Runs a job once.

@@ -41,6 +41,7 @@ use crate::daemon::jobs::Site;
 use crate::daemon::ledger::{Ledger, LedgerError};
 use crate::daemon::runner::Runner;
 use crate::failure::{Explain, Kind};
+use crate::migrate::Journal;
 
 /// Bytes of the largest body that is read.
 const LARGEST_BODY: usize = 64 * 1024;
@@ -78,6 +79,11 @@ struct Inner {
 impl Inner {
     fn ledger(&self) -> &Ledger {
         self.runner.ledger()
+    }
+
+    /// The journal of the migrations, which is in the ledger.
+    fn journal(&self) -> Journal {
+        Journal::new(self.ledger().pool().clone())
     }
 
     /// Something was begun, stopped or has ended here.
@@ -209,10 +215,11 @@ impl Server {
 }
 
 fn router(app: &App) -> Router {
+    let straight = middleware::from_fn_with_state(app.clone(), auth::straight_or_known);
     Router::new()
         .merge(page::router())
         .merge(api::router())
-        .route("/metrics", get(metrics::metrics))
+        .route("/metrics", get(metrics::metrics).layer(straight))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .fallback(page::not_found)

@@ -46,7 +46,9 @@ pub struct Settings {
     pub tokens: Vec<Token>,
     /// A proxy in front that has signed people in.
     pub proxy: Option<Proxy>,
-    /// Whether `/metrics` is answered without a login.
+    /// Proxies in front, an ingress controller's pods: they tell where a request comes from, and nothing else.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Whether `/metrics` is answered without a login to whoever comes straight to it.
     pub public_metrics: bool,
     /// How long somebody stays signed in.
     pub session: Duration,
@@ -57,6 +59,12 @@ impl Settings {
     #[must_use]
     pub fn is_secure(&self) -> bool {
         self.tls.is_some() || self.public_url.as_ref().is_some_and(|url| url.scheme() == "https")
+    }
+
+    /// Whether there is a proxy at this address that is believed where a request comes from.
+    #[must_use]
+    pub fn has_proxy_at(&self, address: IpAddr) -> bool {
+        self.proxy.as_ref().is_some_and(|proxy| proxy.is_trusted(address)) || holds(&self.trusted_proxies, address)
     }
 }
 
@@ -99,9 +107,7 @@ impl Proxy {
     /// Whether the proxy is at this address.
     #[must_use]
     pub fn is_trusted(&self, address: IpAddr) -> bool {
-        // An IPv4 client of a socket that listens on both comes as `::ffff:10.0.0.1`.
-        let address = address.to_canonical();
-        self.trusted.iter().any(|net| net.contains(&address))
+        holds(&self.trusted, address)
     }
 
     /// What somebody may do.
@@ -110,4 +116,10 @@ impl Proxy {
         let named = self.roles.iter().find(|(name, _)| name == user).map(|(_, role)| *role);
         named.or(self.others)
     }
+}
+
+fn holds(networks: &[IpNet], address: IpAddr) -> bool {
+    // An IPv4 client of a socket that listens on both comes as `::ffff:10.0.0.1`.
+    let address = address.to_canonical();
+    networks.iter().any(|net| net.contains(&address))
 }

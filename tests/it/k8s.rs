@@ -201,6 +201,9 @@ fn there_is_one_cron_job_per_job_within_bounds() {
     }
 }
 
+/// With which a process of sexton's ends by itself, when not all is well.
+const ENDS: [u8; 8] = [1, 2, 3, 4, 5, 6, 64, 78];
+
 /// One that never meets itself, is started at times that are told in UTC, and is not killed before its own deadline.
 fn check_cron_job(name: &str, cron_job: &Value, deadline: Option<Span>) {
     let spec = &cron_job["spec"];
@@ -212,6 +215,12 @@ fn check_cron_job(name: &str, cron_job: &Value, deadline: Option<Span>) {
     assert_eq!((&spec["successfulJobsHistoryLimit"], &spec["failedJobsHistoryLimit"]), (&3.into(), &5.into()));
     let template = &spec["jobTemplate"]["spec"];
     assert_eq!(template["backoffLimit"], 1);
+    // A pod that had to leave its node ends with 1 as well, and is to come again: what is told of its node counts first.
+    let rules = serde_json::json!([
+        {"action": "Count", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": "FailJob", "onExitCodes": {"containerName": "sexton", "operator": "In", "values": ENDS}},
+    ]);
+    assert_eq!(at(template, "/podFailurePolicy/rules"), &rules);
     assert_eq!(at(template, "/template/spec/restartPolicy"), "Never");
     let active = template["activeDeadlineSeconds"].as_u64().unwrap();
     if let Some(deadline) = deadline {

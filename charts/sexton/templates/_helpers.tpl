@@ -57,6 +57,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
+{{/* The same for a person: which key of which Secret, and for what. */}}
+{{- define "sexton.secrets" -}}
+{{- range $name, $from := . }}
+{{- if $from }}
+     {{ $from.secret }}, key {{ $from.key }}   ({{ $name }})
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* The pod of everything: dict "root" $, "component", "args", "resources", and if they differ "account", "token", "env",
      "labels", "ports", "once" (it ends). */}}
 {{- define "sexton.pod" -}}

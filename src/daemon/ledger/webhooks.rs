@@ -170,7 +170,8 @@ pub(in crate::daemon) struct Taken {
 }
 
 impl Ledger {
-    /// Takes deliveries of a webhook that are due, the oldest first. What is not settled within the lease is due again.
+    /// Takes deliveries of a webhook that are due, the oldest first. What is not settled within the lease is due again. The
+    /// day for which one is tried begins with its first attempt: until then there may have been nobody to deliver it.
     pub(in crate::daemon) async fn take_deliveries(
         &self,
         webhook: &str,
@@ -181,7 +182,8 @@ impl Ledger {
             "WITH due AS MATERIALIZED (SELECT id FROM webhook_deliveries WHERE webhook = $1 AND state = 'pending' \
              AND next_attempt_at <= now() ORDER BY next_attempt_at, id LIMIT $2 FOR UPDATE SKIP LOCKED) \
              UPDATE webhook_deliveries AS d \
-             SET attempts = attempts + 1, next_attempt_at = now() + $3 * interval '1 second' \
+             SET attempts = attempts + 1, next_attempt_at = now() + $3 * interval '1 second', \
+             tried_since = CASE WHEN attempts = 0 THEN now() ELSE tried_since END \
              FROM due WHERE d.id = due.id \
              RETURNING d.id, payload, attempts, extract(epoch FROM now() - tried_since)::float8 AS tried",
         )

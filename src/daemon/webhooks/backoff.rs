@@ -8,7 +8,7 @@ const LONGEST: Duration = Duration::from_secs(3_600);
 pub(super) const GIVEN_UP_AFTER: Duration = Duration::from_secs(24 * 3_600);
 
 /// The pause before the next attempt; `None` when it would be too late by then. `attempts` counts those that were made,
-/// `tried` is how long ago the first one was due, `chance` lies between 0 and 1 and keeps deliveries that failed together
+/// `tried` is how long ago the first one was made, `chance` lies between 0 and 1 and keeps deliveries that failed together
 /// from coming back together.
 pub(super) fn pause(
     attempts: u32,

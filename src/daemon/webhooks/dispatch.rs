@@ -1,7 +1,6 @@
 //! The dispatcher: takes from the outbox what is due and delivers it, a lane for each webhook, so that one that is slow or
 //! down keeps none of the others waiting.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -11,8 +10,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::send::{Attempt, Sender};
-use super::{Webhooks, backoff};
+use super::send::{Attempt, send};
+use super::{Webhook, Webhooks, backoff};
 use crate::daemon::ledger::{Ledger, LedgerError, Taken};
 use crate::failure::chain;
 use crate::units::Span;
@@ -32,23 +31,21 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Dispatcher {
     ledger: Ledger,
-    lanes: Vec<Arc<Sender>>,
-    names: Vec<String>,
+    webhooks: Webhooks,
 }
 
 impl Dispatcher {
     pub(in crate::daemon) fn new(ledger: Ledger, webhooks: &Webhooks) -> Self {
-        let lanes = webhooks.iter().map(|webhook| Arc::new(Sender::new(webhook.clone()))).collect();
-        Self { ledger, lanes, names: webhooks.names().into_iter().map(str::to_owned).collect() }
+        Self { ledger, webhooks: webhooks.clone() }
     }
 
     /// Delivers until the term ends. Attempts that are under way then are given a moment; whoever leads next makes
     /// the others again.
     pub(in crate::daemon) async fn serve(&self, term: &CancellationToken) {
-        if self.lanes.is_empty() {
+        if self.webhooks.is_empty() {
             return;
         }
-        let lanes = join_all(self.lanes.iter().map(|lane| self.serve_lane(lane, term)));
+        let lanes = join_all(self.webhooks.iter().map(|webhook| self.serve_lane(webhook, term)));
         let tidy = async {
             loop {
                 self.tidy().await;
@@ -62,16 +59,16 @@ impl Dispatcher {
         }
     }
 
-    async fn serve_lane(&self, lane: &Sender, term: &CancellationToken) {
+    async fn serve_lane(&self, webhook: &Webhook, term: &CancellationToken) {
         let mut told = false;
         while !term.is_cancelled() {
-            let pause = match self.round(lane, None).await {
+            let pause = match self.round(webhook).await {
                 Ok(0) => POLL,
                 Ok(_) => Duration::ZERO,
                 Err(error) => {
                     // Once, not once a second, for as long as the ledger is away.
                     if !told {
-                        warn!(webhook = lane.webhook.name, error = %chain(&error), "the outbox cannot be read");
+                        warn!(webhook = webhook.name, error = %chain(&error), "the outbox cannot be read");
                     }
                     told = true;
                     POLL * 5
@@ -85,28 +82,26 @@ impl Dispatcher {
         }
     }
 
-    /// Delivers what is due now, for at most so long; what fails waits for its next attempt.
+    /// Delivers what is due now: takes deliveries for at most so long, and gives each attempt its webhook's own time. One
+    /// that was cut short would count as failed, though the receiver may have had it. What fails waits for its next attempt.
     pub(in crate::daemon) async fn drain(&self, limit: Duration) {
-        if self.lanes.is_empty() {
-            return;
-        }
+        let Some(longest) = self.webhooks.iter().map(|webhook| webhook.timeout).max() else { return };
         let end = Instant::now() + limit;
         let work = async {
-            join_all(self.lanes.iter().map(|lane| self.drain_lane(lane, end))).await;
+            join_all(self.webhooks.iter().map(|webhook| self.drain_lane(webhook, end))).await;
             self.tidy().await;
         };
         // The lanes keep to the time themselves; this is for a ledger that does not answer.
-        let _ = tokio::time::timeout(limit + LAST_WORDS, work).await;
+        let _ = tokio::time::timeout(limit + longest + LAST_WORDS, work).await;
     }
 
-    async fn drain_lane(&self, lane: &Sender, end: Instant) {
-        // With less than a second left an attempt would only fail.
-        while Instant::now() + POLL < end {
-            match self.round(lane, Some(end)).await {
+    async fn drain_lane(&self, webhook: &Webhook, end: Instant) {
+        while Instant::now() < end {
+            match self.round(webhook).await {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) => {
-                    warn!(webhook = lane.webhook.name, error = %chain(&error), "the outbox cannot be read");
+                    warn!(webhook = webhook.name, error = %chain(&error), "the outbox cannot be read");
                     return;
                 }
             }
@@ -114,25 +109,23 @@ impl Dispatcher {
     }
 
     /// Takes some deliveries and makes one attempt of each; how many there were.
-    async fn round(&self, lane: &Sender, end: Option<Instant>) -> Result<usize, LedgerError> {
-        let lease = lane.webhook.timeout + LEASE;
-        let taken = self.ledger.take_deliveries(&lane.webhook.name, AT_ONCE, lease).await?;
-        let mut attempts: FuturesUnordered<_> = taken.iter().map(|one| self.attempt(lane, one, end)).collect();
+    async fn round(&self, webhook: &Webhook) -> Result<usize, LedgerError> {
+        let lease = webhook.timeout + LEASE;
+        let taken = self.ledger.take_deliveries(&webhook.name, AT_ONCE, lease).await?;
+        let mut attempts: FuturesUnordered<_> = taken.iter().map(|one| self.attempt(webhook, one)).collect();
         while attempts.next().await.is_some() {}
         Ok(taken.len())
     }
 
-    async fn attempt(&self, lane: &Sender, taken: &Taken, end: Option<Instant>) {
-        let limit = end.map_or(lane.webhook.timeout, |end| end.saturating_duration_since(Instant::now()));
-        let (webhook, delivery) = (lane.webhook.name.as_str(), taken.id);
-        let written = match lane.send(delivery, &taken.payload, limit).await {
+    async fn attempt(&self, to: &Webhook, taken: &Taken) {
+        let (webhook, delivery) = (to.name.as_str(), taken.id);
+        let written = match send(to, delivery, &taken.payload).await {
             Attempt::Delivered(status) => {
                 info!(webhook, %delivery, status, attempts = taken.attempts, "delivered");
                 self.ledger.delivered(delivery).await
             }
             Attempt::Again { why, after } => {
-                let first = lane.webhook.retry_after;
-                let pause = backoff::pause(taken.attempts, first, taken.tried, after, backoff::chance());
+                let pause = backoff::pause(taken.attempts, to.retry_after, taken.tried, after, backoff::chance());
                 match pause {
                     Some(pause) => {
                         let next = Span::seconds(pause.as_secs()).to_string();
@@ -154,8 +147,7 @@ impl Dispatcher {
     }
 
     async fn tidy(&self) {
-        let known: Vec<&str> = self.names.iter().map(String::as_str).collect();
-        match self.ledger.tidy_deliveries(&known).await {
+        match self.ledger.tidy_deliveries(&self.webhooks.names()).await {
             Ok(0) => {}
             Ok(removed) => info!(removed, "old webhook deliveries removed"),
             Err(error) => warn!(error = %chain(&error), "old webhook deliveries could not be removed"),

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::Value;
-use tokio::sync::OnceCell;
 use uuid::Uuid;
 
 use super::{To, Webhook, body, sign};
@@ -32,68 +31,56 @@ pub enum Attempt {
     },
 }
 
-/// A webhook with its client, which is made when it is first needed.
-#[derive(Debug)]
-pub(super) struct Sender {
-    pub(super) webhook: Webhook,
-    hook: OnceCell<Hook>,
-}
-
-impl Sender {
-    pub(super) fn new(webhook: Webhook) -> Self {
-        Self { webhook, hook: OnceCell::new() }
-    }
-
-    /// Sends a payload, for at most `limit` and the webhook's own limit.
-    pub(super) async fn send(&self, delivery: Uuid, payload: &Value, limit: Duration) -> Attempt {
-        let limit = limit.min(self.webhook.timeout);
-        match &self.webhook.to {
-            To::Generic { hook, secret } => {
-                // The clock of the attempt, not of the event: a receiver refuses what is old, as a replay.
-                let timestamp = Timestamp::now().as_second();
-                let body = payload.to_string().into_bytes();
-                let mut headers = vec![
-                    ("x-sexton-delivery", delivery.to_string()),
-                    ("x-sexton-event", body::event(payload).to_owned()),
-                    ("x-sexton-timestamp", timestamp.to_string()),
-                ];
-                let signature = secret.as_ref().map(|secret| sign::signature(secret, timestamp, &body));
-                headers.extend(signature.map(|signature| ("x-sexton-signature", signature)));
-                of_http(hook, self.post(hook, body, &headers, limit).await)
-            }
-            To::Slack { hook } => {
-                let body = body::slack(payload).to_string().into_bytes();
-                of_http(hook, self.post(hook, body, &[], limit).await)
-            }
-            To::Temporal { frontend, signal } => {
-                let told = async { Temporal::connect(frontend).await?.signal(signal, payload, delivery).await };
-                match tokio::time::timeout(limit, told).await {
-                    Ok(result) => of_temporal(result),
-                    Err(_) => Attempt::Again {
-                        why: format!("Temporal at {}: no answer within {}", frontend.address, Span::from(limit)),
-                        after: None,
-                    },
-                }
+/// Sends a payload to a webhook.
+pub(super) async fn send(webhook: &Webhook, delivery: Uuid, payload: &Value) -> Attempt {
+    let limit = webhook.timeout;
+    match &webhook.to {
+        To::Generic { hook, secret } => {
+            // The clock of the attempt, not of the event: a receiver refuses what is old, as a replay.
+            let timestamp = Timestamp::now().as_second();
+            let body = payload.to_string().into_bytes();
+            let mut headers = vec![
+                ("x-sexton-delivery", delivery.to_string()),
+                ("x-sexton-event", body::event(payload).to_owned()),
+                ("x-sexton-timestamp", timestamp.to_string()),
+            ];
+            let signature = secret.as_ref().map(|secret| sign::signature(secret, timestamp, &body));
+            headers.extend(signature.map(|signature| ("x-sexton-signature", signature)));
+            of_http(hook, post(hook, body, &headers, limit).await)
+        }
+        To::Slack { hook } => {
+            let body = body::slack(payload).to_string().into_bytes();
+            of_http(hook, post(hook, body, &[], limit).await)
+        }
+        To::Temporal { frontend, signal } => {
+            let told = async { Temporal::connect(frontend).await?.signal(signal, payload, delivery).await };
+            match tokio::time::timeout(limit, told).await {
+                Ok(result) => of_temporal(result),
+                Err(_) => Attempt::Again {
+                    why: format!("Temporal at {}: no answer within {}", frontend.address, Span::from(limit)),
+                    after: None,
+                },
             }
         }
     }
+}
 
-    async fn post(
-        &self,
-        settings: &hook::Settings,
-        body: Vec<u8>,
-        headers: &[(&'static str, String)],
-        limit: Duration,
-    ) -> Result<Answer, HookError> {
-        self.hook.get_or_try_init(|| Hook::new(settings)).await?.post(body, headers, limit).await
-    }
+/// Posts with a client of its own, so that authorities that were renewed are those of the next attempt: deliveries are
+/// rare, and no connection is kept anyway.
+async fn post(
+    settings: &hook::Settings,
+    body: Vec<u8>,
+    headers: &[(&'static str, String)],
+    limit: Duration,
+) -> Result<Answer, HookError> {
+    Hook::new(settings).await?.post(body, headers, limit).await
 }
 
 /// Sends a test event to a webhook now; the delivery's id and how it went.
 pub async fn send_test(webhook: &Webhook) -> (Uuid, Attempt) {
     let delivery = Uuid::now_v7();
     let payload = body::test(delivery, &webhook.name, Timestamp::now());
-    (delivery, Sender::new(webhook.clone()).send(delivery, &payload, webhook.timeout).await)
+    (delivery, send(webhook, delivery, &payload).await)
 }
 
 fn of_http(hook: &hook::Settings, result: Result<Answer, HookError>) -> Attempt {

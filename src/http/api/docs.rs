@@ -1,22 +1,16 @@
 use std::sync::LazyLock;
 
 use axum::http::header;
-use axum::response::{Html, IntoResponse, Response};
-use serde_json::Value;
-
-use crate::http::auth::Reader;
-use crate::http::page;
-use crate::http::problem::Problem;
+use axum::response::{IntoResponse, Response};
 
 static TEXT: LazyLock<String> = LazyLock::new(|| super::description().to_pretty_json().unwrap_or_default());
 
-/// The description of the API. It holds nothing that is not in the source.
-pub(super) async fn openapi() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], TEXT.as_str()).into_response()
+/// The description of the API as JSON. It holds nothing that is not in the source.
+pub(in crate::http) fn description_text() -> &'static str {
+    &TEXT
 }
 
-/// The same for people.
-pub(super) async fn page(Reader(visitor): Reader) -> Result<Html<String>, Problem> {
-    let description: Value = serde_json::from_str(&TEXT).unwrap_or_default();
-    page::api_docs(&visitor, &description).map(Html)
+/// For programs; the page `/docs` is made of the same.
+pub(super) async fn openapi() -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], description_text()).into_response()
 }

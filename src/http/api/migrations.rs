@@ -127,7 +127,7 @@ fn recipes(app: &App) -> Result<RecipeSet, Problem> {
 /// The recipes of a site, and how far each is.
 pub(in crate::http) async fn all(app: &App) -> Result<Vec<Recipe>, Problem> {
     let recipes = recipes(app)?;
-    let journal = migrate::Journal::new(app.ledger().pool().clone());
+    let journal = app.journal();
     let entries = journal.list().await.map_err(crate::failure::Failure::from)?;
     let one = |recipe: &migrate::Recipe| {
         let entry = entries.iter().find(|entry| entry.name == recipe.name.as_str());
@@ -155,7 +155,7 @@ fn named(app: &App, name: &str) -> Result<Migration, Problem> {
 /// How a migration stands here and now.
 pub(in crate::http) async fn state(app: &App, name: &str) -> Result<MigrationState, Problem> {
     let migration = named(app, name)?;
-    let journal = migrate::Journal::new(app.ledger().pool().clone());
+    let journal = app.journal();
     let seen = Overview::of(&migration, &journal, &app.site.world(), &Context::plain()).await;
     let seen = seen.map_err(crate::failure::Failure::from)?;
     let steps = migration.steps.iter().zip(&seen.planned.steps).map(|(step, planned)| {
@@ -195,7 +195,7 @@ pub(in crate::http) async fn grant(app: &App, name: &str, granted: &Granted<'_>)
         return Err(Problem::bad_request("an approval is good for a moment up to 30 days"));
     }
     let migration = named(app, name)?;
-    let journal = migrate::Journal::new(app.ledger().pool().clone());
+    let journal = app.journal();
     let approved = migrate::approve(&migration, &journal, &app.site.world(), granted, &Context::plain()).await;
     Ok(approved.map_err(crate::failure::Failure::from)?)
 }
@@ -203,7 +203,7 @@ pub(in crate::http) async fn grant(app: &App, name: &str, granted: &Granted<'_>)
 /// Takes back every approval of a migration that was not used yet.
 pub(in crate::http) async fn take_back(app: &App, name: &str) -> Result<u64, Problem> {
     let migration = named(app, name)?;
-    let journal = migrate::Journal::new(app.ledger().pool().clone());
+    let journal = app.journal();
     Ok(migrate::revoke(migration.name(), &journal).await.map_err(crate::failure::Failure::from)?)
 }
 

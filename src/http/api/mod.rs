@@ -19,6 +19,7 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub(super) use self::docs::description_text;
 pub(super) use self::jobs::start_job;
 pub(super) use self::migrations::{Recipe, Step, all, grant, run_it, state, take_back};
 pub(super) use self::runs::{cancel_run, running};
@@ -118,9 +119,5 @@ pub(super) fn description() -> utoipa::openapi::OpenApi {
 }
 
 pub(super) fn router() -> Router<App> {
-    described()
-        .0
-        .route("/api/v1/events", get(events::events))
-        .route("/openapi.json", get(docs::openapi))
-        .route("/docs", get(docs::page))
+    described().0.route("/api/v1/events", get(events::events)).route("/openapi.json", get(docs::openapi))
 }

@@ -168,7 +168,7 @@ const LIMIT: u32 = 50;
 /// Entries of the longest page.
 const MOST: u32 = 500;
 
-/// How many entries are wanted, one more than are shown, which tells whether there are more.
+/// How many entries of a page are wanted. Who asks the ledger for one more knows whether there is another page.
 pub(super) fn limit(given: Option<u32>) -> Result<u32, Problem> {
     match given.unwrap_or(LIMIT) {
         limit @ 1..=MOST => Ok(limit),

@@ -7,9 +7,11 @@ mod throttle;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::Response;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
 
@@ -101,19 +103,17 @@ impl Gate {
         self.settings.proxy.as_ref().is_some_and(|proxy| proxy.is_trusted(peer.ip()))
     }
 
-    /// Where a request comes from: the last address that no trusted proxy has.
+    /// Where a request comes from: the last address that no trusted proxy has. What is no address ends the way there, so
+    /// that nothing in front of it is believed.
     pub(super) fn address(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
-        let peer = peer.ip().to_canonical();
-        let Some(proxy) = self.settings.proxy.as_ref().filter(|proxy| proxy.is_trusted(peer)) else { return peer };
-        let hops = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-        let hops: Vec<&str> = hops.flat_map(|value| value.split(',')).map(str::trim).collect();
-        let hops = hops.iter().rev().map_while(|hop| hop.parse::<IpAddr>().ok()).map(|hop| hop.to_canonical());
-        let mut last = peer;
-        for hop in hops {
-            last = hop;
-            if !proxy.is_trusted(hop) {
+        let told = headers.get_all("x-forwarded-for").iter().map(|value| value.to_str().unwrap_or_default());
+        let hops: Vec<&str> = told.flat_map(|value| value.split(',')).collect();
+        let mut last = peer.ip().to_canonical();
+        for hop in hops.iter().rev().map_while(|hop| hop_of(hop)) {
+            if !self.settings.has_proxy_at(last) {
                 break;
             }
+            last = hop;
         }
         last
     }
@@ -207,6 +207,13 @@ impl Gate {
     }
 }
 
+/// An address as proxies write it, some with the port.
+fn hop_of(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let address = text.parse().or_else(|_| text.parse().map(|with_port: SocketAddr| with_port.ip()));
+    address.ok().map(|address| address.to_canonical())
+}
+
 /// The token in a header `Authorization`.
 fn bearer(header: &HeaderValue) -> Option<&str> {
     let (scheme, token) = header.to_str().ok()?.split_once(' ')?;
@@ -217,6 +224,23 @@ fn bearer(header: &HeaderValue) -> Option<&str> {
 pub(super) fn peer(parts: &Parts) -> SocketAddr {
     // Every connection has one; without it nothing is trusted.
     parts.extensions.get::<Peer>().map_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)), |peer| peer.0)
+}
+
+/// What proxies add to what they pass on.
+const BY_PROXIES: [&str; 4] = ["x-forwarded-for", "x-real-ip", "x-forwarded-host", "forwarded"];
+
+/// Lets whoever comes straight to the server by, and by way of a proxy only somebody who may look: what is open to the
+/// cluster is not open to everybody whom an ingress lets in.
+pub(super) async fn straight_or_known(
+    State(app): State<App>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    if BY_PROXIES.iter().any(|name| parts.headers.contains_key(*name)) {
+        Reader::from_request_parts(&mut parts, &app).await?;
+    }
+    Ok(next.run(Request::from_parts(parts, body)).await)
 }
 
 /// Whether a browser says that another site has made this request.
@@ -243,6 +267,19 @@ impl FromRequestParts<App> for Principal {
     }
 }
 
+/// Somebody may look: who it is makes no difference to what they see.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reader;
+
+impl FromRequestParts<App> for Reader {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        Principal::from_request_parts(parts, app).await?.may(Role::Read)?;
+        Ok(Self)
+    }
+}
+
 macro_rules! allowed {
     ($(#[$doc:meta])* $name:ident, $role:expr) => {
         $(#[$doc])*
@@ -265,11 +302,6 @@ macro_rules! allowed {
     };
 }
 
-allowed!(
-    /// Somebody who may look.
-    Reader,
-    Role::Read
-);
 allowed!(
     /// Somebody who may start and stop runs.
     Operator,

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const MOST: u32 = 20;
 /// How long they count.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Addresses that are remembered; beyond that the oldest windows are forgotten.
+/// Addresses that are remembered; beyond that those whose window is over are forgotten, and all of them when that makes no room.
 const ADDRESSES: usize = 10_000;
 
 /// Who is counted as one: an address, or the network of an IPv6 address, of which one machine has as many as it likes.

@@ -1,10 +1,11 @@
 //! The description of the API for people.
 
+use axum::response::Response;
 use serde_json::Value;
 
 use super::frame::Frame;
-use crate::http::auth::Principal;
-use crate::http::problem::Problem;
+use super::{Visitor, render};
+use crate::http::api;
 
 #[derive(askama::Template)]
 #[template(path = "docs.html")]
@@ -37,7 +38,8 @@ fn body(description: &Value, operation: &Value) -> Option<String> {
     Some(names.join(", "))
 }
 
-pub(in crate::http) fn api_docs(visitor: &Principal, description: &Value) -> Result<String, Problem> {
+pub(super) async fn page(Visitor(visitor): Visitor) -> Response {
+    let description: Value = serde_json::from_str(api::description_text()).unwrap_or_default();
     let mut operations = Vec::new();
     for (path, methods) in description["paths"].as_object().into_iter().flatten() {
         for (method, operation) in methods.as_object().into_iter().flatten() {
@@ -48,7 +50,7 @@ pub(in crate::http) fn api_docs(visitor: &Principal, description: &Value) -> Res
                 path: path.clone(),
                 summary: [text(&operation["summary"]), text(&operation["description"])].join(" "),
                 parameters: parameters.map(|one| (text(&one["name"]), text(&one["description"]))).collect(),
-                body: body(description, operation),
+                body: body(&description, operation),
                 answers: answers
                     .filter(|(_, answer)| answer["description"].as_str().is_some_and(|text| !text.is_empty()))
                     .map(|(status, answer)| (status.clone(), text(&answer["description"])))
@@ -57,9 +59,5 @@ pub(in crate::http) fn api_docs(visitor: &Principal, description: &Value) -> Res
         }
     }
     let about = text(&description["info"]["description"]);
-    let page = DocsPage { frame: Frame::of(visitor, "API", "").still(), about, operations };
-    askama::Template::render(&page).map_err(|error| {
-        tracing::error!(%error, "a page could not be rendered");
-        Problem::new(axum::http::StatusCode::INTERNAL_SERVER_ERROR, "the page could not be rendered")
-    })
+    render(&DocsPage { frame: Frame::of(&visitor, "API", "").still(), about, operations })
 }

@@ -12,14 +12,13 @@ use uuid::Uuid;
 use super::format::{Row as RunRow, tone};
 use super::frame::{Frame, may_run};
 use super::sign_in::Signed;
-use super::{Oops, Visitor, render, see};
+use super::{Form, Oops, Visitor, render, see};
 use crate::failure::Failure;
 use crate::http::App;
 use crate::http::api::{self, Path, Recipe, running};
-use crate::http::body::Form;
 use crate::http::problem::Problem;
 use crate::http::settings::Role;
-use crate::migrate::{self, ApprovalState, Granted, Journal, Reversal, Work, rehearsals};
+use crate::migrate::{self, ApprovalState, Granted, Reversal, Work, rehearsals};
 use crate::units::Span;
 
 /// Rehearsals that are listed.
@@ -160,7 +159,7 @@ pub(super) async fn one(
             None => stages.push(Stage { name: one.stage.clone(), steps: vec![row] }),
         }
     }
-    let journal = Journal::new(app.ledger().pool().clone());
+    let journal = app.journal();
     let kept = rehearsals(&name, None, REHEARSALS, &journal).await.map_err(Failure::from)?;
     let rehearsals = kept.into_iter().map(|kept| RehearsalRow {
         id: kept.id,
@@ -290,7 +289,7 @@ pub(super) async fn rehearsal(
     path: Result<Path<(String, Uuid)>, Problem>,
 ) -> Result<Response, Oops> {
     let Path((name, id)) = path?;
-    let journal = Journal::new(app.ledger().pool().clone());
+    let journal = app.journal();
     let kept = rehearsals(&name, Some(id), 1, &journal).await.map_err(Failure::from)?;
     let report = kept.into_iter().next().and_then(|kept| kept.report);
     let report = report.ok_or_else(|| Problem::not_found("such rehearsal"))?;

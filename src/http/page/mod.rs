@@ -1,5 +1,6 @@
 //! The status page: rendered here, readable without a script, on a phone, in the dark.
 
+mod actions;
 mod assets;
 mod backups;
 mod docs;
@@ -7,7 +8,6 @@ mod format;
 mod frame;
 mod home;
 mod migrations;
-mod others;
 mod retention;
 mod runs;
 mod sign_in;
@@ -15,16 +15,17 @@ mod visibility;
 mod webhooks;
 
 use axum::Router;
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
+use serde::de::DeserializeOwned;
 
-pub(super) use self::docs::api_docs;
 use self::frame::Frame;
 use super::App;
 use super::auth::Principal;
+use super::body;
 use super::problem::Problem;
 
 pub(super) fn router() -> Router<App> {
@@ -45,7 +46,8 @@ pub(super) fn router() -> Router<App> {
         .route("/migrations/{name}/rehearsals/{id}", get(migrations::rehearsal))
         .route("/webhooks", get(webhooks::page))
         .route("/webhooks/{id}/retry", post(webhooks::retry))
-        .route("/actions", get(others::actions))
+        .route("/actions", get(actions::page))
+        .route("/docs", get(docs::page))
         .route("/sign-in", get(sign_in::page).post(sign_in::sign_in))
         .route("/sign-out", post(sign_in::sign_out))
         .route("/assets/style.css", get(assets::style))
@@ -73,6 +75,19 @@ impl FromRequestParts<App> for Visitor {
             }
             Err(problem) => Err(Oops(problem).into_response()),
         }
+    }
+}
+
+/// What a form of a page has sent; what is wrong with it is a page as well.
+#[derive(Debug)]
+struct Form<T>(T);
+
+impl<T: DeserializeOwned> FromRequest<App> for Form<T> {
+    type Rejection = Oops;
+
+    async fn from_request(request: Request, app: &App) -> Result<Self, Oops> {
+        let body::Form(fields) = body::Form::from_request(request, app).await?;
+        Ok(Self(fields))
     }
 }
 

@@ -10,12 +10,11 @@ use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::frame::Frame;
-use super::{Oops, Visitor, render, see};
+use super::{Form, Oops, Visitor, render, see};
 use crate::http::App;
 use crate::http::actions::SignedIn;
 use crate::http::api::Query;
 use crate::http::auth::{self, Principal, Via, is_cross_site};
-use crate::http::body::Form;
 use crate::http::problem::Problem;
 
 #[derive(askama::Template)]
@@ -50,14 +49,15 @@ fn shown(app: &App, next: &str, error: Option<String>) -> SignInPage {
     SignInPage { frame: Frame::plain("Sign in"), error, has_tokens, next: local(next).to_owned() }
 }
 
-pub(super) async fn page(State(app): State<App>, Query(wanted): Query<Wanted>) -> Response {
-    render(&shown(&app, &wanted.next, None))
+pub(super) async fn page(State(app): State<App>, wanted: Result<Query<Wanted>, Problem>) -> Result<Response, Oops> {
+    let Query(wanted) = wanted?;
+    Ok(render(&shown(&app, &wanted.next, None)))
 }
 
-/// The other end of the connection.
-pub(super) struct From(SocketAddr);
+/// The address at the other end of the connection.
+pub(super) struct PeerAddress(SocketAddr);
 
-impl FromRequestParts<App> for From {
+impl FromRequestParts<App> for PeerAddress {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Self::Rejection> {
@@ -74,7 +74,7 @@ pub(super) struct Given {
 
 pub(super) async fn sign_in(
     State(app): State<App>,
-    From(peer): From,
+    PeerAddress(peer): PeerAddress,
     headers: HeaderMap,
     Form(given): Form<Given>,
 ) -> Result<Response, Oops> {

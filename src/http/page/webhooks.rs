@@ -9,10 +9,9 @@ use uuid::Uuid;
 use super::format::{When, tone};
 use super::frame::{Frame, may_run};
 use super::sign_in::Signed;
-use super::{Oops, Visitor, render, see};
+use super::{Form, Oops, Visitor, render, see};
 use crate::http::App;
 use crate::http::api::{Path, Query, page_of, try_again};
-use crate::http::body::Form;
 use crate::http::problem::Problem;
 use crate::http::settings::Role;
 

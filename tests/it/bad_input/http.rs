@@ -34,7 +34,7 @@ error: sexton.yaml:11:15: this is not an http or https address
   hint: write for example `https://sexton.example.com`"))
         .case(beside("an unknown key", "  adress: 127.0.0.1:8080\n").says(78, "\
 error: sexton.yaml:11:3: unknown key `adress`
-  hint: known here: listen, public_url, tls, tokens, proxy, public_metrics, session"))
+  hint: known here: listen, public_url, tls, tokens, proxy, trusted_proxies, public_metrics, session"))
         .case(beside("no certificate", "  tls: {certificate: gone.pem, key: gone.key}\n").says(78, "\
 error: sexton.yaml:11:22: gone.pem cannot be read: No such file or directory
   hint: check the path and that the user that runs sexton may read it"))
@@ -74,6 +74,12 @@ error: sexton.yaml:12:14: two tokens are called `ops`
 error: sexton.yaml:12:38: this token is another one's too: who did what could not be told
   hint: make one with `openssl rand -hex 24`"),
         )
+        .case(beside("everybody is a proxy", "  trusted_proxies: [0.0.0.0/0]\n").says(78, "\
+error: sexton.yaml:11:20: 0.0.0.0/0 is everybody: anyone could say to come from anywhere
+  hint: write the networks that the proxy's pods are in"))
+        .case(beside("no network of proxies", "  trusted_proxies: [ingress-nginx]\n").says(78, "\
+error: sexton.yaml:11:21: invalid IP address syntax
+  hint: sexton.example.yaml and the files in policies/ show how it is written"))
         .case(proxy("everybody is trusted", "{trusted: [0.0.0.0/0], others: read}").says(78, "\
 error: sexton.yaml:10:20: 0.0.0.0/0 is everybody: anyone could write the header and be anybody
   hint: write the networks that the proxy's pods are in"))

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{done, program, text};
 use crate::k8s::api::{Api, Ground};
-use crate::k8s::certificates::Overlay;
+use crate::k8s::certificates::{Overlay, suggested};
 use crate::k8s::{at, render};
 
 /// `helm template`, as a release called `sexton` in the namespace of that name, with these values.
@@ -104,9 +104,10 @@ fn same(values: &Value, kustomized: Vec<Value>) {
 #[test]
 fn the_daemon_is_that_of_kustomize() {
     same(&json!({"config": {"http": null}}), render("k8s/overlays/daemon"));
-    let with_page = Overlay::new(
+    let with_page = Overlay::with_config(
         "resources: [../sexton/k8s/overlays/daemon]\n\
          components: [../sexton/k8s/components/http, ../sexton/k8s/components/ingress, ../sexton/k8s/components/ingress-temporal-web]\n",
+        &suggested("http"),
     );
     let values = json!({"ingress": {"enabled": true}, "temporalWeb": {"ingress": {"enabled": true}}});
     same(&values, render(&with_page.path));
@@ -186,17 +187,34 @@ fn an_installation_says_what_is_to_be_done() {
         let said = done(&helm.output().unwrap());
         said.split("\nNOTES:\n").nth(1).unwrap_or_else(|| panic!("{said}")).to_owned()
     };
+    let secrets = |notes: &str| {
+        let list = notes.split("does not make:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+        list.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let pods = [
+        "sexton, key postgres-password   (SEXTON_POSTGRES_PASSWORD)",
+        "sexton, key s3-access-key   (SEXTON_S3_ACCESS_KEY)",
+        "sexton, key s3-secret-key   (SEXTON_S3_SECRET_KEY)",
+        "sexton, key scratch-password   (SEXTON_SCRATCH_PASSWORD)",
+    ];
+    let token = "sexton, key http-token   (SEXTON_HTTP_TOKEN)";
     let notes = install(&["--set", "ingress.enabled=true"]);
-    for word in [
-        "2 pods, of which one leads",
-        "postgres-password",
-        "deploy/ground-sexton -- sexton doctor",
-        "https://sexton.example.com",
-    ] {
+    assert_eq!(secrets(&notes), [&pods[..], &[token]].concat());
+    let mtls = ["--set", "files.tls.secret=temporal-tls,files.tls.path=/etc/sexton/tls/temporal"];
+    let moves = "moveDatabase.enabled=true,config.target.host=new,config.kubernetes.namespace=temporal";
+    let more = [&mtls[..], &["--set", moves]].concat();
+    let all = [
+        "sexton, key target-password   (SEXTON_TARGET_PASSWORD)",
+        "temporal-tls   (files in /etc/sexton/tls/temporal)",
+    ];
+    assert_eq!(secrets(&install(&more)), [&pods[..], &[token], &all].concat());
+    assert_eq!(secrets(&install(&["--set", "config.http=null"])), pods);
+    for word in ["2 pods, of which one leads", "deploy/ground-sexton -- sexton doctor", "https://sexton.example.com"] {
         assert!(notes.contains(word), "`{word}` is not in\n{notes}");
     }
     let notes = install(&["--set", "mode=cronjobs"]);
     assert!(notes.contains("--from cronjob/ground-sexton-retention") && !notes.contains("deploy/"), "{notes}");
+    assert_eq!(secrets(&notes), pods);
 }
 
 #[test]
@@ -231,6 +249,7 @@ fn wrong_values_are_refused_and_named() {
     refused(json!({"config": {"postgres": {"password": "secret"}}}), "'/config/postgres/password'");
     refused(json!({"config": {"postgres": null}}), "'postgres'");
     refused(json!({"config": {"http": {"listen": "0.0.0.0:9090"}}}), "'/config/http/listen'");
+    refused(json!({"config": {"http": {"trusted_proxies": ["nginx"]}}}), "'/config/http/trusted_proxies/0'");
     refused(json!({"policies": {"retentions": {}}}), "'retentions' not allowed");
     refused(json!({"env": {"A": "secret"}}), "'/env/A'");
     refused(json!({"env": {"A-B": {"secret": "s", "key": "k"}}}), "A-B");

@@ -63,8 +63,8 @@ const FORM: [u16; 5] = [303, 303, 415, 415, 415];
 /// What the description leaves out.
 const BESIDE: &[Route] = &[
     Route("get", "/api/v1/events", "/api/v1/events", LOOK),
-    Route("get", "/docs", "/docs", LOOK),
     Route("get", "/", "/", PAGE),
+    Route("get", "/docs", "/docs", PAGE),
     Route("get", "/runs", "/runs", PAGE),
     Route("get", "/retention", "/retention", PAGE),
     Route("get", "/visibility", "/visibility", PAGE),
@@ -148,6 +148,28 @@ fn the_metrics_are_closed_where_that_is_wanted() {
     api.ask("", "/healthz", &[]).expect(200);
     api.ask("", "/readyz", &[]).expect(200);
     api.ask(READ, "/metrics", &[]).expect(200);
+    api.is_sound();
+}
+
+#[test]
+fn the_metrics_are_for_whoever_comes_straight_to_them() {
+    let api = Api::with("straight", "  trusted_proxies: [127.0.4.0/24]\n");
+    api.ask("", "/metrics", &[]).expect(200);
+    // Whether the proxy is one to be trusted or not.
+    for from in ["127.0.4.1", "127.0.0.9"] {
+        for header in
+            ["X-Forwarded-For: 203.0.113.9", "X-Real-IP: ", "X-Forwarded-Host: a.example", "Forwarded: for=_a"]
+        {
+            // curl sends a header without a value when it ends with a semicolon.
+            let header = header.strip_suffix(": ").map_or(header.to_owned(), |name| format!("{name};"));
+            let ask = |token: &str| api.ask(token, "/metrics", &["--interface", from, "-H", &header]);
+            let told = ask("").problem(401);
+            assert!(told["detail"].as_str().unwrap().contains("nobody is signed in"), "{told}");
+            assert!(ask(READ).expect(200).body.contains("sexton_leader"));
+        }
+    }
+    // The kubelet's probes, and those of a load balancer.
+    api.ask("", "/healthz", &["-H", "X-Forwarded-For: 203.0.113.9"]).expect(200);
     api.is_sound();
 }
 

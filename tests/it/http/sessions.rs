@@ -178,6 +178,89 @@ fn who_guesses_has_to_wait() {
 }
 
 #[test]
+fn behind_an_ingress_it_is_the_visitor_who_waits() {
+    let api = Api::with("ingress", "  trusted_proxies: [127.0.4.0/24]\n");
+    let from = |from: &str, forwarded: &str, token: &str, more: &[&str]| {
+        let header = format!("X-Forwarded-For: {forwarded}");
+        let args = [&["--interface", from, "-H", &header], more].concat();
+        api.ask(token, "/api/v1/runs", &args)
+    };
+    let ingress = |forwarded: &str, token: &str| from("127.0.4.1", forwarded, token, &[]);
+    for number in 0..20 {
+        ingress("198.51.100.7", &format!("a-wrong-token-of-many-{number}")).problem(401);
+    }
+    ingress("198.51.100.7", READ).problem(429);
+    ingress("203.0.113.9", READ).expect(200);
+    // What the visitor wrote comes before what the ingress has added.
+    ingress("203.0.113.9, 198.51.100.7", READ).problem(429);
+    ingress("nonsense, 198.51.100.7:4711", READ).problem(429);
+    // What is no address is not believed, nor anything in front of it.
+    for garbage in ["nonsense", "198.51.100.7, nonsense", "198.51.100.7,", "198.51.100.7, unknown, 127.0.4.2"] {
+        ingress(garbage, READ).expect(200);
+    }
+    // From anywhere else the header means nothing: neither is this address the other's, nor does it get away by it.
+    from("127.0.0.9", "198.51.100.7", READ, &[]).expect(200);
+    for number in 0..20 {
+        let forwarded = format!("10.1.1.{number}");
+        from("127.0.0.9", &forwarded, &format!("a-wrong-token-of-many-{number}"), &[]).problem(401);
+    }
+    from("127.0.0.9", "203.0.113.9", READ, &[]).problem(429);
+    // An ingress tells addresses, not names.
+    from("127.0.4.1", "203.0.113.9", "", &["-H", "X-Forwarded-User: ada"]).problem(401);
+
+    for (address, forwarded) in [("127.0.4.1", "203.0.113.9"), ("127.0.4.1", "2001:db8::1"), ("127.0.0.10", "10.1.1.1")]
+    {
+        let header = format!("X-Forwarded-For: {forwarded}");
+        api.ask(RUN, START, &["-X", "POST", "--interface", address, "-H", &header]).expect(200);
+    }
+    let noted = api.psql("SELECT string_agg(address, ' ' ORDER BY id) FROM http_actions");
+    assert_eq!(noted, "203.0.113.9 2001:db8::1 127.0.0.10");
+    api.is_sound();
+}
+
+/// Whoever sits before a browser reads pages, also when something is wrong; no JSON.
+#[test]
+fn people_are_told_on_a_page() {
+    let api = Api::new("people");
+    let (cookie, _) = session(&api, "ops", RUN, FAR);
+    let (ended, _) = session(&api, "ops", RUN, 1_000_000_000);
+    let page = |path: &str, status: u16, args: &[&str]| {
+        let answer = api.ask("", path, args).expect(status);
+        assert_eq!(answer.header("content-type"), Some("text/html; charset=utf-8"), "{path}: {}", answer.head);
+        assert!(answer.body.contains("<html"), "{path}: {}", answer.body);
+        answer.body
+    };
+    let id = "01a20b05-81e4-713f-a6fc-f27b6ae7ae35";
+    let forms = [
+        "/jobs/visibility/runs".to_owned(),
+        format!("/runs/{id}/cancel"),
+        "/migrations/tune-autovacuum/approvals".to_owned(),
+        "/migrations/tune-autovacuum/revoke".to_owned(),
+        "/migrations/tune-autovacuum/runs".to_owned(),
+        format!("/webhooks/{id}/retry"),
+        "/sign-out".to_owned(),
+        "/sign-in".to_owned(),
+    ];
+    let large = format!("csrf={}", "x".repeat(70_000));
+    for path in &forms {
+        // Fields that are missing, a body that is no form, and one that is too large.
+        let told = page(path, 422, &["-H", &cookie, "-d", "a=b"]);
+        assert!(told.contains("the form does not fit"), "{path}: {told}");
+        page(path, 415, &["-H", &cookie, "-H", "Content-Type: text/plain", "-d", "a=b"]);
+        page(path, 413, &["-H", &cookie, "-d", &large]);
+    }
+    page("/sign-in?next=/&next=/runs", 400, &[]);
+    page("/runs?before=nonsense", 400, &["-H", &cookie]);
+    page("/docs", 200, &["-H", &cookie]);
+    for (path, to) in [("/docs", "/sign-in?next=%2Fdocs"), ("/runs?job=backup", "/sign-in?next=%2Fruns%3Fjob%3Dbackup")]
+    {
+        let answer = api.ask("", path, &["-H", &ended]).expect(303);
+        assert_eq!(answer.header("location"), Some(to));
+    }
+    api.is_sound();
+}
+
+#[test]
 fn a_cookie_is_that_of_every_replica() {
     let api = Api::new("cookies");
     let (_second, base) = serve(&api.site, "second.log");

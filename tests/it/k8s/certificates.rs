@@ -24,10 +24,24 @@ impl Overlay {
         std::fs::write(path.join("kustomization.yaml"), kustomization).unwrap();
         Self { _folder: folder, path }
     }
+
+    /// The same with a `sexton.yaml` of its own.
+    pub(crate) fn with_config(kustomization: &str, config: &str) -> Self {
+        let generator = "configMapGenerator:\n  - {name: sexton-config, namespace: sexton, behavior: replace, files: [sexton.yaml]}\n";
+        let overlay = Self::new(&format!("{kustomization}{generator}"));
+        std::fs::write(overlay.path.join("sexton.yaml"), config).unwrap();
+        overlay
+    }
+}
+
+/// The configuration that a component suggests.
+pub(crate) fn suggested(component: &str) -> String {
+    std::fs::read_to_string(format!("k8s/components/{component}/sexton.yaml")).unwrap()
 }
 
 fn with_certificates(overlay: &str) -> Overlay {
-    Overlay::new(&format!("resources: [../sexton/k8s/{overlay}]\ncomponents: [../sexton/k8s/components/mtls]\n"))
+    let kustomization = format!("resources: [../sexton/k8s/{overlay}]\ncomponents: [../sexton/k8s/components/mtls]\n");
+    Overlay::with_config(&kustomization, &suggested("mtls"))
 }
 
 /// cert-manager's `Certificate`, of which the names of its fields are known.
@@ -114,6 +128,27 @@ fn certificates_are_mounted_where_the_configuration_looks() {
         let said = api.would_apply(&overlay.path).done();
         assert!(said.warnings().is_empty(), "{said:?}");
         assert_eq!(said.out.lines().filter(|line| line.starts_with("certificate.cert-manager.io/")).count(), 2);
+    }
+}
+
+/// Whatever components an overlay takes, its own configuration is what the pods read.
+#[test]
+fn certificates_and_the_page_go_together() {
+    let page = suggested("http").split_once("\nhttp:\n").unwrap().1.to_owned();
+    let config = format!("{}http:\n{page}", suggested("mtls").replace("postgres.temporal", "db.example"));
+    for components in [["mtls", "http"], ["http", "mtls"]] {
+        let [one, other] = components.map(|name| format!("../sexton/k8s/components/{name}"));
+        let kustomization = format!("resources: [../sexton/k8s/overlays/daemon]\ncomponents: [{one}, {other}]\n");
+        let overlay = Overlay::with_config(&kustomization, &config);
+        let documents = render(&overlay.path);
+        check(&documents);
+        let maps = of_kind(&documents, "ConfigMap");
+        let of_pods = maps.iter().find(|(name, _)| name.starts_with("sexton-config-")).unwrap().1;
+        assert_eq!(at(of_pods, "/data/sexton.yaml"), config.as_str());
+        for (name, template) in templates(&documents) {
+            assert!(template.pointer("/spec/containers/0/readinessProbe/httpGet").is_some(), "{name}");
+        }
+        assert!(with_cert_manager().would_apply(&overlay.path).done().warnings().is_empty());
     }
 }
 

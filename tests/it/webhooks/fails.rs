@@ -133,6 +133,26 @@ fn after_a_day_it_is_given_up() {
 }
 
 #[test]
+fn the_day_begins_with_the_first_attempt() {
+    let (ledger, receiver) = (Scratch::new("weekend"), Receiver::down());
+    let site = site(&ledger, &hook("ops", &receiver, ""));
+    site.run(&["once", "retention"]).expect(1);
+    // As if nobody had been there to deliver it since it was written.
+    ledger.psql(
+        "UPDATE webhook_deliveries SET attempts = 0, next_attempt_at = now() - interval '2 days', \
+         created_at = now() - interval '2 days', tried_since = now() - interval '2 days'",
+    );
+    site.run(&["once", "visibility"]).expect(0);
+    let since =
+        "SELECT state || ' ' || attempts || ' ' || (tried_since > now() - interval '1 min') FROM webhook_deliveries";
+    assert_eq!(ledger.psql(since), "pending 1 true");
+    // And with no later one.
+    ledger.psql("UPDATE webhook_deliveries SET next_attempt_at = now(), tried_since = now() - interval '2 h'");
+    site.run(&["once", "visibility"]).expect(0);
+    assert_eq!(ledger.psql(since), "pending 2 false");
+}
+
+#[test]
 fn a_redirect_is_not_followed() {
     let (ledger, elsewhere) = (Scratch::new("redirect"), Receiver::new());
     let to = format!("{}/stolen", elsewhere.origin());

@@ -120,17 +120,48 @@ fn a_slow_receiver_holds_up_no_run_and_no_other_webhook() {
     assert_eq!(daemon.wait(), Some(0), "{}", daemon.log());
 }
 
+const NOTED: &str = "SELECT state || ' ' || attempts || ' ' || coalesce(last_error, '-') FROM webhook_deliveries";
+
 #[test]
-fn a_command_waits_ten_seconds_for_a_receiver_and_no_longer() {
+fn a_command_gives_a_receiver_the_webhooks_own_time() {
+    let ledger = Scratch::new("patient");
+    let receiver = Receiver::answering(&json!([{"delay": 13}]));
+    let site = site(&ledger, &hook("ops", &receiver, ", timeout: 1m"));
+    site.run(&["once", "retention"]).expect(1);
+    assert_eq!((ledger.psql(NOTED).as_str(), receiver.seen().len()), ("delivered 1 -", 1));
+    assert_eq!(ledger.psql("SELECT finished_at - started_at < interval '6 s' FROM runs"), "t");
+}
+
+#[test]
+fn a_command_waits_for_a_receiver_no_longer_than_that() {
     let ledger = Scratch::new("bounded");
     let receiver = Receiver::answering(&json!([{"delay": 60}]));
-    let site = site(&ledger, &hook("ops", &receiver, ", timeout: 1m"));
+    let site = site(&ledger, &hook("ops", &receiver, ", timeout: 12s"));
     let clock = std::time::Instant::now();
     site.run(&["once", "retention"]).expect(1);
     let took = clock.elapsed();
-    assert!(took > Duration::from_secs(8) && took < Duration::from_secs(25), "{took:?}");
-    assert_eq!(ledger.psql("SELECT state || ' ' || attempts FROM webhook_deliveries"), "pending 1");
-    assert_eq!(ledger.psql("SELECT finished_at - started_at < interval '6 s' FROM runs"), "t");
+    assert!(took > Duration::from_secs(12) && took < Duration::from_secs(28), "{took:?}");
+    let noted = ledger.psql(NOTED);
+    assert!(noted.starts_with("pending 1 ") && noted.contains("no answer within 12s"), "{noted}");
+}
+
+#[test]
+fn a_command_that_is_stopped_leaves_the_attempt_to_others() {
+    let ledger = Scratch::new("left");
+    let receiver = Receiver::answering(&json!([{"delay": 60}, {"status": 200}]));
+    let site = site(&ledger, &hook("ops", &receiver, ", timeout: 30s"));
+    let mut once = site.start(&["once", "retention"], "once.log");
+    receiver.wait_for(1);
+    let clock = std::time::Instant::now();
+    once.signal("TERM");
+    assert_eq!(once.wait(), Some(1), "{}", once.log());
+    assert!(clock.elapsed() < Duration::from_secs(12), "{:?}", clock.elapsed());
+    assert!(once.log().contains("whoever delivers next goes on"), "{}", once.log());
+    // It has not failed: the receiver may have had it.
+    assert_eq!(ledger.psql(NOTED), "pending 1 -");
+    ledger.psql("UPDATE webhook_deliveries SET next_attempt_at = now()");
+    site.run(&["once", "visibility"]).expect(0);
+    assert_eq!(ledger.psql(NOTED), "delivered 2 -");
 }
 
 #[test]

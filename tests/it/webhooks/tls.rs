@@ -1,8 +1,11 @@
 //! The way to a receiver: TLS, and a proxy.
 
-use super::{hook, site};
+use std::time::Duration;
+
+use super::{hook, site, written};
 use crate::support::postgres::Scratch;
 use crate::support::receiver::Receiver;
+use crate::support::site::eventually;
 use crate::support::stack;
 
 #[test]
@@ -28,6 +31,27 @@ fn a_receiver_is_trusted_by_its_authority_alone() {
     let said = site.run(&["webhooks", "test", "key"]).expect(1);
     assert!(said.err.contains("cannot be used: no certificate is in it"), "{said:?}");
     assert_eq!(receiver.seen().len(), 1);
+}
+
+#[test]
+fn renewed_authorities_count_without_a_restart() {
+    let (ledger, receiver) = (Scratch::new("renewed"), Receiver::with_tls());
+    let site = written(&ledger, "127.0.0.1:1", &hook("ops", &receiver, ", ca: hooks-ca.pem"));
+    let renewed = |from: &str| std::fs::copy(stack().get(from), site.path().join("hooks-ca.pem")).unwrap();
+    renewed("CLIENT_CERT");
+    site.run(&["ledger", "init"]).expect(0);
+    let mut daemon = site.start(&["run"], "daemon.log");
+    site.run(&["once", "retention"]).expect(1);
+    let state = "SELECT state || ' ' || coalesce(last_error, '-') FROM webhook_deliveries";
+    let refused = || ledger.psql("SELECT attempts > 1 FROM webhook_deliveries") == "t";
+    assert!(eventually(Duration::from_secs(30), refused), "{}", daemon.log());
+    assert!(ledger.psql(state).contains("its certificate is not trusted"), "{}", ledger.psql(state));
+    renewed("CA");
+    let delivered = || ledger.psql(state) == "delivered -";
+    assert!(eventually(Duration::from_secs(60), delivered), "{}", daemon.log());
+    assert_eq!(receiver.seen().len(), 1);
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(), Some(0), "{}", daemon.log());
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub(super) struct Wanted {
     before: Option<Uuid>,
 }
 
-pub(super) async fn actions(
+pub(super) async fn page(
     State(app): State<App>,
     Visitor(visitor): Visitor,
     wanted: Result<Query<Wanted>, Problem>,
