@@ -1,6 +1,7 @@
 //! Migrations on a real PostgreSQL: applied once, refused when edited, and taken up again after a kill.
 
 mod approvals;
+mod done_again;
 mod fences;
 mod ground;
 mod half_done;

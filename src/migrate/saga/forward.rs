@@ -13,7 +13,7 @@ use crate::migrate::error::MigrateError;
 use crate::migrate::journal;
 use crate::migrate::migration::MigrationStep;
 use crate::migrate::plan::MigrationPlan;
-use crate::migrate::steps::{Reversal, StepError, child};
+use crate::migrate::steps::{Operation, Reversal, StepError, child};
 use crate::progress::Unit;
 use crate::units::Span;
 
@@ -52,7 +52,7 @@ impl Run<'_> {
                 deadline = limit.map(|limit| (limit, Instant::now() + Duration::from(limit)));
             }
             let key = step.key.clone();
-            if self.ctx.is_cancelled() {
+            if self.cancel.is_cancelled() {
                 return Err(MigrateError::Cancelled { name, step: key }.into());
             }
             let finished = self.known.get(&key).map(|s| s.state);
@@ -68,14 +68,34 @@ impl Run<'_> {
                 if !self.lock.is_held().await {
                     return Err(MigrateError::LockLost { name, step: key }.into());
                 }
-                if self.journal.undo_requested(&name).await? {
+                if !self.is_again && self.journal.undo_requested(&name).await? {
                     return Err(Halt::UndoRequested);
                 }
-                reports.push(self.one(position, step, deadline).await?);
+                reports.push(match self.known.get(&step.key).filter(|_| self.is_agreed_to(step)) {
+                    Some(entry) => self.taken_as_given(step, entry).await?,
+                    None => self.one(position, step, deadline).await?,
+                });
             }
             self.ctx.progress.advance(1);
         }
         Ok(false)
+    }
+
+    /// Whether it only asks for what was agreed to before it was undone and done again.
+    fn is_agreed_to(&self, step: &MigrationStep) -> bool {
+        self.is_again && matches!(step.operation, Operation::Approve(_))
+    }
+
+    async fn taken_as_given(&self, step: &MigrationStep, entry: &StepEntry) -> Result<StepReport, MigrateError> {
+        self.journal.evidence(self.migration, step, StepState::Done, &entry.evidence(), None).await?;
+        Ok(StepReport {
+            step: step.key.clone(),
+            stage: step.stage.to_string(),
+            outcome: StepOutcome::Present,
+            attempts: 0,
+            milliseconds: 0,
+            found: Value::Null,
+        })
     }
 
     /// One step, under watch: its stage's deadline, the lock, and whoever wants it undone end it early.
@@ -86,7 +106,7 @@ impl Run<'_> {
         deadline: Option<(Span, Instant)>,
     ) -> Result<StepReport, Halt> {
         let (journal, name) = (self.journal, self.migration.name().to_owned());
-        let token = self.ctx.cancel.child_token();
+        let token = self.cancel.child_token();
         self.hands.ctx.cancel = token.clone();
         self.hands.step.clone_from(&step.key);
         let (lock, known, observer) = (&mut *self.lock, &self.known, self.options.observer.as_deref());

@@ -1,8 +1,6 @@
 //! A migration taken back because somebody wants that: what would be undone, the word to a run that is at it, and the
 //! undoing itself.
 
-use std::collections::BTreeMap;
-
 use super::report::{MigrationOutcome, MigrationReport, StepReport};
 use super::{Hands, Options, Run, back, pinned, unchanged};
 use crate::context::Context;
@@ -102,8 +100,8 @@ pub async fn undo(
         Ok(lock) => lock,
     };
     let hands = Hands::acting(world, migration, journal, ctx);
-    let (known, options) = (BTreeMap::new(), &Options::default());
-    let mut run = Run { migration, journal, ctx, lock: &mut lock, hands, known, options, asks: None };
+    let options = Options::default();
+    let mut run = Run::new(migration, journal, ctx, &mut lock, hands, &options);
     let mut report = unchanged(migration);
     let result = match journal.read(name).await {
         // The run that was at it has done it meanwhile.

@@ -298,21 +298,6 @@ fn a_served_target_is_not_stopped_to_learn_that_there_is_no_way_back() {
 }
 
 #[test]
-fn a_target_that_is_written_to_in_the_last_moment_is_served_again() {
-    let ground = quiet("last_moment");
-    ground.run().expect(0);
-    ground.command("stop", &ground.writing());
-    let refused = ground.site.run(&["migrate", "undo", "move-database"]).expect(1);
-    assert!(refused.err.contains("has been done again"), "{refused:?}");
-    assert_eq!(ground.log(), ["stop", "switch there", "start", "stop", "start"]);
-    assert_eq!(
-        (ground.place().as_str(), ground.ledger.psql("SELECT state FROM migrations").as_str()),
-        ("there", "applied")
-    );
-    assert!(ground.has_target() && !ground.lets_temporal_in());
-}
-
-#[test]
 fn a_target_that_is_the_source_is_refused() {
     let ground = quiet("same");
     let file = ground.site.path().join("sexton.yaml");
