@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::watch::{Reason, watched};
+use super::watch::{Reason, look, watched};
 use super::{Observer, Run, StepOutcome, StepReport};
 use crate::failure::chain;
 use crate::migrate::approval;
@@ -112,7 +112,12 @@ impl Run<'_> {
         let (lock, known, observer) = (&mut *self.lock, &self.known, self.options.observer.as_deref());
         let asks = self.asks;
         let mut acting = Acting { name: &name, position, step, known, observer, asks, hands: &mut self.hands };
-        let (done, reason) = watched(acting.act(), &token, deadline, lock, || journal.undo_requested(&name)).await;
+        let is_again = self.is_again;
+        let asked = || {
+            let name = name.as_str();
+            async move { !is_again && journal.undo_requested(name).await.unwrap_or(false) }
+        };
+        let (done, reason) = watched(acting.act(), &token, deadline, look(lock, asked)).await;
         if done.is_none() {
             self.hands.abandon().await;
         }
