@@ -115,9 +115,10 @@ pub enum MigrateError {
         /// The step that was not begun.
         step: String,
     },
-    /// A step was begun earlier and nothing can tell whether it happened.
+    /// A step, or its undoing, was begun earlier and nothing can tell whether it happened.
     #[error(
-        "step `{step}` of `{name}` was begun and not finished, and the recipe has no query that tells whether it happened"
+        "step `{step}` of `{name}`, or its undoing, was begun and not finished, and the recipe has no query that tells \
+         whether it happened"
     )]
     Unknown {
         /// Of the migration.

@@ -169,23 +169,31 @@ impl Acting<'_, '_, '_> {
         let failed = |source: StepError| MigrateError::step(name, &step.key, source);
 
         self.hands.renew().await;
-        // What an earlier try may have done; `interrupted` when nothing is known of it since.
+        // What an earlier try may have done; `interrupted` when it is not known what became of it or of its undoing.
         let tried = self.known.get(&step.key).filter(|entry| entry.may_have_happened());
-        let interrupted = tried.filter(|entry| entry.state == StepState::Intended);
+        let mut interrupted = tried.filter(|entry| entry.state == StepState::Intended);
+        // Whether nothing of an earlier try is left, for certain.
+        let mut is_clean = tried.is_none();
         if let Some(entry) = tried.filter(|entry| entry.state == StepState::Undoing) {
             child::end_left_over(&entry.noted).await;
-            // An undo that never took effect: what it was to undo is still there.
-            if act.took_effect(self.hands, &entry.noted).await.map_err(failed)? == Some(false) {
-                self.hands.evidence.insert(step.key.clone(), entry.found.clone());
-                let evidence = json!({ "recovered": true, "found": entry.found });
-                journal.evidence(migration, step, StepState::Done, &evidence, None).await?;
-                return Ok(report(StepOutcome::Recovered, 0, Value::Null, looked_on));
+            match act.took_effect(self.hands, &entry.noted).await.map_err(failed)? {
+                // An undo that never took effect: what it was to undo is still there.
+                Some(false) => {
+                    self.hands.evidence.insert(step.key.clone(), entry.found.clone());
+                    let evidence = json!({ "recovered": true, "found": entry.found });
+                    journal.evidence(migration, step, StepState::Done, &evidence, None).await?;
+                    return Ok(report(StepOutcome::Recovered, 0, Value::Null, looked_on));
+                }
+                Some(true) => is_clean = true,
+                // Perhaps half undone.
+                None => interrupted = Some(entry),
             }
         }
         let mut took_effect = None;
-        if let Some(entry) = interrupted {
+        if let Some(entry) = interrupted.filter(|entry| entry.state == StepState::Intended) {
             child::end_left_over(&entry.noted).await;
             took_effect = act.took_effect(self.hands, &entry.noted).await.map_err(failed)?;
+            is_clean = took_effect == Some(false);
         }
         // The world is asked, not the memory; after a kill `verify` can tell as well as `check`.
         let mut present = act.check(self.hands).await.map_err(failed)?;
@@ -209,7 +217,10 @@ impl Acting<'_, '_, '_> {
         if present == Some(true) {
             // What holds because of an earlier try is undone on the way back; what held before is not.
             if let Some(entry) = tried.filter(|_| took_effect != Some(false)) {
-                let found = act.found_again(&entry.undo);
+                let found = match entry.state {
+                    StepState::Undoing => entry.found.clone(),
+                    _ => act.found_again(&entry.undo),
+                };
                 let evidence = json!({ "recovered": true, "found": found });
                 self.hands.evidence.insert(step.key.clone(), found);
                 journal.evidence(migration, step, StepState::Done, &evidence, None).await?;
@@ -244,7 +255,8 @@ impl Acting<'_, '_, '_> {
                 let unclear = source.is_lost() || matches!(source, StepError::Cancelled | StepError::Awaits(_));
                 let error = failed(source);
                 if !unclear {
-                    let rolled_back = step.operation.rolls_back()
+                    // What an earlier try has committed is not taken back with this one.
+                    let rolled_back = step.operation.rolls_back() && is_clean
                         || act.undoes_itself() && matches!(act.check(self.hands).await, Ok(Some(false)));
                     self.fail(&json!({ ROLLED_BACK: rolled_back }), &error).await;
                 }

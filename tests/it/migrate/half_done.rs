@@ -179,6 +179,20 @@ async fn what_no_transaction_holds_together_is_not_guessed_about() {
     assert_eq!((error.kind(), ground.steps().as_str()), (Kind::CouldNotVerify, "count|intended"));
 }
 
+#[tokio::test]
+async fn what_may_be_half_undone_is_not_guessed_about() {
+    let ground = counter().await;
+    let text = "name: blind\ndescription: x\ndatabase: main\nstages:\n  - name: s\n    steps:\n      \
+         - name: count\n        do: {sql: {transaction: false, run: [UPDATE counter SET n = n + 10], undo: [UPDATE counter SET n = n - 10]}}\n";
+    let migration = from_text(text);
+    ground.run(&migration).await.unwrap();
+    // As an undo leaves it that was killed half way, and whose way back closed then.
+    ground.ledger.psql("UPDATE migrations SET state = 'failed'; UPDATE migration_steps SET state = 'undoing'");
+    let error = ground.run(&migration).await.unwrap_err();
+    assert!(matches!(error, MigrateError::Unknown { .. }), "{error}");
+    assert_eq!((ground.main.psql("SELECT n FROM counter").as_str(), ground.steps().as_str()), ("10", "count|undoing"));
+}
+
 #[test]
 fn a_fence_that_failed_and_holds_later_is_taken_down_on_the_way_back() {
     let ground = quiet("fenced");
