@@ -8,6 +8,7 @@ mod half_done;
 mod kept;
 mod kills;
 mod kubernetes;
+mod marks;
 mod moves;
 mod recipes;
 mod rehearsals;
