@@ -121,7 +121,8 @@ impl<'a> Hands<'a> {
     /// Takes back what an earlier step has set in the sessions. One that is broken is found out when it is needed.
     pub(crate) async fn renew(&mut self) {
         for session in self.sessions.values_mut() {
-            for reset in ["RESET SESSION AUTHORIZATION", "RESET ALL", CHECK] {
+            // Whatever the first makes of the role that sexton acts as, the second gives it back.
+            for reset in ["RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL", CHECK] {
                 let _ = tokio::time::timeout(PING, sqlx::query(reset).execute(&mut session.connection)).await;
             }
         }
