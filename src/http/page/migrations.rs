@@ -179,7 +179,7 @@ pub(super) async fn one(
         ApprovalState::NotNeeded => ("not needed", ""),
         ApprovalState::Needed => ("needed", "warn"),
         ApprovalState::Given => ("given", "good"),
-        ApprovalState::Stale => ("stale: the plan or the source is another now", "warn"),
+        ApprovalState::Stale => ("stale: it has ended, or the plan or the source is another now", "warn"),
     };
     let (rehearsal, rehearsal_tone) =
         if seen.rehearsed { ("passed", "good") } else { ("none of this plan and source", "") };

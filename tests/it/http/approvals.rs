@@ -62,6 +62,7 @@ fn exactly_the_plan_that_was_seen() {
     assert_eq!(api.get(PATH).json()["approval"], "given");
     api.ask(RUN, &approvals, &["-X", "DELETE"]).problem(403);
     assert_eq!(api.ask(APPROVE, &approvals, &["-X", "DELETE"]).expect(200).json()["revoked"], 1);
+    assert_eq!(api.get(PATH).json()["approval"], "stale");
     let run = api.post(RUN, &format!("{PATH}/runs?wait=30s"), "").expect(200).json();
     assert_eq!(run["outcome"], "refused", "{run}");
     assert_eq!(main.psql("SELECT to_regclass('made') IS NULL"), "t");
