@@ -41,7 +41,7 @@ pub use in_force::in_force;
 pub use journal::{Journal, Lock};
 pub use migration::{Migration, MigrationStep};
 pub use names::{Database, Digest, Name, Sql, Text};
-pub use overview::{ApprovalState, KeptRehearsal, Overview, rehearsals};
+pub use overview::{ApprovalState, KeptRehearsal, Overview, RECIPE_MISSING, rehearsals};
 pub use parameters::{Parameter, ParameterError, ParameterKind, Values};
 pub use plan::{MigratePlan, MigrationPlan, Standing, StepPlan, Work, decide, plan};
 pub use recipe::{Each, Recipe, RehearsalRule, Requirement, Stage, Step};

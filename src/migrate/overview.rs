@@ -15,6 +15,9 @@ use super::rehearse::Rehearsal;
 use super::world::World;
 use crate::context::Context;
 
+/// What is said in place of where a recipe is from, of a migration that was begun and whose recipe is not there any more.
+pub const RECIPE_MISSING: &str = "recipe missing";
+
 /// A migration as it stands here and now.
 #[derive(Debug, Clone)]
 pub struct Overview {
@@ -52,7 +55,7 @@ impl Overview {
         Ok(Self { planned, source, approvals, is_rehearsed, entry, judged })
     }
 
-    /// Whether it may not begin without an approval, and whether an open one fits.
+    /// Whether it may not begin without an approval, and how it is with that: what a run would say now.
     #[must_use]
     pub fn approval(&self) -> ApprovalState {
         if !is_needed(&self.planned) {

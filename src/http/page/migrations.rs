@@ -38,14 +38,15 @@ struct RecipeRow {
     tone: &'static str,
     description: String,
     error: Option<String>,
+    recipe_missing: bool,
 }
 
 impl From<Recipe> for RecipeRow {
     fn from(recipe: Recipe) -> Self {
-        let Recipe { name, description, state, error } = recipe;
+        let Recipe { name, description, state, error, recipe_missing } = recipe;
         // Why an earlier try failed is nothing to one that was applied since.
         let error = error.filter(|_| state != "applied");
-        Self { tone: tone(&state), state: state.replace('_', " "), name, description, error }
+        Self { tone: tone(&state), state: state.replace('_', " "), name, description, error, recipe_missing }
     }
 }
 
