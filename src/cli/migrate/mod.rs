@@ -3,6 +3,7 @@
 mod approve;
 pub(super) mod lint;
 mod list;
+mod page;
 mod plan;
 mod rehearse;
 
