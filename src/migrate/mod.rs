@@ -43,7 +43,7 @@ pub use migration::{Migration, MigrationStep};
 pub use names::{Database, Digest, Name, Sql, Text};
 pub use overview::{ApprovalState, KeptRehearsal, Overview, RECIPE_MISSING, rehearsals};
 pub use parameters::{Parameter, ParameterError, ParameterKind, Values};
-pub use plan::{MigratePlan, MigrationPlan, Standing, StepPlan, Work, decide, plan};
+pub use plan::{MigratePlan, MigrationPlan, Standing, StepPlan, Work, decide, plan, unedited};
 pub use recipe::{Each, Recipe, RehearsalRule, Requirement, Stage, Step};
 pub use saga::{
     MigrateReport, MigrationOutcome, MigrationReport, Options, StepOutcome, StepReport, apply, call_back,

@@ -23,7 +23,7 @@ use crate::daemon::runner::{Finished, Request};
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
 use crate::job::JobName;
-use crate::migrate::{Migration, Name, Options, RecipeSet};
+use crate::migrate::{self, Migration, Name, Options, RecipeSet};
 use crate::units::Span;
 
 /// `sexton migrate`.
@@ -185,7 +185,13 @@ fn steps(report: Option<&Value>) -> Vec<Vec<String>> {
 async fn undo(site: Site, args: &NamedArgs, global: &Global) -> Result<Exit, Shown> {
     let journal = site.journal().await.map_err(Shown::of)?;
     // What it was begun with is in the journal; what is given all the same is held against that.
-    let begun = journal.read(&args.name).await.map_err(Shown::of)?.map(|entry| entry.parameters).unwrap_or_default();
+    let entry = journal.read(&args.name).await.map_err(Shown::of)?;
+    if let Some(entry) = &entry {
+        // What an edited recipe does not know any more was not typed.
+        let recipes = RecipeSet::load(site.config.recipes.as_deref()).map_err(Shown::of)?;
+        recipes.get(&args.name).map_or(Ok(()), |recipe| migrate::unedited(recipe, entry)).map_err(Shown::of)?;
+    }
+    let begun = entry.map(|entry| entry.parameters).unwrap_or_default();
     let given = args.set.iter().cloned();
     let set = begun.into_iter().chain(given).collect::<BTreeMap<_, _>>().into_iter().collect();
     let migration = check(&site, &NamedArgs { name: args.name.clone(), set, json: args.json })?;
