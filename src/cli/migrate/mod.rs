@@ -198,17 +198,27 @@ async fn undo(site: Site, args: &NamedArgs, global: &Global) -> Result<Exit, Sho
     let runner = site.runner().await.map_err(Shown::of)?;
     let request = request(&site, UNDO_PATIENCE, global);
     let job = UndoJob::new(site, migration);
-    if runner.is_busy(JobName::Migrate).await.map_err(Shown::of)? {
-        let ctx =
-            Context { cancel: request.cancel.clone(), progress: Arc::clone(&request.progress), ..Context::plain() };
-        job.call_back(&ctx).await?;
-    }
-    let mut finished = runner.run(&job, &request).await.map_err(Shown::of)?;
+    let called = match runner.is_busy(JobName::Migrate).await.map_err(Shown::of)? {
+        true => {
+            let (cancel, progress) = (request.cancel.clone(), Arc::clone(&request.progress));
+            job.call_back(&Context { cancel, progress, ..Context::plain() }).await
+        }
+        false => Ok(()),
+    };
+    let finished = match called {
+        Ok(()) => runner.run(&job, &request).await.map_err(Shown::of),
+        Err(failure) => Err(failure.into()),
+    };
     // Whatever it came to, no word is left that nobody is there to find.
-    if finished.error.is_some()
-        && let Ok(Some(asked)) = job.asked().await
-        && finished.run.is_none()
-    {
+    let asked = match &finished {
+        Ok(finished) if finished.error.is_none() => None,
+        _ => job.settle_call().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the word that it is to be undone may be left");
+            None
+        }),
+    };
+    let mut finished = finished?;
+    if let Some(asked) = asked.filter(|_| finished.run.is_none()) {
         finished.outcome = Outcome::of(asked.kind);
         finished.error = Some(asked);
     }

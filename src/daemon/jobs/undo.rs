@@ -44,8 +44,8 @@ impl UndoJob {
     ///
     /// # Errors
     /// When the ledger cannot be used.
-    pub async fn asked(&self) -> Result<Option<Failure>, Failure> {
-        let is_asked = migrate::is_called_back(&self.migration, &self.site.journal().await?).await?;
+    pub async fn settle_call(&self) -> Result<Option<Failure>, Failure> {
+        let is_asked = migrate::settle_call(&self.migration, &self.site.journal().await?).await?;
         let name = self.migration.name().to_owned();
         Ok(is_asked.then(|| MigrateError::UndoAsked { name }.into()))
     }

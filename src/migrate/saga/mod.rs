@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::forward::Halt;
 pub use self::report::{MigrateReport, MigrationOutcome, MigrationReport, StepOutcome, StepReport};
-pub use self::undo::{call_back, is_called_back, plan_back, undo};
+pub use self::undo::{call_back, plan_back, settle_call, undo};
 use super::approval::{self, Agreement};
 use super::entry::{MigrationState, StepEntry};
 use super::error::MigrateError;

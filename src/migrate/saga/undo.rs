@@ -58,12 +58,12 @@ pub async fn call_back(
     Ok(true)
 }
 
-/// Whether somebody is at a migration who finds the word that was left. When nobody is, the word is taken back: left, it would
-/// turn a later run around.
+/// Takes the word back when nobody is at the migration who would find it: left, it would turn a later run around. True when
+/// somebody is.
 ///
 /// # Errors
 /// When the ledger cannot be used.
-pub async fn is_called_back(migration: &Migration, journal: &Journal) -> Result<bool, MigrateError> {
+pub async fn settle_call(migration: &Migration, journal: &Journal) -> Result<bool, MigrateError> {
     let name = migration.name();
     let is_held = journal.is_held(name).await?;
     if !is_held {
