@@ -1,6 +1,8 @@
 //! Approvals: a named person agrees to exactly one plan, on exactly one source, after exactly one rehearsal. An approval
 //! is good for one beginning, and not for ever.
 
+mod judge;
+
 use std::time::Duration;
 
 use serde::Serialize;
@@ -8,6 +10,8 @@ use sqlx::types::Json;
 use sqlx::{PgExecutor, Row};
 use uuid::Uuid;
 
+use self::judge::Kept;
+pub(super) use self::judge::{Judged, judge};
 use super::entry::{MigrationState, StepState};
 use super::error::MigrateError;
 use super::fingerprint::{Fingerprint, fingerprint};
@@ -18,9 +22,6 @@ use super::plan::MigrationPlan;
 use super::recipe::{ApprovalRule, RehearsalRule};
 use super::world::World;
 use crate::context::Context;
-
-/// How much the source may have grown since it was approved, in percent: the window that was agreed to grows with it.
-const GROWTH: i64 = 30;
 
 /// Characters of a digest that tell plans apart.
 pub const SHORTEST_DIGEST: usize = 8;
@@ -148,25 +149,8 @@ const APPROVALS: &str = "SELECT a.id, step, plan, source, source_bytes, approved
     FROM migration_approvals a LEFT JOIN migrations m ON m.name = a.migration \
     WHERE a.migration = $1 ORDER BY approved_at DESC, a.id DESC";
 
-/// An approval and the source it was given for.
-struct Kept {
-    approval: Approval,
-    source: Option<Fingerprint>,
-    bytes: i64,
-}
-
-impl Kept {
-    /// How what is there now differs from what was approved, each seen by the same look.
-    fn differences(&self, now: &Fingerprint, look: impl Fn(&Fingerprint) -> Fingerprint) -> Option<String> {
-        let found = match &self.source {
-            Some(before) => look(now).differences(&look(before)),
-            None => vec!["the fingerprint of the approval cannot be read".to_owned()],
-        };
-        (!found.is_empty()).then(|| found.join("; "))
-    }
-}
-
-async fn kept(name: &str, journal: &Journal) -> Result<Vec<Kept>, MigrateError> {
+/// The approvals of a migration and what they were given for, the newest first.
+pub(super) async fn kept(name: &str, journal: &Journal) -> Result<Vec<Kept>, MigrateError> {
     let rows = bounded(sqlx::query(APPROVALS).bind(name).fetch_all(journal.ledger())).await?;
     let one = |row: &sqlx::postgres::PgRow| -> Result<Kept, sqlx::Error> {
         let source: Option<Fingerprint> = serde_json::from_str(row.try_get("source")?).ok();
@@ -279,40 +263,12 @@ pub(super) async fn open(
 ) -> Result<Uuid, MigrateError> {
     let migration = &planned.migration;
     let name = migration.name().to_owned();
-    let newest = kept(&name, journal).await?.into_iter().find(|kept| kept.approval.step.is_none());
-    let Some(kept) = newest else {
-        return Err(MigrateError::AwaitsApproval { name, why: "nobody has approved it".to_owned() });
-    };
-    let approval = &kept.approval;
-    let stale = |why: String| Err(MigrateError::StaleApproval { name: name.clone(), why });
-    match approval.state.as_str() {
-        "open" => {}
-        "expired" => return stale(format!("the approval of {} expired at {}", approval.by, approval.expires)),
-        "revoked" => return stale(format!("the approval of {} was revoked", approval.by)),
-        _ => {
-            let why = format!("the approval of {} was used already", approval.by);
-            return Err(MigrateError::AwaitsApproval { name, why });
-        }
-    }
-    if approval.plan != migration.plan_digest() {
-        let (by, plan, now) = (&approval.by, &approval.plan, migration.plan_digest());
-        return stale(format!(
-            "{by} approved another plan (digest {plan}); the recipe or its parameters give {now} now"
-        ));
-    }
     let now = fingerprint(world, migration, ctx).await?;
-    if let Some(differences) = kept.differences(&now, Fingerprint::clone) {
-        return stale(format!("{} approved it for another source: {differences}", approval.by));
+    match judge(&kept(&name, journal).await?, &migration.plan_digest(), &now) {
+        Judged::Good(id) => Ok(id),
+        Judged::Awaited(why) => Err(MigrateError::AwaitsApproval { name, why }),
+        Judged::Stale(why) => Err(MigrateError::StaleApproval { name, why }),
     }
-    if now.bytes() > kept.bytes.saturating_add(kept.bytes / 100 * GROWTH) {
-        return stale(format!(
-            "the source has grown from {} to {} bytes since {} approved it",
-            kept.bytes,
-            now.bytes(),
-            approval.by
-        ));
-    }
-    Ok(approval.id)
 }
 
 /// Uses an approval up; false when somebody else has, or it is not open any more.

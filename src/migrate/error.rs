@@ -1,6 +1,7 @@
 //! What can go wrong with a migration, and what to do about it.
 
 mod explain;
+mod from;
 
 use super::entry::MigrationState;
 use super::names::Digest;
@@ -114,9 +115,10 @@ pub enum MigrateError {
         /// The step that was not begun.
         step: String,
     },
-    /// A step was begun earlier and nothing can tell whether it happened.
+    /// A step, or its undoing, was begun earlier and nothing can tell whether it happened.
     #[error(
-        "step `{step}` of `{name}` was begun and not finished, and the recipe has no query that tells whether it happened"
+        "step `{step}` of `{name}`, or its undoing, was begun and not finished, and the recipe has no query that tells \
+         whether it happened"
     )]
     Unknown {
         /// Of the migration.
@@ -240,6 +242,16 @@ pub enum MigrateError {
         /// Why it was to be undone.
         cause: Option<Box<MigrateError>>,
     },
+    /// The way back was closed, and what had been undone before that was seen could not be done again.
+    #[error("{closed}; what was undone before that was seen could not be done again: {source}")]
+    NotDoneAgain {
+        /// Of the migration.
+        name: String,
+        /// What closed the way back.
+        closed: Box<MigrateError>,
+        /// Why it could not be done again.
+        source: Box<MigrateError>,
+    },
     /// It failed behind a step that cannot be undone.
     #[error("{cause}; step `{step}` cannot be undone, so there is only forward")]
     OnlyForward {
@@ -299,13 +311,13 @@ pub enum MigrateError {
 }
 
 impl MigrateError {
-    pub(crate) fn step(name: &str, step: &str, source: StepError) -> Self {
-        let (name, step) = (name.to_owned(), step.to_owned());
-        match source {
-            StepError::Cancelled => Self::Cancelled { name, step },
-            StepError::Outside(error) => *error,
-            StepError::Awaits(question) => Self::Awaits { name, step, question },
-            source => Self::Step { name, step, source },
+    /// The same of a way back that was closed, when what had been undone is done again.
+    pub(crate) fn with_again(self) -> Self {
+        match self {
+            Self::WayBackClosed { name, step, source, cause, .. } => {
+                Self::WayBackClosed { name, step, source, cause, again: true }
+            }
+            other => other,
         }
     }
 
@@ -323,23 +335,6 @@ impl MigrateError {
             | Self::Journal(_)
             | Self::JournalTimeout(_) => MigrationState::Stopped,
             _ => MigrationState::Failed,
-        }
-    }
-}
-
-impl From<PostgresError> for MigrateError {
-    fn from(error: PostgresError) -> Self {
-        Self::Connect(Box::new(error))
-    }
-}
-
-impl From<sqlx::Error> for MigrateError {
-    fn from(error: sqlx::Error) -> Self {
-        // undefined_table, or the whole database is missing.
-        let code = error.as_database_error().and_then(|e| e.code()).map(|c| c.into_owned());
-        match code.as_deref() {
-            Some("42P01" | "3D000") => Self::NoJournal,
-            _ => Self::Journal(error),
         }
     }
 }

@@ -20,10 +20,19 @@ use crate::failure::Kind;
 struct Session {
     connection: PgConnection,
     pid: i32,
+    /// When that process started, in microseconds: ids are used again. `None` where the role that sexton acts as may not
+    /// see it.
+    started: Option<i64>,
 }
 
 /// A session that does not answer for so long is taken for broken.
 const PING: Duration = Duration::from_secs(10);
+const MYSELF: &str = "SELECT pg_backend_pid(), (SELECT (extract(epoch FROM backend_start) * 1000000)::int8 \
+    FROM pg_stat_activity WHERE pid = pg_backend_pid())";
+/// Ends a session of sexton's, and no other that has got its process id since.
+const END: &str = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+    WHERE pid = $1 AND usename = session_user AND datname = current_database() \
+      AND ($2::int8 IS NULL OR (extract(epoch FROM backend_start) * 1000000)::int8 = $2)";
 /// When this end is gone the server ends what it does for it, such as an index of hours.
 const CHECK: &str = "SET client_connection_check_interval = '2s'";
 
@@ -111,9 +120,10 @@ impl<'a> Hands<'a> {
             if self.claims {
                 self.journal.claim(&mut session, self.migration.name(), &self.ctx.cancel).await?;
             }
-            let pid = sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut session).await;
-            let pid = pid.map_err(|error| place.postgres.error(&key.1, "asking for the session's process", error))?;
-            self.sessions.insert(key.clone(), Session { connection: session, pid });
+            let asked = sqlx::query_as(MYSELF).fetch_one(&mut session).await;
+            let (pid, started) =
+                asked.map_err(|error| place.postgres.error(&key.1, "asking for the session's process", error))?;
+            self.sessions.insert(key.clone(), Session { connection: session, pid, started });
         }
         self.sessions.get_mut(&key).map(|session| &mut session.connection).ok_or(MigrateError::NoTarget)
     }
@@ -121,7 +131,8 @@ impl<'a> Hands<'a> {
     /// Takes back what an earlier step has set in the sessions. One that is broken is found out when it is needed.
     pub(crate) async fn renew(&mut self) {
         for session in self.sessions.values_mut() {
-            for reset in ["RESET SESSION AUTHORIZATION", "RESET ALL", CHECK] {
+            // Whatever the first makes of the role that sexton acts as, the second gives it back.
+            for reset in ["RESET SESSION AUTHORIZATION", "RESET ROLE", "RESET ALL", CHECK] {
                 let _ = tokio::time::timeout(PING, sqlx::query(reset).execute(&mut session.connection)).await;
             }
         }
@@ -161,8 +172,9 @@ impl<'a> Hands<'a> {
             let Ok(place) = self.world.place(server) else { continue };
             let ended = async {
                 let mut other = place.postgres.connect(&database).await?;
-                let end = sqlx::query("SELECT pg_terminate_backend($1, 5000)").bind(session.pid);
-                let ended = end.execute(&mut other).await;
+                // As who it logs in as, it may see and end its own.
+                let _ = sqlx::query("SET ROLE NONE").execute(&mut other).await;
+                let ended = sqlx::query(END).bind(session.pid).bind(session.started).execute(&mut other).await;
                 let _ = other.close().await;
                 ended.map_err(|error| place.postgres.error(&database, "ending an abandoned statement", error))
             };

@@ -37,17 +37,17 @@ pub use approval::{Approval, Granted, SHORTEST_DIGEST, approvals, approve, is_ne
 pub use entry::{Entry, MigrationState, StepEntry, StepState};
 pub use error::MigrateError;
 pub use fingerprint::{Fingerprint, fingerprint};
-pub use in_force::in_force;
+pub use in_force::{in_force, may_leave_in_force};
 pub use journal::{Journal, Lock};
 pub use migration::{Migration, MigrationStep};
 pub use names::{Database, Digest, Name, Sql, Text};
-pub use overview::{ApprovalState, KeptRehearsal, Overview, rehearsals};
+pub use overview::{ApprovalState, KeptRehearsal, Overview, RECIPE_MISSING, rehearsals};
 pub use parameters::{Parameter, ParameterError, ParameterKind, Values};
-pub use plan::{MigratePlan, MigrationPlan, Standing, StepPlan, Work, decide, plan};
+pub use plan::{MigratePlan, MigrationPlan, Standing, StepPlan, Work, decide, plan, unedited};
 pub use recipe::{Each, Recipe, RehearsalRule, Requirement, Stage, Step};
 pub use saga::{
-    MigrateReport, MigrationOutcome, MigrationReport, Options, StepOutcome, StepReport, apply, call_back,
-    is_called_back, plan_back, undo,
+    MigrateReport, MigrationOutcome, MigrationReport, Options, StepOutcome, StepReport, apply, call_back, plan_back,
+    settle_call, undo,
 };
 pub use set::{RecipeError, RecipeSet, files};
 pub use steps::{

@@ -4,7 +4,7 @@ use serde::Serialize;
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::approval::{Approval, approvals, is_needed, rehearsal};
+use super::approval::{Approval, Judged, is_needed, judge, kept, rehearsal};
 use super::entry::Entry;
 use super::error::MigrateError;
 use super::fingerprint::{Fingerprint, fingerprint};
@@ -14,6 +14,9 @@ use super::plan::{MigrationPlan, plan};
 use super::rehearse::Rehearsal;
 use super::world::World;
 use crate::context::Context;
+
+/// What is said in place of where a recipe is from, of a migration that was begun and whose recipe is not there any more.
+pub const RECIPE_MISSING: &str = "recipe missing";
 
 /// A migration as it stands here and now.
 #[derive(Debug, Clone)]
@@ -28,6 +31,7 @@ pub struct Overview {
     pub is_rehearsed: bool,
     /// What the journal has of it.
     pub entry: Option<Entry>,
+    judged: Judged,
 }
 
 impl Overview {
@@ -45,25 +49,22 @@ impl Overview {
         let planned = planned.ok_or_else(|| MigrateError::JournalValue(migration.name().to_owned()))?;
         let source = fingerprint(world, migration, ctx).await?;
         let is_rehearsed = rehearsal(migration, journal, &source).await?.is_some();
-        let (approvals, entry) = (approvals(migration.name(), journal).await?, journal.read(migration.name()).await?);
-        Ok(Self { planned, source, approvals, is_rehearsed, entry })
+        let (kept, entry) = (kept(migration.name(), journal).await?, journal.read(migration.name()).await?);
+        let judged = judge(&kept, &migration.plan_digest(), &source);
+        let approvals = kept.into_iter().map(|kept| kept.approval).collect();
+        Ok(Self { planned, source, approvals, is_rehearsed, entry, judged })
     }
 
-    /// Whether it may not begin without an approval, and whether an open one fits.
+    /// Whether it may not begin without an approval, and how it is with that: what a run would say now.
     #[must_use]
     pub fn approval(&self) -> ApprovalState {
         if !is_needed(&self.planned) {
             return ApprovalState::NotNeeded;
         }
-        let newest = self.approvals.iter().find(|approval| approval.step.is_none() && approval.state == "open");
-        match newest {
-            None => ApprovalState::Needed,
-            Some(approval)
-                if approval.plan == self.planned.digest() && approval.source == self.source.digest().as_str() =>
-            {
-                ApprovalState::Given
-            }
-            Some(_) => ApprovalState::Stale,
+        match self.judged {
+            Judged::Good(_) => ApprovalState::Given,
+            Judged::Awaited(_) => ApprovalState::Needed,
+            Judged::Stale(_) => ApprovalState::Stale,
         }
     }
 }
@@ -74,11 +75,11 @@ impl Overview {
 pub enum ApprovalState {
     /// It may begin without.
     NotNeeded,
-    /// Nobody has given one that is still open.
+    /// Nobody has given one, or the newest was used.
     Needed,
-    /// One is open, and fits.
+    /// The newest is open, and fits.
     Given,
-    /// One is open, and was given for another plan or source.
+    /// The newest has expired, was revoked, or was given for another plan or source.
     Stale,
 }
 

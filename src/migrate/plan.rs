@@ -10,6 +10,7 @@ use super::hands::Hands;
 use super::journal::Journal;
 use super::migration::Migration;
 use super::names::Digest;
+use super::recipe::Recipe;
 use super::steps::{Reversal, StepError, holds};
 use super::world::{Server, World};
 use crate::context::Context;
@@ -194,9 +195,7 @@ pub(crate) fn same(migration: &Migration, entry: &Entry, database: &str) -> Resu
         let (journaled, given) = (entry.target.clone(), database.to_owned());
         return Err(MigrateError::OtherDatabase { name, journaled, given });
     }
-    if entry.digest != migration.digest {
-        return Err(MigrateError::Edited { name, journaled: entry.digest.clone(), given: migration.digest.clone() });
-    }
+    unedited(&migration.recipe, entry)?;
     if entry.parameters != migration.values {
         let differs = migration.values.iter().filter(|(name, value)| entry.parameters.get(*name) != Some(*value));
         let shown = differs.map(|(name, value)| {
@@ -206,6 +205,18 @@ pub(crate) fn same(migration: &Migration, entry: &Entry, database: &str) -> Resu
         return Err(MigrateError::OtherParameters { name, differences: shown.collect::<Vec<_>>().join(", ") });
     }
     Ok(())
+}
+
+/// Whether the journal speaks of the same recipe.
+///
+/// # Errors
+/// [`MigrateError::Edited`].
+pub fn unedited(recipe: &Recipe, entry: &Entry) -> Result<(), MigrateError> {
+    let (name, given) = (recipe.name.to_string(), recipe.digest());
+    if entry.digest == given {
+        return Ok(());
+    }
+    Err(MigrateError::Edited { name, journaled: entry.digest.clone(), given })
 }
 
 impl MigratePlan {

@@ -186,7 +186,7 @@ impl World {
 }
 
 /// Which cluster of databases a session is in; `None` where the role may not know.
-async fn identity(session: &mut PgConnection) -> Option<String> {
+pub(super) async fn identity(session: &mut PgConnection) -> Option<String> {
     let asked = sqlx::query_scalar("SELECT system_identifier::text FROM pg_control_system()");
     asked.fetch_one(session).await.ok()
 }

@@ -1,11 +1,14 @@
 //! Migrations on a real PostgreSQL: applied once, refused when edited, and taken up again after a kill.
 
 mod approvals;
+mod done_again;
 mod fences;
 mod ground;
 mod half_done;
+mod kept;
 mod kills;
 mod kubernetes;
+mod marks;
 mod moves;
 mod recipes;
 mod rehearsals;

@@ -3,6 +3,7 @@
 mod approve;
 pub(super) mod lint;
 mod list;
+mod page;
 mod plan;
 mod rehearse;
 
@@ -22,7 +23,7 @@ use crate::daemon::runner::{Finished, Request};
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
 use crate::job::JobName;
-use crate::migrate::{Migration, Name, Options, RecipeSet};
+use crate::migrate::{self, Migration, Name, Options, RecipeSet};
 use crate::units::Span;
 
 /// `sexton migrate`.
@@ -184,24 +185,40 @@ fn steps(report: Option<&Value>) -> Vec<Vec<String>> {
 async fn undo(site: Site, args: &NamedArgs, global: &Global) -> Result<Exit, Shown> {
     let journal = site.journal().await.map_err(Shown::of)?;
     // What it was begun with is in the journal; what is given all the same is held against that.
-    let begun = journal.read(&args.name).await.map_err(Shown::of)?.map(|entry| entry.parameters).unwrap_or_default();
+    let entry = journal.read(&args.name).await.map_err(Shown::of)?;
+    if let Some(entry) = &entry {
+        // What an edited recipe does not know any more was not typed.
+        let recipes = RecipeSet::load(site.config.recipes.as_deref()).map_err(Shown::of)?;
+        recipes.get(&args.name).map_or(Ok(()), |recipe| migrate::unedited(recipe, entry)).map_err(Shown::of)?;
+    }
+    let begun = entry.map(|entry| entry.parameters).unwrap_or_default();
     let given = args.set.iter().cloned();
     let set = begun.into_iter().chain(given).collect::<BTreeMap<_, _>>().into_iter().collect();
     let migration = check(&site, &NamedArgs { name: args.name.clone(), set, json: args.json })?;
     let runner = site.runner().await.map_err(Shown::of)?;
     let request = request(&site, UNDO_PATIENCE, global);
     let job = UndoJob::new(site, migration);
-    if runner.is_busy(JobName::Migrate).await.map_err(Shown::of)? {
-        let ctx =
-            Context { cancel: request.cancel.clone(), progress: Arc::clone(&request.progress), ..Context::plain() };
-        job.call_back(&ctx).await?;
-    }
-    let mut finished = runner.run(&job, &request).await.map_err(Shown::of)?;
+    let called = match runner.is_busy(JobName::Migrate).await.map_err(Shown::of)? {
+        true => {
+            let (cancel, progress) = (request.cancel.clone(), Arc::clone(&request.progress));
+            job.call_back(&Context { cancel, progress, ..Context::plain() }).await
+        }
+        false => Ok(()),
+    };
+    let finished = match called {
+        Ok(()) => runner.run(&job, &request).await.map_err(Shown::of),
+        Err(failure) => Err(failure.into()),
+    };
     // Whatever it came to, no word is left that nobody is there to find.
-    if finished.error.is_some()
-        && let Ok(Some(asked)) = job.asked().await
-        && finished.run.is_none()
-    {
+    let asked = match &finished {
+        Ok(finished) if finished.error.is_none() => None,
+        _ => job.settle_call().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "the word that it is to be undone may be left");
+            None
+        }),
+    };
+    let mut finished = finished?;
+    if let Some(asked) = asked.filter(|_| finished.run.is_none()) {
         finished.outcome = Outcome::of(asked.kind);
         finished.error = Some(asked);
     }

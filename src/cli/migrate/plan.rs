@@ -8,7 +8,7 @@ use crate::daemon::jobs::Site;
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
 use crate::job::JobName;
-use crate::migrate::{self, Overview, RehearsalRule, Reversal, Work};
+use crate::migrate::{self, ApprovalState, Overview, RehearsalRule, Reversal, Work};
 
 pub(super) async fn plan(site: &Site, args: &NamedArgs) -> Result<Exit, Shown> {
     let migration = check(site, args)?;
@@ -37,15 +37,15 @@ pub(super) async fn plan(site: &Site, args: &NamedArgs) -> Result<Exit, Shown> {
     Ok(exit)
 }
 
-/// What is said about the approval of its beginning.
+/// What is said about the approval of its beginning, and about the newest one.
 fn approval(seen: &Overview) -> String {
     let newest = seen.approvals.iter().find(|approval| approval.step.is_none());
-    match newest {
-        _ if !migrate::is_needed(&seen.planned) => "not needed".to_owned(),
-        None => "needed".to_owned(),
-        Some(approval) => {
-            let fits = approval.plan == seen.planned.digest() && approval.source == seen.source.digest().as_str();
-            let state = if approval.state == "open" && !fits { "stale" } else { approval.state.as_str() };
+    match (seen.approval(), newest) {
+        (ApprovalState::NotNeeded, _) => "not needed".to_owned(),
+        (_, None) => "needed".to_owned(),
+        (judged, Some(approval)) => {
+            let is_stale = judged == ApprovalState::Stale && approval.state == "open";
+            let state = if is_stale { "stale" } else { approval.state.as_str() };
             format!("{state}, by {} until {}", approval.by, approval.expires)
         }
     }

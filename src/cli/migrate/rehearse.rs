@@ -1,10 +1,9 @@
-use std::fs::File;
-use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
 
+use super::page::Page;
 use super::{NamedArgs, check, output, progress, signals};
 use crate::backup::BackupId;
 use crate::cli::Global;
@@ -13,7 +12,7 @@ use crate::clients::postgres::Postgres;
 use crate::context::Context;
 use crate::daemon::jobs::Site;
 use crate::exit::Exit;
-use crate::failure::{Failure, Kind, without_errno};
+use crate::failure::{Failure, Kind};
 use crate::migrate::rehearse::{self, Rehearsal, Rehearse, ServerLog};
 use crate::units::{Span, human_bytes};
 
@@ -46,7 +45,7 @@ pub(super) async fn rehearse(site: &Site, args: &RehearseArgs, global: &Global) 
             .with_hint("sexton.example.yaml shows every section")
     })?;
     // Before anything is done: a file that cannot be written is not found out afterwards.
-    let page = args.html.as_ref().map(|file| File::create(file).map_err(|error| no_file(file, &error))).transpose()?;
+    let page = args.html.as_deref().map(Page::begin).transpose()?;
     let journal = site.journal().await.map_err(Shown::of)?;
     let how = Rehearse {
         scratch: Postgres::new(scratch),
@@ -56,8 +55,8 @@ pub(super) async fn rehearse(site: &Site, args: &RehearseArgs, global: &Global) 
     };
     let ctx = Context { cancel: signals::stop_token(), progress: progress::sink(global.quiet), ..Context::plain() };
     let rehearsal = rehearse::rehearse(&migration, &journal, &site.world(), &how, &ctx).await.map_err(Shown::of)?;
-    if let (Some(mut page), Some(file)) = (page, &args.html) {
-        page.write_all(rehearse::html(&rehearsal).as_bytes()).map_err(|error| no_file(file, &error))?;
+    if let Some(page) = page {
+        page.write(&rehearse::html(&rehearsal))?;
     }
     if args.named.json {
         output::json(&rehearsal);
@@ -69,11 +68,6 @@ pub(super) async fn rehearse(site: &Site, args: &RehearseArgs, global: &Global) 
         return Ok(Exit::of(failure.kind));
     }
     Ok(Exit::Done)
-}
-
-fn no_file(file: &std::path::Path, error: &std::io::Error) -> Failure {
-    let message = format!("{} cannot be written: {}", file.display(), without_errno(&error.to_string()));
-    Failure::new(Kind::Failed, message).with_hint("name a file in a folder that exists and may be written to")
 }
 
 fn show(rehearsal: &Rehearsal) {

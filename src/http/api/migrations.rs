@@ -40,9 +40,11 @@ pub(in crate::http) struct Recipe {
     pub state: String,
     /// Why it failed.
     pub error: Option<String>,
+    /// True of a migration that was begun from a recipe that is not there any more.
+    pub recipe_missing: bool,
 }
 
-/// All recipes.
+/// All recipes, and what was begun from others.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub(in crate::http) struct Recipes {
     /// By name.
@@ -129,16 +131,25 @@ pub(in crate::http) async fn all(app: &App) -> Result<Vec<Recipe>, Problem> {
     let recipes = recipes(app)?;
     let journal = app.journal();
     let entries = journal.list().await.map_err(crate::failure::Failure::from)?;
-    let one = |recipe: &migrate::Recipe| {
+    let of_recipe = |recipe: &migrate::Recipe| {
         let entry = entries.iter().find(|entry| entry.name == recipe.name.as_str());
         Recipe {
             name: recipe.name.to_string(),
             description: recipe.description.clone(),
             state: entry.map_or("not_begun", |entry| entry.state.as_str()).to_owned(),
             error: entry.and_then(|entry| entry.error.clone()),
+            recipe_missing: false,
         }
     };
-    Ok(recipes.iter().map(|(recipe, _)| one(recipe)).collect())
+    let of_entry = |entry: &migrate::Entry| Recipe {
+        name: entry.name.clone(),
+        description: migrate::RECIPE_MISSING.to_owned(),
+        state: entry.state.as_str().to_owned(),
+        error: entry.error.clone(),
+        recipe_missing: true,
+    };
+    let missing = entries.iter().filter(|entry| recipes.get(&entry.name).is_none()).map(of_entry);
+    Ok(recipes.iter().map(|(recipe, _)| of_recipe(recipe)).chain(missing).collect())
 }
 
 /// The migration of that name with the parameters of the configuration.
@@ -177,6 +188,7 @@ pub(in crate::http) async fn state(app: &App, name: &str) -> Result<MigrationSta
             description: migration.recipe.description.clone(),
             state: seen.entry.as_ref().map_or("not_begun", |entry| entry.state.as_str()).to_owned(),
             error: seen.entry.as_ref().and_then(|entry| entry.error.clone()),
+            recipe_missing: false,
         },
         digest: seen.planned.digest().to_string(),
         source_digest: seen.source.digest().to_string(),

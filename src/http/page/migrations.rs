@@ -37,14 +37,15 @@ struct RecipeRow {
     tone: &'static str,
     description: String,
     error: Option<String>,
+    recipe_missing: bool,
 }
 
 impl From<Recipe> for RecipeRow {
     fn from(recipe: Recipe) -> Self {
-        let Recipe { name, description, state, error } = recipe;
+        let Recipe { name, description, state, error, recipe_missing } = recipe;
         // Why an earlier try failed is nothing to one that was applied since.
         let error = error.filter(|_| state != "applied");
-        Self { tone: tone(&state), state: state.replace('_', " "), name, description, error }
+        Self { tone: tone(&state), state: state.replace('_', " "), name, description, error, recipe_missing }
     }
 }
 
@@ -178,7 +179,7 @@ pub(super) async fn one(
         ApprovalState::NotNeeded => ("not needed", ""),
         ApprovalState::Needed => ("needed", "warn"),
         ApprovalState::Given => ("given", "good"),
-        ApprovalState::Stale => ("stale: the plan or the source is another now", "warn"),
+        ApprovalState::Stale => ("stale: it has ended, or the plan or the source is another now", "warn"),
     };
     let (rehearsal, rehearsal_tone) =
         if seen.rehearsed { ("passed", "good") } else { ("none of this plan and source", "") };

@@ -17,6 +17,7 @@ impl Explain for MigrateError {
             Self::StaleApproval { .. } | Self::OtherPlan { .. } => Kind::Stale,
             Self::Undone { .. } => Kind::Compensated,
             Self::OnlyForward { cause, .. } => cause.kind(),
+            Self::NotDoneAgain { source, .. } => source.kind(),
             Self::WayBackClosed { cause, .. } => cause.as_ref().map_or(Kind::Refused, |cause| cause.kind()),
             Self::Step { source, .. } | Self::Rehearsal(source) => source.kind(),
             Self::Edited { .. }
@@ -113,6 +114,7 @@ impl Explain for MigrateError {
                 None => format!("correct the cause, then `sexton migrate undo {name}` goes on"),
             },
             Self::OnlyForward { cause, .. } => return cause.hint(),
+            Self::NotDoneAgain { name, .. } => format!("correct the cause, then `sexton migrate run {name}` goes on"),
             Self::NoWayBack { name, .. } => format!("correct what failed, then `sexton migrate run {name}` goes on"),
             Self::NeverBegun { .. } => "`sexton migrate list` shows how far each is".to_owned(),
             Self::UndoAsked { .. } => "`sexton migrate list` shows how far it is".to_owned(),

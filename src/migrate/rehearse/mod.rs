@@ -133,12 +133,16 @@ pub async fn rehearse(
         tracing::warn!(error = %chain(&error), "the databases of the rehearsal are left");
     }
     let (restored, practised) = result?;
-    let is_watched = practised.is_watched;
+    let (is_watched, unmeasured) = (practised.is_watched, practised.unmeasured.join(", "));
     let mut report = report::of(migration, &source, &id, practised, restored);
     report.id = Uuid::now_v7();
     report.began = began;
     if !is_watched {
         report.findings.push("the locks or the load could not be watched to the end; rehearse it again".to_owned());
+    }
+    // What it costs is what somebody agrees to: nothing is said as if it were nothing.
+    if !unmeasured.is_empty() {
+        report.findings.push(format!("what these steps cost could not be measured: {unmeasured}; rehearse it again"));
     }
     report.judge(migration);
     let stored = serde_json::to_value(&report).unwrap_or_default();

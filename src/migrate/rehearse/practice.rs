@@ -1,6 +1,6 @@
 //! The migration, run on the copy.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -12,6 +12,7 @@ use super::locks::{self, Held};
 use super::measure::{self, Cost};
 use super::server_log::{self, ServerLog};
 use crate::context::Context;
+use crate::failure::chain;
 use crate::migrate::error::MigrateError;
 use crate::migrate::journal::Journal;
 use crate::migrate::migration::{Migration, MigrationStep};
@@ -30,6 +31,8 @@ pub(super) struct Practised {
     pub(super) report: MigrateReport,
     /// When each step began, in milliseconds since the run did, and what it cost, by its key.
     pub(super) costs: Vec<(String, u64, Cost)>,
+    /// The steps whose cost could not be measured, each with why.
+    pub(super) unmeasured: Vec<String>,
     /// The locks it held, with milliseconds since the run began.
     pub(super) held: Vec<Held>,
     /// What the server's own log says.
@@ -92,20 +95,37 @@ struct Measuring {
     origin: Instant,
     before: Mutex<Option<(measure::State, u64)>>,
     costs: Mutex<Vec<(String, u64, Cost)>>,
+    unmeasured: Mutex<Vec<String>>,
+}
+
+impl Measuring {
+    fn new(place: Place, origin: Instant) -> Self {
+        let (before, costs, unmeasured) = Default::default();
+        Self { place, origin, before, costs, unmeasured }
+    }
+
+    async fn look(&self, step: &MigrationStep) -> Option<measure::State> {
+        let looked = measure::look(&self.place).await;
+        looked.map_err(|error| held(&self.unmeasured).push(format!("`{}` ({})", step.key, chain(&error)))).ok()
+    }
+}
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]
 impl Observer for Measuring {
-    async fn before(&self, _: &MigrationStep) {
-        let state = measure::look(&self.place).await.ok().map(|state| (state, millis_since(self.origin)));
-        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = state;
+    async fn before(&self, step: &MigrationStep) {
+        let state = self.look(step).await.map(|state| (state, millis_since(self.origin)));
+        *held(&self.before) = state;
     }
 
     async fn after(&self, step: &MigrationStep) {
-        let before = self.before.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let (Some((before, from)), Ok(after)) = (before, measure::look(&self.place).await) else { return };
+        let Some((before, from)) = held(&self.before).take() else { return };
+        let Some(after) = self.look(step).await else { return };
         let cost = measure::cost(&before, &after);
-        self.costs.lock().unwrap_or_else(PoisonError::into_inner).push((step.key.clone(), from, cost));
+        held(&self.costs).push((step.key.clone(), from, cost));
     }
 }
 
@@ -122,8 +142,7 @@ pub(super) async fn run(migration: &Migration, ground: &Ground, ctx: &Context) -
     let loading = tokio::spawn(load::load(place.clone(), stop.clone()));
     // So that both are there before the first step is.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let measuring =
-        Arc::new(Measuring { place: place.clone(), origin, before: Mutex::default(), costs: Mutex::default() });
+    let measuring = Arc::new(Measuring::new(place.clone(), origin));
     let options = Options::observed(Arc::clone(&measuring) as Arc<dyn Observer>);
     let planned = plan(std::slice::from_ref(migration), &journal, world, ctx).await;
     let clock = Instant::now();
@@ -133,13 +152,58 @@ pub(super) async fn run(migration: &Migration, ground: &Ground, ctx: &Context) -
     };
     let milliseconds = millis_since(clock);
     stop.cancel();
-    let (held, felt) = (watching.await.ok().flatten(), loading.await.ok().flatten());
-    let is_watched = held.is_some() && felt.is_some();
-    let (held, felt) = (held.unwrap_or_default(), felt.unwrap_or_default());
+    let (locks, felt) = (watching.await.ok().flatten(), loading.await.ok().flatten());
+    let is_watched = locks.is_some() && felt.is_some();
+    let (locks, felt) = (locks.unwrap_or_default(), felt.unwrap_or_default());
     let log = listening.hear(origin).await;
     let invalid = measure::invalid_indexes(&place).await?;
     journal.ledger().close().await;
     planned?;
-    let costs = std::mem::take(&mut *measuring.costs.lock().unwrap_or_else(PoisonError::into_inner));
-    Ok(Practised { is_watched, report, costs, held, log, felt, invalid, bytes: before.bytes(), milliseconds })
+    let (costs, unmeasured) =
+        (std::mem::take(&mut *held(&measuring.costs)), std::mem::take(&mut *held(&measuring.unmeasured)));
+    let bytes = before.bytes();
+    Ok(Practised { is_watched, report, costs, unmeasured, held: locks, log, felt, invalid, bytes, milliseconds })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::clients::TlsFiles;
+    use crate::clients::postgres::{Postgres, Settings, TlsMode};
+    use crate::migrate::set::RecipeSet;
+
+    /// Nobody listens at the discard port.
+    fn nowhere() -> Place {
+        let settings = Settings {
+            host: "127.0.0.1".into(),
+            port: 9,
+            user: "nobody".into(),
+            role: None,
+            password: None,
+            tls_mode: TlsMode::Disable,
+            tls: TlsFiles::default(),
+            connect_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_secs(5),
+            bin_dir: None,
+        };
+        Place::new(Postgres::new(settings), "temporal", None)
+    }
+
+    #[tokio::test]
+    async fn a_step_that_could_not_be_measured_is_told_of() {
+        let recipes = RecipeSet::load(None).unwrap();
+        let migration = recipes.select(&["tune-autovacuum".to_owned()], &BTreeMap::new()).unwrap().remove(0);
+        let (first, second) = (&migration.steps[0], &migration.steps[1]);
+        let measuring = Measuring::new(nowhere(), Instant::now());
+        measuring.before(first).await;
+        measuring.after(first).await;
+        *held(&measuring.before) = Some((measure::State::default(), 0));
+        measuring.after(second).await;
+        assert!(held(&measuring.costs).is_empty());
+        let unmeasured = held(&measuring.unmeasured).clone();
+        let keys: Vec<_> = unmeasured.iter().map(|one| one.split(" (").next().unwrap().to_owned()).collect();
+        assert_eq!(keys, [format!("`{}`", first.key), format!("`{}`", second.key)]);
+    }
 }

@@ -4,16 +4,17 @@
 //! instants is read through its own functions, wherever its files are. Where that cannot be, the report says why.
 
 mod files;
+mod names;
 mod parse;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use jiff::civil::DateTime;
 use serde::{Deserialize, Serialize};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Row};
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use self::files::{CHUNK, ask, current, length, piece, said};
+use self::names::{Names, names_in};
 use self::parse::{Format, On, Record, Wait};
 use super::load::PROGRAM;
 use super::locks::Held;
@@ -148,7 +149,7 @@ impl Listening {
     pub(super) async fn hear(self, origin: Instant) -> ServerLog {
         match self {
             Self::No(why) => ServerLog::not_read(why),
-            Self::Yes(ear) => ear.hear(origin).await.unwrap_or_else(ServerLog::not_read),
+            Self::Yes(ear) => ear.hear(origin).await,
         }
     }
 }
@@ -224,17 +225,25 @@ impl Ear {
         }
     }
 
-    async fn hear(mut self, origin: Instant) -> Result<ServerLog, String> {
+    /// What cannot be read or looked up loses nothing of what was.
+    async fn hear(mut self, origin: Instant) -> ServerLog {
         self.forget_settings().await;
         // The server writes its log through a process of its own: what stands before this is there when this is.
         let mark = format!("sexton: a rehearsal ends ({})", uuid::Uuid::new_v4());
         let raise = format!("DO $$BEGIN RAISE LOG '{mark}'; END$$");
-        let raised = sqlx::raw_sql(AssertSqlSafe(raise)).execute(&mut self.session).await;
-        raised.map_err(|error| said(&error))?;
+        if let Err(error) = sqlx::raw_sql(AssertSqlSafe(raise)).execute(&mut self.session).await {
+            self.notes.push(format!("its end could not be marked: {}", said(&error)));
+        }
         let (mut bytes, clock) = (Vec::new(), Instant::now());
         let has_mark = |bytes: &[u8]| bytes.windows(mark.len()).any(|window| window == mark.as_bytes());
         loop {
-            self.more(&mut bytes).await?;
+            if let Err(why) = self.more(&mut bytes).await {
+                if bytes.is_empty() {
+                    return ServerLog { notes: self.notes, ..ServerLog::not_read(why) };
+                }
+                self.notes.push(format!("it could not be read to its end: {why}"));
+                break;
+            }
             if bytes.len() >= LARGEST {
                 let read = crate::units::human_bytes(LARGEST as u64);
                 self.notes.push(format!("only its first {read} were read"));
@@ -254,14 +263,17 @@ impl Ear {
                 .push("it was rotated meanwhile; had it been more than once, something would be missing".to_owned());
         }
         let records = parse::records(self.format, &String::from_utf8_lossy(&bytes));
-        let waits = self.waits(&records, origin).await?;
+        let waits = self.waits(&records, origin).await;
         let statements = self.statements(&records);
+        if self.format == Format::Text {
+            self.notes.push("as stderr it does not tell whose a statement is, so none are told".to_owned());
+        }
         let (format, notes) = (Some(self.format.name().to_owned()), self.notes);
         let _ = self.session.close().await;
-        Ok(ServerLog { not_read: None, format, waits, statements, notes })
+        ServerLog { not_read: None, format, waits, statements, notes }
     }
 
-    /// Reads on, up to [`LARGEST`], in the file that is written now, too.
+    /// Reads on, up to [`LARGEST`], in the file that is written now, too. What was read before something failed stays in `bytes`.
     async fn more(&mut self, bytes: &mut Vec<u8>) -> Result<(), String> {
         if let Some((_, name)) = current(&mut self.session, &[self.format]).await?
             && self.files.last().is_none_or(|file| file.name != name)
@@ -282,9 +294,9 @@ impl Ear {
     }
 
     /// The waits in the copies, those of one program for one lock together.
-    async fn waits(&mut self, records: &[Record], origin: Instant) -> Result<Vec<LoggedWait>, String> {
+    async fn waits(&mut self, records: &[Record], origin: Instant) -> Vec<LoggedWait> {
         let all = parse::waits(records);
-        let names = self.names(&all).await?;
+        let names = self.names(&all).await;
         let copies = self.place.all();
         let since = |at: DateTime| {
             let (instant, zero) = (self.zero.0, self.zero.1?);
@@ -334,33 +346,21 @@ impl Ear {
             });
         }
         waits.sort_by_key(|wait| std::cmp::Reverse(wait.longest_milliseconds));
-        Ok(waits)
+        waits
     }
 
     /// What the relations in the copies are called, and of which table they are.
-    async fn names(&mut self, waits: &[Wait]) -> Result<BTreeMap<(i64, i64), (String, String)>, String> {
-        const NAMES: &str = "SELECT d.oid::int8 AS database, c.oid::int8 AS relation, c.oid::regclass::text AS name, \
-            coalesce(i.indrelid, c.oid)::regclass::text AS of_table \
-            FROM pg_database d, pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid \
-            WHERE d.datname = current_database() AND c.oid::int8 = ANY ($1)";
+    async fn names(&mut self, waits: &[Wait]) -> Names {
         let oid = |wait: &Wait| if let On::Relation(_, relation) = wait.on { Some(relation) } else { None };
         let oids: Vec<i64> = waits.iter().filter_map(oid).collect();
-        let mut names = BTreeMap::new();
+        let mut all = Names::new();
         for database in self.place.all() {
-            let mut session = self.place.postgres.connect(&database).await.map_err(|error| error.to_string())?;
-            let rows = sqlx::query(NAMES).bind(&oids).fetch_all(&mut session).await.map_err(|error| said(&error))?;
-            let _ = session.close().await;
-            for row in rows {
-                let read = || -> Result<_, sqlx::Error> {
-                    let (name, table): (String, String) = (row.try_get("name")?, row.try_get("of_table")?);
-                    let named = (format!("{database}.{name}"), format!("{database}.{table}"));
-                    Ok(((row.try_get("database")?, row.try_get("relation")?), named))
-                };
-                let (key, named) = read().map_err(|error| said(&error))?;
-                names.insert(key, named);
+            match names_in(&self.place, &database, &oids).await {
+                Ok(names) => all.extend(names),
+                Err(why) => self.notes.push(format!("the relations of {database} could not be looked up: {why}")),
             }
         }
-        Ok(names)
+        all
     }
 
     fn statements(&self, records: &[Record]) -> Vec<LoggedStatement> {

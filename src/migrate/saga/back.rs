@@ -136,11 +136,8 @@ impl Run<'_> {
                 journal.end(name, MigrationState::Undone, None).await
             }
             // Written to in the last moment. It served before, and is not left stopped.
-            Err(MigrateError::WayBackClosed { name, step, source, cause, .. })
-                if stood == Some(MigrationState::Applied) =>
-            {
-                let closed = MigrateError::WayBackClosed { name, step, source, cause, again: true };
-                Err(self.again(closed, &mut report.steps).await?)
+            Err(closed @ MigrateError::WayBackClosed { .. }) if stood == Some(MigrationState::Applied) => {
+                Err(self.again(closed, &mut report.steps).await)
             }
             Err(error) => {
                 let state = left_by(&error);
@@ -149,24 +146,33 @@ impl Run<'_> {
         }
     }
 
-    /// Does again what was undone before the way back turned out to be closed, and gives back what there is to tell.
-    async fn again(
-        &mut self,
-        closed: MigrateError,
-        reports: &mut Vec<StepReport>,
-    ) -> Result<MigrateError, MigrateError> {
+    /// Does again what was undone before the way back turned out to be closed, and gives back what there is to tell. Whatever
+    /// wanted it to stop while it went back does not stop it now: half way is where it must not be left.
+    async fn again(&mut self, closed: MigrateError, reports: &mut Vec<StepReport>) -> MigrateError {
+        let name = self.migration.name();
+        let was_undone = !reports.is_empty();
+        self.is_again = true;
+        self.cancel = CancellationToken::new();
+        let done = self.all_again(reports).await;
+        // Of whoever wanted it undone meanwhile: it cannot be, and left, the word would turn a later run around.
+        if let Err(error) = self.journal.forget_undo(name).await {
+            tracing::warn!(error = %chain(&error), "the word that it is to be undone could not be taken back");
+        }
+        let error = match done {
+            Ok(()) => return if was_undone { closed.with_again() } else { closed },
+            Err(Halt::UndoRequested) => return self.end(MigrationState::Failed, closed).await,
+            Err(Halt::Failed(error) | Halt::Stopped(error)) => error,
+        };
+        let (name, closed) = (name.to_owned(), Box::new(closed));
+        let error = MigrateError::NotDoneAgain { name, closed, source: Box::new(error) };
+        self.end(MigrationState::Failed, error).await
+    }
+
+    async fn all_again(&mut self, reports: &mut Vec<StepReport>) -> Result<(), Halt> {
         let name = self.migration.name();
         self.known = self.journal.read(name).await?.map(|entry| entry.steps).unwrap_or_default();
-        self.hands.ctx.cancel = self.ctx.cancel.clone();
-        let error = match self.forward(reports).await {
-            Ok(_) if self.journal.applied(name).await? => return Ok(closed),
-            Ok(_) | Err(Halt::UndoRequested) => closed,
-            Err(Halt::Failed(error) | Halt::Stopped(error)) => {
-                tracing::error!(error = %chain(&error), "what was undone could not be done again");
-                error
-            }
-        };
-        Ok(self.end(MigrationState::Failed, error).await)
+        self.forward(reports).await?;
+        Ok(self.journal.end(name, MigrationState::Applied, None).await?)
     }
 
     /// Undoes every step that may have happened, the last one first; [`lets_back`] has been asked.

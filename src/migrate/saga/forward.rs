@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::watch::{Reason, watched};
+use super::watch::{Reason, look, watched};
 use super::{Observer, Run, StepOutcome, StepReport};
 use crate::failure::chain;
 use crate::migrate::approval;
@@ -13,7 +13,7 @@ use crate::migrate::error::MigrateError;
 use crate::migrate::journal;
 use crate::migrate::migration::MigrationStep;
 use crate::migrate::plan::MigrationPlan;
-use crate::migrate::steps::{Reversal, StepError, child};
+use crate::migrate::steps::{Operation, Reversal, StepError, child};
 use crate::progress::Unit;
 use crate::units::Span;
 
@@ -52,7 +52,7 @@ impl Run<'_> {
                 deadline = limit.map(|limit| (limit, Instant::now() + Duration::from(limit)));
             }
             let key = step.key.clone();
-            if self.ctx.is_cancelled() {
+            if self.cancel.is_cancelled() {
                 return Err(MigrateError::Cancelled { name, step: key }.into());
             }
             let finished = self.known.get(&key).map(|s| s.state);
@@ -68,14 +68,34 @@ impl Run<'_> {
                 if !self.lock.is_held().await {
                     return Err(MigrateError::LockLost { name, step: key }.into());
                 }
-                if self.journal.undo_requested(&name).await? {
+                if !self.is_again && self.journal.undo_requested(&name).await? {
                     return Err(Halt::UndoRequested);
                 }
-                reports.push(self.one(position, step, deadline).await?);
+                reports.push(match self.known.get(&step.key).filter(|_| self.is_agreed_to(step)) {
+                    Some(entry) => self.taken_as_given(step, entry).await?,
+                    None => self.one(position, step, deadline).await?,
+                });
             }
             self.ctx.progress.advance(1);
         }
         Ok(false)
+    }
+
+    /// Whether it only asks for what was agreed to before it was undone and done again.
+    fn is_agreed_to(&self, step: &MigrationStep) -> bool {
+        self.is_again && matches!(step.operation, Operation::Approve(_))
+    }
+
+    async fn taken_as_given(&self, step: &MigrationStep, entry: &StepEntry) -> Result<StepReport, MigrateError> {
+        self.journal.evidence(self.migration, step, StepState::Done, &entry.evidence(), None).await?;
+        Ok(StepReport {
+            step: step.key.clone(),
+            stage: step.stage.to_string(),
+            outcome: StepOutcome::Present,
+            attempts: 0,
+            milliseconds: 0,
+            found: Value::Null,
+        })
     }
 
     /// One step, under watch: its stage's deadline, the lock, and whoever wants it undone end it early.
@@ -86,13 +106,18 @@ impl Run<'_> {
         deadline: Option<(Span, Instant)>,
     ) -> Result<StepReport, Halt> {
         let (journal, name) = (self.journal, self.migration.name().to_owned());
-        let token = self.ctx.cancel.child_token();
+        let token = self.cancel.child_token();
         self.hands.ctx.cancel = token.clone();
         self.hands.step.clone_from(&step.key);
         let (lock, known, observer) = (&mut *self.lock, &self.known, self.options.observer.as_deref());
         let asks = self.asks;
         let mut acting = Acting { name: &name, position, step, known, observer, asks, hands: &mut self.hands };
-        let (done, reason) = watched(acting.act(), &token, deadline, lock, || journal.undo_requested(&name)).await;
+        let is_again = self.is_again;
+        let asked = || {
+            let name = name.as_str();
+            async move { !is_again && journal.undo_requested(name).await.unwrap_or(false) }
+        };
+        let (done, reason) = watched(acting.act(), &token, deadline, look(lock, asked)).await;
         if done.is_none() {
             self.hands.abandon().await;
         }
@@ -144,23 +169,31 @@ impl Acting<'_, '_, '_> {
         let failed = |source: StepError| MigrateError::step(name, &step.key, source);
 
         self.hands.renew().await;
-        // What an earlier try may have done; `interrupted` when nothing is known of it since.
+        // What an earlier try may have done; `interrupted` when it is not known what became of it or of its undoing.
         let tried = self.known.get(&step.key).filter(|entry| entry.may_have_happened());
-        let interrupted = tried.filter(|entry| entry.state == StepState::Intended);
+        let mut interrupted = tried.filter(|entry| entry.state == StepState::Intended);
+        // Whether nothing of an earlier try is left, for certain.
+        let mut is_clean = tried.is_none();
         if let Some(entry) = tried.filter(|entry| entry.state == StepState::Undoing) {
             child::end_left_over(&entry.noted).await;
-            // An undo that never took effect: what it was to undo is still there.
-            if act.took_effect(self.hands, &entry.noted).await.map_err(failed)? == Some(false) {
-                self.hands.evidence.insert(step.key.clone(), entry.found.clone());
-                let evidence = json!({ "recovered": true, "found": entry.found });
-                journal.evidence(migration, step, StepState::Done, &evidence, None).await?;
-                return Ok(report(StepOutcome::Recovered, 0, Value::Null, looked_on));
+            match act.took_effect(self.hands, &entry.noted).await.map_err(failed)? {
+                // An undo that never took effect: what it was to undo is still there.
+                Some(false) => {
+                    self.hands.evidence.insert(step.key.clone(), entry.found.clone());
+                    let evidence = json!({ "recovered": true, "found": entry.found });
+                    journal.evidence(migration, step, StepState::Done, &evidence, None).await?;
+                    return Ok(report(StepOutcome::Recovered, 0, Value::Null, looked_on));
+                }
+                Some(true) => is_clean = true,
+                // Perhaps half undone.
+                None => interrupted = Some(entry),
             }
         }
         let mut took_effect = None;
-        if let Some(entry) = interrupted {
+        if let Some(entry) = interrupted.filter(|entry| entry.state == StepState::Intended) {
             child::end_left_over(&entry.noted).await;
             took_effect = act.took_effect(self.hands, &entry.noted).await.map_err(failed)?;
+            is_clean = took_effect == Some(false);
         }
         // The world is asked, not the memory; after a kill `verify` can tell as well as `check`.
         let mut present = act.check(self.hands).await.map_err(failed)?;
@@ -184,7 +217,10 @@ impl Acting<'_, '_, '_> {
         if present == Some(true) {
             // What holds because of an earlier try is undone on the way back; what held before is not.
             if let Some(entry) = tried.filter(|_| took_effect != Some(false)) {
-                let found = act.found_again(&entry.undo);
+                let found = match entry.state {
+                    StepState::Undoing => entry.found.clone(),
+                    _ => act.found_again(&entry.undo),
+                };
                 let evidence = json!({ "recovered": true, "found": found });
                 self.hands.evidence.insert(step.key.clone(), found);
                 journal.evidence(migration, step, StepState::Done, &evidence, None).await?;
@@ -219,7 +255,8 @@ impl Acting<'_, '_, '_> {
                 let unclear = source.is_lost() || matches!(source, StepError::Cancelled | StepError::Awaits(_));
                 let error = failed(source);
                 if !unclear {
-                    let rolled_back = step.operation.rolls_back()
+                    // What an earlier try has committed is not taken back with this one.
+                    let rolled_back = step.operation.rolls_back() && is_clean
                         || act.undoes_itself() && matches!(act.check(self.hands).await, Ok(Some(false)));
                     self.fail(&json!({ ROLLED_BACK: rolled_back }), &error).await;
                 }

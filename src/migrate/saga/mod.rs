@@ -11,10 +11,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 
 use self::forward::Halt;
 pub use self::report::{MigrateReport, MigrationOutcome, MigrationReport, StepOutcome, StepReport};
-pub use self::undo::{call_back, is_called_back, plan_back, undo};
+pub use self::undo::{call_back, plan_back, settle_call, undo};
 use super::approval::{self, Agreement};
 use super::entry::{MigrationState, StepEntry};
 use super::error::MigrateError;
@@ -113,8 +114,7 @@ async fn one(
     let migration = &planned.migration;
     let mut lock = journal.lock(migration.name(), &world.locked(migration)?, &ctx.cancel).await?;
     let hands = Hands::acting(world, migration, journal, ctx);
-    let known = BTreeMap::new();
-    let mut run = Run { migration, journal, ctx, lock: &mut lock, hands, known, options, asks: None };
+    let mut run = Run::new(migration, journal, ctx, &mut lock, hands, options);
     let done = run.all(planned, report).await;
     run.hands.close().await;
     lock.release().await;
@@ -132,6 +132,8 @@ struct Run<'a> {
     migration: &'a Migration,
     journal: &'a Journal,
     ctx: &'a Context,
+    /// What stops it between two steps and in one.
+    cancel: CancellationToken,
     lock: &'a mut Lock,
     hands: Hands<'a>,
     known: BTreeMap<String, StepEntry>,
@@ -139,9 +141,24 @@ struct Run<'a> {
     /// The plan that nobody was asked about, since no step of it that was left could not be undone. When one comes all the
     /// same, it is asked about.
     asks: Option<&'a MigrationPlan>,
+    /// True while it does again what it has undone: nobody's word turns it around, and what was agreed to is agreed to.
+    is_again: bool,
 }
 
 impl<'a> Run<'a> {
+    /// A run that has done nothing yet and knows nothing yet.
+    fn new(
+        migration: &'a Migration,
+        journal: &'a Journal,
+        ctx: &'a Context,
+        lock: &'a mut Lock,
+        hands: Hands<'a>,
+        options: &'a Options,
+    ) -> Self {
+        let (cancel, known) = (ctx.cancel.clone(), BTreeMap::new());
+        Self { migration, journal, ctx, cancel, lock, hands, known, options, asks: None, is_again: false }
+    }
+
     /// The whole run, under the lock.
     async fn all(&mut self, planned: &'a MigrationPlan, report: &mut MigrationReport) -> Result<(), MigrateError> {
         let (migration, journal, world) = (self.migration, self.journal, self.hands.world);

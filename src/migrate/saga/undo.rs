@@ -1,8 +1,6 @@
 //! A migration taken back because somebody wants that: what would be undone, the word to a run that is at it, and the
 //! undoing itself.
 
-use std::collections::BTreeMap;
-
 use super::report::{MigrationOutcome, MigrationReport, StepReport};
 use super::{Hands, Options, Run, back, pinned, unchanged};
 use crate::context::Context;
@@ -60,12 +58,12 @@ pub async fn call_back(
     Ok(true)
 }
 
-/// Whether somebody is at a migration who finds the word that was left. When nobody is, the word is taken back: left, it would
-/// turn a later run around.
+/// Takes the word back when nobody is at the migration who would find it: left, it would turn a later run around. True when
+/// somebody is.
 ///
 /// # Errors
 /// When the ledger cannot be used.
-pub async fn is_called_back(migration: &Migration, journal: &Journal) -> Result<bool, MigrateError> {
+pub async fn settle_call(migration: &Migration, journal: &Journal) -> Result<bool, MigrateError> {
     let name = migration.name();
     let is_held = journal.is_held(name).await?;
     if !is_held {
@@ -102,8 +100,8 @@ pub async fn undo(
         Ok(lock) => lock,
     };
     let hands = Hands::acting(world, migration, journal, ctx);
-    let (known, options) = (BTreeMap::new(), &Options::default());
-    let mut run = Run { migration, journal, ctx, lock: &mut lock, hands, known, options, asks: None };
+    let options = Options::default();
+    let mut run = Run::new(migration, journal, ctx, &mut lock, hands, &options);
     let mut report = unchanged(migration);
     let result = match journal.read(name).await {
         // The run that was at it has done it meanwhile.
@@ -112,7 +110,12 @@ pub async fn undo(
             report.outcome = MigrationOutcome::Undone;
             Ok(())
         }
-        Ok(_) => run.undo(&mut report).await,
+        // Whoever was at it meanwhile may have begun it anew, and elsewhere.
+        Ok(Some(entry)) => match run.is_as_begun(&entry).await {
+            Ok(()) => run.undo(&mut report).await,
+            Err(error) => journal.forget_undo(name).await.and(Err(error)),
+        },
+        Ok(None) => Err(MigrateError::NeverBegun { name: name.to_owned() }),
         Err(error) => Err(error),
     };
     run.hands.close().await;
@@ -128,6 +131,15 @@ async fn begun(migration: &Migration, journal: &Journal, world: &World) -> Resul
     };
     same(migration, &entry, world.source.name(migration.database())?)?;
     Ok(entry)
+}
+
+impl Run<'_> {
+    /// That the journal speaks of what is to be undone, and of where it is to be undone.
+    async fn is_as_begun(&mut self, entry: &Entry) -> Result<(), MigrateError> {
+        same(self.migration, entry, self.hands.world.source.name(self.migration.database())?)?;
+        let now = Pin::now(self.migration, &mut self.hands).await?;
+        pinned(self.migration, self.journal, &now).await
+    }
 }
 
 /// That it is where it was begun, and that every step lets it go back. What an earlier undo has begun is for the lock to

@@ -60,6 +60,6 @@ impl Act for CopyStep {
 
     /// Drops the databases that it made.
     async fn undo(&self, hands: &mut Hands<'_>, _: &Value) -> Result<(), StepError> {
-        made::drop_own(hands).await
+        made::undo(hands).await
     }
 }

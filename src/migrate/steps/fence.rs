@@ -32,6 +32,9 @@ fn both() -> Vec<Database> {
     vec![Database::Main, Database::Visibility]
 }
 
+// In all of these sexton is who it logs in as: that is who needs CONNECT, and whose name a session has. `role` of the
+// configuration is only who it acts as then.
+
 /// Who may connect, and who has let them in; an empty name is everybody (PUBLIC).
 const MAY_CONNECT: &str = "SELECT coalesce(r.rolname, '')::text AS role, a.grantee::int8 AS oid, a.grantee = me.oid AS is_me, \
     coalesce(r.rolsuper, false) AS is_super, a.is_grantable, pg_get_userbyid(a.grantor)::text AS grantor, \
@@ -39,18 +42,18 @@ const MAY_CONNECT: &str = "SELECT coalesce(r.rolname, '')::text AS role, a.grant
       CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END) AS may_be_grantor \
     FROM pg_database d CROSS JOIN LATERAL aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a \
     LEFT JOIN pg_roles r ON r.oid = a.grantee, pg_roles me \
-    WHERE d.datname = current_database() AND me.rolname = current_user AND a.privilege_type = 'CONNECT' ORDER BY 1";
+    WHERE d.datname = current_database() AND me.rolname = session_user AND a.privilege_type = 'CONNECT' ORDER BY 1";
 /// Sessions of others. sexton's own are told by their name, which they all have. Of roles it is no member of, a role
 /// that is not in pg_read_all_stats sees no kind of session; those that are no client's have no role.
 const OTHERS: &str = "SELECT pid, usename::text AS role, coalesce(application_name, '')::text AS program FROM pg_stat_activity \
     WHERE datname = current_database() AND pid <> pg_backend_pid() AND usename IS NOT NULL \
       AND coalesce(backend_type, 'client backend') = 'client backend' \
-      AND NOT (usename = current_user AND coalesce(application_name, '') = 'sexton')";
-const MYSELF: &str = "SELECT r.rolsuper AS is_super, d.datdba = r.oid AS is_owner, current_user::text AS role, r.oid::int8 AS oid, \
+      AND NOT (usename = session_user AND coalesce(application_name, '') = 'sexton')";
+const MYSELF: &str = "SELECT r.rolsuper AS is_super, d.datdba = r.oid AS is_owner, session_user::text AS role, r.oid::int8 AS oid, \
     pg_get_userbyid(d.datdba)::text AS owner, pg_has_role(session_user, d.datdba, \
       CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END) AS may_be_owner, \
     current_database()::text AS database FROM pg_roles r, pg_database d \
-    WHERE r.rolname = current_user AND d.datname = current_database()";
+    WHERE r.rolname = session_user AND d.datname = current_database()";
 
 /// The databases of a list that the site has.
 fn each<'d>(databases: &'d [Database], hands: &Hands<'_>) -> Vec<&'d Database> {
@@ -149,7 +152,7 @@ async fn others(session: &mut PgConnection) -> Result<Vec<String>, StepError> {
     rows.iter().map(one).collect::<Result<_, _>>().map_err(sql)
 }
 
-/// The session's role, and whose the database is.
+/// The role that sexton logs in as, and whose the database is.
 struct Myself {
     role: String,
     oid: i64,

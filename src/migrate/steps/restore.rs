@@ -76,6 +76,6 @@ impl Act for RestoreStep {
 
     /// Drops the databases that it made.
     async fn undo(&self, hands: &mut Hands<'_>, _: &Value) -> Result<(), StepError> {
-        made::drop_own(hands).await
+        made::undo(hands).await
     }
 }

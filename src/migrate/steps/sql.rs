@@ -14,6 +14,7 @@ use super::statements::{
 };
 use super::{Act, Ran, Reversal, StepError};
 use crate::clients::postgres::PostgresError;
+use crate::failure::Kind;
 use crate::migrate::error::MigrateError;
 use crate::migrate::hands::{Hands, Noting};
 use crate::migrate::names::{Database, Sql};
@@ -182,6 +183,14 @@ fn told(statement: &str, done: Result<(), sqlx::Error>) -> Result<(), SqlFailure
     done.map_err(|cause| SqlFailure::Statement { statement: statement.into(), cause: Box::new(cause) })
 }
 
+/// A row of `undo_query`. What could not be run on the way back is refused before there is anything to undo.
+fn statement(row: String) -> Result<Sql, StepError> {
+    Sql::try_from(row).map_err(|why| {
+        let message = format!("a row of `undo_query` is no statement that can be run: {why}");
+        StepError::new(Kind::Failed, message, "correct the recipe's `undo_query`; the step has done nothing")
+    })
+}
+
 /// Under which the transaction of a step is noted before it does anything. After a kill the server says what became of it.
 const NOTED: &str = "transaction";
 
@@ -256,7 +265,10 @@ impl Act for SqlStep {
     /// The statements that undo it.
     async fn prepare(&self, hands: &mut Hands<'_>) -> Result<Value, StepError> {
         Ok(match &self.undo_query {
-            Some(query) => json!(texts(self.session(hands).await?, query, self.limits()).await?),
+            Some(query) => {
+                let rows = texts(self.session(hands).await?, query, self.limits()).await?;
+                json!(rows.into_iter().map(statement).collect::<Result<Vec<Sql>, _>>()?)
+            }
             None => json!(self.undo),
         })
     }

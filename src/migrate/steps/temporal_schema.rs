@@ -163,7 +163,7 @@ impl TemporalSchemaStep {
         let mut command = Command::new(tool);
         login(&mut command, source.postgres.settings(), source.name(&self.schema.database())?);
         command
-            .env("PGOPTIONS", format!("-c lock_timeout={}ms -c statement_timeout=0", self.lock_timeout.as_millis()))
+            .env("PGOPTIONS", options(source.postgres.settings().role.as_deref(), self.lock_timeout))
             .env("PGAPPNAME", "sexton")
             .args(["update-schema", "--schema-name", self.schema.name(), "--version", &format!("{major}.{minor}")]);
         child::run(command, Duration::from(self.timeout), hands).await
@@ -217,6 +217,22 @@ fn login(command: &mut Command, settings: &Settings, database: &str) {
     }
 }
 
+/// What its sessions are set to: nobody else can tell it, and what it makes is to belong to the role that sexton acts as.
+fn options(role: Option<&str>, lock_timeout: Span) -> String {
+    let mut options = format!("-c lock_timeout={}ms -c statement_timeout=0", lock_timeout.as_millis());
+    if let Some(role) = role {
+        // White space ends an option, unless a backslash is before it (PostgreSQL's `pg_split_opts`).
+        options.push_str(" -c role=");
+        for c in role.chars() {
+            if c.is_ascii_whitespace() || c == '\\' {
+                options.push('\\');
+            }
+            options.push(c);
+        }
+    }
+    options
+}
+
 fn last_lines(said: &str) -> String {
     let lines: Vec<&str> = said.lines().collect();
     lines[lines.len().saturating_sub(3)..].join(" | ")
@@ -262,6 +278,13 @@ impl Act for TemporalSchemaStep {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_role_is_one_word_of_the_options() {
+        let of = |role| options(role, Span::seconds(2));
+        assert_eq!(of(None), "-c lock_timeout=2000ms -c statement_timeout=0");
+        assert_eq!(of(Some("a b\\c")), "-c lock_timeout=2000ms -c statement_timeout=0 -c role=a\\ b\\\\c");
+    }
 
     #[test]
     fn versions_are_numbers_and_not_texts() {

@@ -62,6 +62,7 @@ fn exactly_the_plan_that_was_seen() {
     assert_eq!(api.get(PATH).json()["approval"], "given");
     api.ask(RUN, &approvals, &["-X", "DELETE"]).problem(403);
     assert_eq!(api.ask(APPROVE, &approvals, &["-X", "DELETE"]).expect(200).json()["revoked"], 1);
+    assert_eq!(api.get(PATH).json()["approval"], "stale");
     let run = api.post(RUN, &format!("{PATH}/runs?wait=30s"), "").expect(200).json();
     assert_eq!(run["outcome"], "refused", "{run}");
     assert_eq!(main.psql("SELECT to_regclass('made') IS NULL"), "t");
@@ -77,7 +78,13 @@ fn exactly_the_plan_that_was_seen() {
     assert_eq!(api.get(PATH).json()["state"], "applied");
     let list = api.get("/api/v1/migrations").expect(200).json();
     let ours = list["migrations"].as_array().unwrap().iter().find(|recipe| recipe["name"] == "one-table").unwrap();
-    assert_eq!(ours["state"], "applied");
+    assert_eq!((&ours["state"], &ours["recipe_missing"]), (&"applied".into(), &false.into()));
+    let file = api.site.path().join("recipes/one-table.yaml");
+    std::fs::remove_file(&file).unwrap();
+    let list = api.get("/api/v1/migrations").expect(200).json();
+    let ours = list["migrations"].as_array().unwrap().iter().find(|recipe| recipe["name"] == "one-table").unwrap();
+    assert_eq!((&ours["state"], &ours["recipe_missing"]), (&"applied".into(), &true.into()));
+    std::fs::write(&file, RECIPE).unwrap();
 
     for path in ["/api/v1/migrations/nothing", "/api/v1/migrations/..%2F..%2Fetc%2Fpasswd", "/api/v1/migrations/%00"] {
         api.get(path).problem(404);

@@ -1,7 +1,12 @@
 //! What a fence takes away and gives back. The judge is the server's own access list.
 
+use sexton::clients::postgres::{Postgres, Settings};
+use sexton::migrate::{Place, World, undo};
+use sqlx::Connection;
+
 use super::moves::quiet;
-use crate::support::postgres::Server;
+use super::{Ground, from_text};
+use crate::support::postgres::{Role, Server};
 
 #[test]
 fn who_was_let_in_is_let_in_again_by_whatever_name() {
@@ -54,4 +59,43 @@ fn what_was_kept_without_oids_is_given_back_by_name() {
     ground.site.run(&["migrate", "undo", "move-database", "-q"]).expect(0);
     assert_eq!(ground.access(), before);
     assert!(ground.lets_temporal_in());
+}
+
+/// `postgres.role`: a role that sexton acts as, and another one that it logs in as.
+#[tokio::test]
+async fn sexton_stays_inside_whatever_role_it_acts_as() {
+    let role = Role::new(Server::Pg15);
+    let ground = Ground::new().await;
+    let (me, name) = (&role.name, &ground.main.name);
+    Server::Pg15.psql("postgres", &format!("GRANT temporal TO {me}; ALTER DATABASE {name} OWNER TO temporal"));
+    let settings = Settings {
+        user: me.clone(),
+        password: Some(role.password.clone().into()),
+        role: Some("temporal".into()),
+        ..Server::Pg15.settings()
+    };
+    let postgres = Postgres::new(settings);
+    let ground = Ground { world: World::of(Place::new(postgres.clone(), name, None)), ..ground };
+    let (me, name) = (&role.name, &ground.main.name);
+    let step = |name: &str, what: &str| format!("      - {{name: {name}, do: {{{what}}}}}\n");
+    let migration = from_text(&format!(
+        "name: closed\ndescription: x\ndatabase: main\nstages:\n  - name: s\n    steps:\n{}{}",
+        step("fence", "fence: {databases: [main]}"),
+        step("made", "sql: {run: [CREATE TABLE made ()], undo: [DROP TABLE made]}")
+    ));
+    let list = || {
+        ground.main.psql(&format!(
+            "SELECT string_agg(coalesce(r.rolname, 'PUBLIC'), ' ' ORDER BY r.rolname) FROM pg_database d, \
+             aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) a LEFT JOIN pg_roles r ON r.oid = a.grantee \
+             WHERE a.privilege_type = 'CONNECT' AND d.datname = '{name}'"
+        ))
+    };
+    assert_eq!(list(), "temporal PUBLIC");
+    let mut another = postgres.connect(name).await.unwrap();
+    ground.run(&migration).await.unwrap();
+    another.ping().await.unwrap();
+    assert_eq!(&list(), me);
+    assert_eq!(ground.main.psql("SELECT tableowner FROM pg_tables WHERE tablename = 'made'"), "temporal");
+    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    assert_eq!(list(), "temporal PUBLIC");
 }

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use sexton::clients::postgres::{Postgres, Settings};
 use sexton::failure::{Explain, Kind};
-use sexton::migrate::{MigrateError, Migration, RecipeSet, StepOutcome, undo};
+use sexton::migrate::{MigrateError, Migration, Place, RecipeSet, StepOutcome, World, undo};
 
-use super::Ground;
 use super::moves::{as_before, quiet};
 use super::rehearsals::{ALONE, schema_at, site, version};
+use super::{Ground, from_text};
 use crate::support::own_server::OwnServer;
-use crate::support::postgres::Scratch;
+use crate::support::postgres::{Role, Scratch, Server};
+use crate::support::stack;
 
 fn add_index(index: &str) -> Migration {
     let given = [("table", "filled"), ("column", "n"), ("index", index)];
@@ -88,6 +90,40 @@ fn the_main_schema_is_upgraded_version_by_version_and_never_down() {
     let refused = site.run(&["migrate", "plan", name]).expect(1);
     assert!(!refused.err.is_empty(), "{refused:?}");
     assert_eq!((version(&main).as_str(), version(&visibility).as_str()), ("1.19", "1.9"));
+}
+
+/// `postgres.role`: what Temporal's tool makes belongs to the role that sexton acts as, not to the one it logs in as.
+#[tokio::test]
+async fn the_tool_acts_as_the_role_that_sexton_acts_as() {
+    let (role, main) = (Role::new(Server::Pg15), schema_at("temporal", "1.8"));
+    main.psql(&format!(
+        "GRANT temporal TO {}; ALTER DATABASE {} OWNER TO temporal; ALTER SCHEMA public OWNER TO temporal;
+         DO $$ DECLARE t regclass; BEGIN
+           FOR t IN SELECT oid FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' LOOP
+             EXECUTE format('ALTER TABLE %s OWNER TO temporal', t);
+           END LOOP;
+         END $$",
+        role.name, main.name
+    ));
+    let settings = Settings {
+        user: role.name.clone(),
+        password: Some(role.password.clone().into()),
+        role: Some("temporal".into()),
+        ..Server::Pg15.settings()
+    };
+    let place = Place::new(Postgres::new(settings), &main.name, None);
+    let tool = stack().get("TEMPORAL_SQL_TOOL").into();
+    let ground = Ground { world: World { sql_tool: Some(tool), ..World::of(place) }, ..Ground::new().await };
+    let tables = || main.psql("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'").parse::<u32>().unwrap();
+    let before = tables();
+    let migration = from_text(
+        "name: up\ndescription: x\ndatabase: main\napproval: none\nstages:\n  - name: s\n    steps:\n      \
+         - {name: up, do: {temporal_schema: {schema: main, to: '1.14'}}}\n",
+    );
+    ground.run(&migration).await.unwrap();
+    assert!(tables() > before, "it made none");
+    let owners = "SELECT string_agg(DISTINCT tableowner, ' ') FROM pg_tables WHERE schemaname = 'public'";
+    assert_eq!(main.psql(owners), "temporal");
 }
 
 /// No file of the target's server can grow beyond what the rows need, which is how a full disk looks to PostgreSQL.

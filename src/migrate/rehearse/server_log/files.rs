@@ -37,11 +37,20 @@ pub(super) async fn current(
             Err(error) => {
                 let grant = "GRANT pg_monitor TO the role; before PostgreSQL 16 in database postgres also \
                              GRANT EXECUTE ON FUNCTION pg_current_logfile(text) TO the role";
-                return Err(format!("{} ({grant})", said(&error)));
+                return Err(refused(&error, grant));
             }
         }
     }
     Ok(None)
+}
+
+/// Why it was not to be had, and what grants it where that is why.
+fn refused(error: &sqlx::Error, grant: &str) -> String {
+    match code(error).as_str() {
+        // insufficient_privilege
+        "42501" => format!("{} ({grant})", said(error)),
+        _ => said(error),
+    }
 }
 
 fn code(error: &sqlx::Error) -> String {
@@ -62,5 +71,5 @@ pub(super) async fn piece(session: &mut PgConnection, name: &str, from: usize) -
     let (from, length) = (i64::try_from(from).unwrap_or(i64::MAX), i64::try_from(CHUNK).unwrap_or(i64::MAX));
     let asked = sqlx::query_scalar("SELECT pg_read_binary_file($1, $2, $3)").bind(name).bind(from).bind(length);
     let grant = "in database postgres: GRANT EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint) TO the role";
-    asked.fetch_one(session).await.map_err(|error| format!("{} ({grant})", said(&error)))
+    asked.fetch_one(session).await.map_err(|error| refused(&error, grant))
 }

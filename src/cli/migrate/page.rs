@@ -1,0 +1,87 @@
+//! A page that is written when a command has come to its end. Until then what stood there stays.
+
+use std::fs::File;
+use std::io::{Error, Write};
+use std::path::{Path, PathBuf};
+
+use crate::failure::{Failure, Kind, without_errno};
+
+/// The file, and one beside it that becomes it.
+pub(super) struct Page {
+    file: PathBuf,
+    /// `None` where there is nothing to take the place of, as with a pipe.
+    beside: Option<PathBuf>,
+    open: File,
+}
+
+impl Page {
+    /// Finds out whether it can be written, and leaves it as it is.
+    pub(super) fn begin(file: &Path) -> Result<Self, Failure> {
+        let no_file = |error: Error| no_file(file, &error);
+        // A link stays one: what it leads to is written.
+        let file = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+        if std::fs::metadata(&file).is_ok_and(|there| !there.is_file()) {
+            let open = File::options().write(true).open(&file).map_err(no_file)?;
+            return Ok(Self { file, beside: None, open });
+        }
+        if file.exists() {
+            File::options().append(true).open(&file).map_err(no_file)?;
+        }
+        let mut name = file.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".{}.part", std::process::id()));
+        let beside = file.with_file_name(name);
+        let open = File::options().write(true).create_new(true).open(&beside).map_err(no_file)?;
+        Ok(Self { file, beside: Some(beside), open })
+    }
+
+    /// Writes it whole.
+    pub(super) fn write(mut self, text: &str) -> Result<(), Failure> {
+        let written = self.open.write_all(text.as_bytes()).and_then(|()| match &self.beside {
+            Some(beside) => std::fs::rename(beside, &self.file),
+            None => Ok(()),
+        });
+        written.map_err(|error| no_file(&self.file, &error))?;
+        self.beside = None;
+        Ok(())
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        if let Some(beside) = &self.beside {
+            let _ = std::fs::remove_file(beside);
+        }
+    }
+}
+
+fn no_file(file: &Path, error: &Error) -> Failure {
+    let message = format!("{} cannot be written: {}", file.display(), without_errno(&error.to_string()));
+    Failure::new(Kind::Failed, message).with_hint("name a file in a folder that exists and may be written to")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_stood_there_stays_until_there_is_something_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("page.html");
+        let there = || std::fs::read_to_string(&file).unwrap_or_default();
+        let files = || std::fs::read_dir(folder.path()).unwrap().count();
+        drop(Page::begin(&file).unwrap());
+        assert_eq!(files(), 0);
+        Page::begin(&file).unwrap().write("first").unwrap();
+        drop(Page::begin(&file).unwrap());
+        assert_eq!((there().as_str(), files()), ("first", 1));
+        Page::begin(&file).unwrap().write("second").unwrap();
+        assert_eq!((there().as_str(), files()), ("second", 1));
+        let link = folder.path().join("link.html");
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        Page::begin(&link).unwrap().write("third").unwrap();
+        assert_eq!((there().as_str(), link.is_symlink()), ("third", true));
+        Page::begin(Path::new("/dev/null")).unwrap().write("nowhere").unwrap();
+        assert!(Page::begin(&folder.path().join("none/page.html")).is_err());
+        assert!(Page::begin(folder.path()).is_err());
+    }
+}

@@ -1,0 +1,54 @@
+//! What is kept to undo a step: read before it acts, and by nothing later overwritten.
+
+use sexton::migrate::{MigrateError, undo};
+use sqlx::{Connection, Executor};
+
+use super::{Ground, from_text};
+use crate::support::postgres::postgres15;
+
+async fn counter() -> Ground {
+    let ground = Ground::new().await;
+    ground.main.psql("CREATE TABLE counter (n int); INSERT INTO counter VALUES (0)");
+    ground
+}
+
+fn counting(name: &str, more: &str) -> sexton::migrate::Migration {
+    from_text(&format!(
+        "name: {name}\ndescription: x\ndatabase: main\non_failure: stop\nstages:\n  - name: s\n    steps:\n      \
+         - name: count\n        do: {{sql: {{attempts: 1, lock_timeout: 50ms, run: [UPDATE counter SET n = n + 10], {more}}}}}\n"
+    ))
+}
+
+#[tokio::test]
+async fn a_retry_that_was_taken_back_does_not_hide_what_was_committed_before() {
+    let ground = counter().await;
+    let holds = "check: SELECT n = 11 FROM counter, verify: SELECT n = 11 FROM counter";
+    let former = "undo_query: \"SELECT format('UPDATE counter SET n = %s', n) FROM counter\"";
+    let migration = counting("hidden", &format!("{holds}, {former}"));
+    let not_verified = async || {
+        let error = ground.run(&migration).await.unwrap_err();
+        assert!(matches!(error, MigrateError::NotVerified { .. }), "{error}");
+    };
+    not_verified().await;
+    let mut holder = postgres15().connect(&ground.main.name).await.unwrap();
+    let mut held = holder.begin().await.unwrap();
+    held.execute("LOCK TABLE counter IN SHARE MODE").await.unwrap();
+    let locked = ground.run(&migration).await.unwrap_err();
+    assert!(matches!(&locked, MigrateError::Step { source, .. } if source.is_locked()), "{locked}");
+    held.rollback().await.unwrap();
+    not_verified().await;
+    assert_eq!(ground.main.psql("SELECT n FROM counter"), "20");
+    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    assert_eq!(ground.main.psql("SELECT n FROM counter"), "0");
+}
+
+#[tokio::test]
+async fn a_row_that_is_no_statement_is_refused_before_anything_is_done() {
+    let ground = counter().await;
+    for (name, row) in [("ends", "COMMIT"), ("empty", "")] {
+        let migration = counting(name, &format!("undo_query: \"SELECT '{row}'::text\""));
+        let error = ground.run(&migration).await.unwrap_err();
+        assert!(error.to_string().contains("a row of `undo_query` is no statement that can be run"), "{error}");
+    }
+    assert_eq!((ground.main.psql("SELECT n FROM counter").as_str(), ground.steps().as_str()), ("0", ""));
+}
