@@ -297,15 +297,7 @@ impl Journal {
             .bind(name)
             .bind(state.as_str())
             .bind(error);
-        bounded(query.execute(&self.ledger)).await?;
-        if state == MigrationState::Undone {
-            // Begun once more, every step is looked at anew.
-            let query =
-                sqlx::query("UPDATE migration_steps SET state = 'undone' WHERE migration = $1 AND state = 'present'")
-                    .bind(name);
-            bounded(query.execute(&self.ledger)).await?;
-        }
-        Ok(())
+        bounded(query.execute(&self.ledger)).await.map(drop)
     }
 }
 
