@@ -110,7 +110,12 @@ pub async fn undo(
             report.outcome = MigrationOutcome::Undone;
             Ok(())
         }
-        Ok(_) => run.undo(&mut report).await,
+        // Whoever was at it meanwhile may have begun it anew, and elsewhere.
+        Ok(Some(entry)) => match run.is_as_begun(&entry).await {
+            Ok(()) => run.undo(&mut report).await,
+            Err(error) => journal.forget_undo(name).await.and(Err(error)),
+        },
+        Ok(None) => Err(MigrateError::NeverBegun { name: name.to_owned() }),
         Err(error) => Err(error),
     };
     run.hands.close().await;
@@ -126,6 +131,15 @@ async fn begun(migration: &Migration, journal: &Journal, world: &World) -> Resul
     };
     same(migration, &entry, world.source.name(migration.database())?)?;
     Ok(entry)
+}
+
+impl Run<'_> {
+    /// That the journal speaks of what is to be undone, and of where it is to be undone.
+    async fn is_as_begun(&mut self, entry: &Entry) -> Result<(), MigrateError> {
+        same(self.migration, entry, self.hands.world.source.name(self.migration.database())?)?;
+        let now = Pin::now(self.migration, &mut self.hands).await?;
+        pinned(self.migration, self.journal, &now).await
+    }
 }
 
 /// That it is where it was begun, and that every step lets it go back. What an earlier undo has begun is for the lock to

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use sexton::migrate::{MigrateError, undo};
 use sqlx::{Executor, PgConnection};
 
+use super::from_text;
 use super::saga::three_tables;
 use crate::support::postgres::{Scratch, postgres15};
 use crate::support::site::{Site, eventually, postgres_sections};
@@ -136,4 +138,68 @@ fn an_undo_has_the_deadline_of_the_job() {
     // The server may be at the statement that was given up for some seconds.
     assert!(eventually(Duration::from_secs(60), || ground.site.run(&["migrate", "undo", "slow", "-q"]).code == 0));
     assert_eq!(ground.main.psql("SELECT count(*) FROM pg_class WHERE relname IN ('one', 'two', 'three')"), "0");
+}
+
+#[test]
+fn an_edited_recipe_is_what_is_wrong_and_not_the_command_line() {
+    let ground = Ground::new(&["mine"], "", "parameters: {size: {type: number, default: 1}}\n");
+    ground.site.run(&["migrate", "run", "mine", "-q"]).expect(0);
+    let file = ground.site.path().join("recipes/mine.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("{size:", "{breadth:")).unwrap();
+    let refused = ground.site.run(&["migrate", "undo", "mine", "-q"]).expect(1);
+    assert!(refused.err.contains("was begun from another recipe"), "{refused:?}");
+    std::fs::write(&file, text).unwrap();
+    ground.site.run(&["migrate", "undo", "mine", "-q"]).expect(0);
+}
+
+#[test]
+fn what_was_begun_is_listed_without_its_recipe() {
+    let ground = Ground::new(&["mine"], "", "");
+    ground.site.run(&["migrate", "run", "mine", "-q"]).expect(0);
+    std::fs::remove_file(ground.site.path().join("recipes/mine.yaml")).unwrap();
+    let list = ground.site.run(&["migrate", "list"]).expect(0);
+    let line = list.out.lines().find(|line| line.starts_with("mine ")).unwrap_or_else(|| panic!("{list:?}"));
+    assert!(line.contains("applied") && line.contains("recipe missing"), "{line}");
+    let list = ground.site.run(&["migrate", "list", "--json"]).expect(0).json();
+    let mine = list["recipes"].as_array().unwrap().iter().find(|one| one["name"] == "mine").unwrap();
+    assert_eq!((mine["state"].as_str(), mine["source"].as_str()), (Some("applied"), Some("recipe missing")));
+}
+
+#[test]
+fn what_held_before_is_not_told_as_undone() {
+    let ground = Ground::new(&["mine"], "", "");
+    ground.main.psql("CREATE TABLE two (n int)");
+    ground.site.run(&["migrate", "run", "mine", "-q"]).expect(0);
+    ground.site.run(&["migrate", "undo", "mine", "-q"]).expect(0);
+    assert_eq!(ground.main.psql("SELECT to_regclass('two'), to_regclass('one') IS NULL"), "two|t");
+    let again = ground.site.run(&["migrate", "undo", "mine", "--json", "-q"]).expect(0).json();
+    assert_eq!(again["runs"][0]["plan"]["notes"][0], "migration mine is undone: three, one");
+    // Begun anew, it is looked at anew.
+    ground.main.psql("DROP TABLE two");
+    ground.site.run(&["migrate", "run", "mine", "-q"]).expect(0);
+    assert_eq!(ground.main.psql("SELECT to_regclass('two')"), "two");
+}
+
+#[tokio::test]
+async fn what_it_waited_for_may_have_begun_it_elsewhere() {
+    let ground = super::Ground::new().await;
+    let migration = from_text(&three_tables("waits", "", ""));
+    ground.run(&migration).await.unwrap();
+    let nothing = std::collections::BTreeSet::new();
+    let lock = ground.journal.lock("waits", &nothing, &ground.ctx.cancel).await.unwrap();
+    let patient = ground.journal.clone().with_lock_wait(Duration::from_secs(30));
+    let meanwhile = async {
+        let asked = "SELECT undo_requested_at IS NOT NULL FROM migrations";
+        while ground.ledger.psql(asked) == "f" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        ground.ledger.psql("UPDATE migrations SET target = 'elsewhere'");
+        lock.release().await;
+    };
+    let (undone, ()) = tokio::join!(undo(&migration, &patient, &ground.world, &ground.ctx), meanwhile);
+    let error = undone.unwrap_err();
+    assert!(matches!(error, MigrateError::OtherDatabase { .. }), "{error}");
+    assert_eq!(ground.main.psql("SELECT to_regclass('one')"), "one", "nothing is undone");
+    assert_eq!(ground.ledger.psql("SELECT state, undo_requested_at FROM migrations"), "applied|", "no word is left");
 }
