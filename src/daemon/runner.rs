@@ -380,7 +380,11 @@ fn stopped() -> Failure {
 async fn with_in_force(failure: Failure, job: &dyn Job) -> Failure {
     match tokio::time::timeout(IN_FORCE_PATIENCE, job.in_force()).await {
         Ok(Some(in_force)) => failure.with_in_force(&in_force),
-        Ok(None) | Err(_) => failure,
+        Ok(None) => failure,
+        Err(_) => {
+            let patience = crate::units::Span::from(IN_FORCE_PATIENCE);
+            failure.with_in_force(&format!("What it has left in force could not be read within {patience}"))
+        }
     }
 }
 

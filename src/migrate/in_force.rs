@@ -70,6 +70,13 @@ pub fn in_force(migration: &Migration, entry: &Entry) -> Option<String> {
     Some(lines.join("\n"))
 }
 
+/// Whether a migration may leave something in force: it stops or closes something, or runs programs that may.
+#[must_use]
+pub fn may_leave_in_force(migration: &Migration) -> bool {
+    let closes = |step: &MigrationStep| matches!(step.operation, Operation::Fence(_)) || is_program(step);
+    !pauses(migration).is_empty() || migration.steps.iter().any(closes)
+}
+
 fn where_to(migration: &Migration, entry: &Entry, sure: impl Fn(&MigrationStep) -> Sure) -> String {
     let name = migration.name();
     if entry.state == MigrationState::Undoing {
@@ -152,6 +159,15 @@ mod tests {
         };
         let said = in_force(&migration, &entry).unwrap_or_default();
         assert_eq!(said.lines().collect::<Vec<_>>(), expect, "{steps:?}");
+    }
+
+    #[test]
+    fn what_stops_nothing_leaves_nothing() {
+        assert!(may_leave_in_force(&migration("move-database")));
+        assert!(may_leave_in_force(&migration("move-database-kubernetes")));
+        let parameters = BTreeMap::new();
+        let tunes = RecipeSet::load(None).unwrap().select(&["tune-autovacuum".to_owned()], &parameters).unwrap();
+        assert!(!may_leave_in_force(&tunes[0]));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub use approval::{Approval, Granted, SHORTEST_DIGEST, approvals, approve, is_ne
 pub use entry::{Entry, MigrationState, StepEntry, StepState};
 pub use error::MigrateError;
 pub use fingerprint::{Fingerprint, fingerprint};
-pub use in_force::in_force;
+pub use in_force::{in_force, may_leave_in_force};
 pub use journal::{Journal, Lock};
 pub use migration::{Migration, MigrationStep};
 pub use names::{Database, Digest, Name, Sql, Text};

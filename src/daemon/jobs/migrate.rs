@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::job::{Applied, Job, JobName, Planned};
 use crate::migrate::{
-    self, Backups, Journal, MigratePlan, Migration, MigrationOutcome, Options, Place, RecipeSet, World,
+    self, Backups, Journal, MigratePlan, Migration, MigrationOutcome, MigrationState, Options, Place, RecipeSet, World,
 };
 use crate::plan::Plan;
 
@@ -61,12 +61,34 @@ impl MigrateJob {
     }
 }
 
-/// What migrations have left in force, in lines.
-pub(super) async fn in_force(migrations: &[Migration], journal: &Journal) -> Option<String> {
+/// What migrations have left in force, in lines. Where that cannot be read, it says so: silence would mean that nothing is.
+pub(super) async fn in_force(migrations: &[Migration], journal: Result<&Journal, &Failure>) -> Option<String> {
     let mut all = Vec::new();
     for migration in migrations {
-        if let Ok(Some(entry)) = journal.read(migration.name()).await {
-            all.extend(migrate::in_force(migration, &entry));
+        let entry = match journal {
+            Ok(journal) => journal.read(migration.name()).await.map_err(Failure::from),
+            Err(failure) => Err(failure.clone()),
+        };
+        match entry {
+            Ok(entry) => all.extend(entry.and_then(|entry| migrate::in_force(migration, &entry))),
+            Err(failure) => all.extend(migrate::may_leave_in_force(migration).then(|| {
+                format!("Whether `{}` has left Temporal stopped could not be read: {failure}", migration.name())
+            })),
+        }
+    }
+    (!all.is_empty()).then(|| all.join("\n"))
+}
+
+/// The same of migrations whose recipes cannot be used: the journal alone does not tell what their steps stop.
+async fn begun(names: &[String], journal: &Journal) -> Option<String> {
+    let mut all = Vec::new();
+    for name in names {
+        let is_over = |state| matches!(state, MigrationState::Applied | MigrationState::Undone);
+        if let Ok(Some(entry)) = journal.read(name).await
+            && !is_over(entry.state)
+        {
+            let state = entry.state.as_str();
+            all.push(format!("`{name}` is {state}, and may have left Temporal stopped: its recipe cannot be read"));
         }
     }
     (!all.is_empty()).then(|| all.join("\n"))
@@ -115,7 +137,11 @@ impl Job for MigrateJob {
     }
 
     async fn in_force(&self) -> Option<String> {
-        in_force(&self.migrations().ok()?, &self.site.journal().await.ok()?).await
+        let journal = self.site.journal().await.map_err(Failure::from);
+        match self.migrations() {
+            Ok(migrations) => in_force(&migrations, journal.as_ref()).await,
+            Err(_) => begun(&self.names, &journal.ok()?).await,
+        }
     }
 }
 
@@ -146,7 +172,7 @@ impl Planned for PlannedMigrations {
         // Of a run that failed its failure tells; one that was to go no further is none.
         if report.error.is_none() {
             let migrations: Vec<Migration> = self.plan.migrations.iter().map(|one| one.migration.clone()).collect();
-            summary.extend(in_force(&migrations, &self.journal).await);
+            summary.extend(in_force(&migrations, Ok(&self.journal)).await);
         }
         let summary = if summary.is_empty() { "applied nothing".to_owned() } else { summary.join("; ") };
         let applied = Applied::done(report.changed > 0, summary, &report);

@@ -39,8 +39,8 @@ impl UndoJob {
         Ok(())
     }
 
-    /// After the run in progress was not waited for any longer: that it was asked, when it is at this migration. When it is not,
-    /// the word is taken back.
+    /// Leaves no word that nobody is there to find. When the run in progress is at this migration, it stays, and that it was
+    /// asked is given back.
     ///
     /// # Errors
     /// When the ledger cannot be used.
@@ -64,7 +64,8 @@ impl Job for UndoJob {
     }
 
     async fn in_force(&self) -> Option<String> {
-        in_force(std::slice::from_ref(&self.migration), &self.site.journal().await.ok()?).await
+        let journal = self.site.journal().await.map_err(Failure::from);
+        in_force(std::slice::from_ref(&self.migration), journal.as_ref()).await
     }
 }
 
