@@ -98,6 +98,13 @@ await page.click("button:text('Approve')");
 await page.waitForSelector("h2:text('Approvals')");
 if (pictures) await page.screenshot({ path: `${pictures}/approved.png`, fullPage: true });
 
+// One that was applied is taken back, by whoever says so.
+await page.goto(address + "/migrations/one-table");
+await page.check("input[name=sure]");
+await page.click("button:text('Undo it')");
+await page.waitForURL(/\/runs\/[0-9a-f-]{36}$/);
+await page.waitForSelector("h1 .tag.good", { timeout: 60_000 });
+
 // A form of another session is refused, and nothing is done.
 await page.goto(address + "/");
 await page.evaluate(() => document.querySelectorAll("input[name=csrf]").forEach((one) => { one.value = "0".repeat(64); }));

@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::failures::Shown;
 use super::{Global, once, output, progress, signals};
 use crate::context::Context;
-use crate::daemon::jobs::{MigrateJob, Site, UndoJob};
+use crate::daemon::jobs::{MigrateJob, Site, UndoJob, begun_with};
 use crate::daemon::ledger::{Outcome, Trigger};
 use crate::daemon::runner::{Finished, Request};
 use crate::exit::Exit;
@@ -183,15 +183,8 @@ fn steps(report: Option<&Value>) -> Vec<Vec<String>> {
 /// A run of the job like any other. One of the same job that is in progress may be at the very migration: it is asked to turn
 /// around, and waited for.
 async fn undo(site: Site, args: &NamedArgs, global: &Global) -> Result<Exit, Shown> {
-    let journal = site.journal().await.map_err(Shown::of)?;
     // What it was begun with is in the journal; what is given all the same is held against that.
-    let entry = journal.read(&args.name).await.map_err(Shown::of)?;
-    if let Some(entry) = &entry {
-        // What an edited recipe does not know any more was not typed.
-        let recipes = RecipeSet::load(site.config.recipes.as_deref()).map_err(Shown::of)?;
-        recipes.get(&args.name).map_or(Ok(()), |recipe| migrate::unedited(recipe, entry)).map_err(Shown::of)?;
-    }
-    let begun = entry.map(|entry| entry.parameters).unwrap_or_default();
+    let begun = begun_with(&site, &args.name).await?;
     let given = args.set.iter().cloned();
     let set = begun.into_iter().chain(given).collect::<BTreeMap<_, _>>().into_iter().collect();
     let migration = check(&site, &NamedArgs { name: args.name.clone(), set, json: args.json })?;

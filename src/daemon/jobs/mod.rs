@@ -19,7 +19,7 @@ pub use audit::AuditJob;
 pub use migrate::MigrateJob;
 pub use rebuild::RebuildJob;
 pub use site::Site;
-pub use undo::UndoJob;
+pub use undo::{UndoJob, begun_with};
 
 use crate::failure::{Explain, Failure, Kind};
 use crate::job::JobName;

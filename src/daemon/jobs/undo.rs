@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 
 use super::Site;
@@ -5,7 +7,7 @@ use super::migrate::in_force;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::job::{Applied, Job, JobName, Planned};
-use crate::migrate::{self, Journal, MigrateError, MigrateReport, Migration, MigrationOutcome, World};
+use crate::migrate::{self, Journal, MigrateError, MigrateReport, Migration, MigrationOutcome, RecipeSet, World};
 use crate::plan::Plan;
 
 /// One migration undone: a run of the job `migrate`, so that it never meets one that goes forward.
@@ -13,6 +15,18 @@ use crate::plan::Plan;
 pub struct UndoJob {
     site: Site,
     migration: Migration,
+}
+
+/// The parameters that a migration was begun with, by its journal; none when it never was.
+///
+/// # Errors
+/// When its recipe was edited since, or the ledger cannot be read.
+pub async fn begun_with(site: &Site, name: &str) -> Result<BTreeMap<String, String>, Failure> {
+    let Some(entry) = site.journal().await?.read(name).await? else { return Ok(BTreeMap::new()) };
+    // What an edited recipe does not know any more was not typed by who undoes it.
+    let recipes = RecipeSet::load(site.config.recipes.as_deref())?;
+    recipes.get(name).map_or(Ok(()), |recipe| migrate::unedited(recipe, &entry))?;
+    Ok(entry.parameters)
 }
 
 struct PlannedUndo {

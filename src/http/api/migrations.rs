@@ -12,15 +12,16 @@ use uuid::Uuid;
 
 use super::idempotency::{Given, KeyHeader, once};
 use super::jobs::{started, waited};
-use super::runs::Wait;
+use super::runs::{Wait, running};
 use super::types::{Path, Query, Run};
 use crate::context::Context;
-use crate::daemon::jobs::MigrateJob;
+use crate::daemon::jobs::{MigrateJob, UndoJob, begun_with};
 use crate::http::App;
 use crate::http::auth::{Approver, Operator, Reader};
 use crate::http::body;
 use crate::http::problem::Problem;
 use crate::http::start;
+use crate::job::JobName;
 use crate::migrate::{self, Granted, Migration, Name, Options, Overview, RecipeSet, Reversal};
 use crate::units::Span;
 
@@ -238,6 +239,24 @@ pub(in crate::http) async fn run_it(
     start::start(app, run, Arc::new(job), by).await
 }
 
+/// Undoes a migration for somebody; the run that does it. One that is at it is asked to turn around.
+pub(in crate::http) async fn undo_it(app: &App, run: Uuid, name: &str, by: &str) -> Result<Uuid, Problem> {
+    named(app, name)?;
+    let begun = begun_with(&app.site, name).await?;
+    let migration = MigrateJob::named(app.site.clone(), name, begun).migrations()?.pop();
+    let migration = migration.ok_or_else(|| Problem::not_found("migration of that name"))?;
+    let job = UndoJob::new(app.site.clone(), migration);
+    if app.runner.is_busy(JobName::Migrate).await? {
+        job.call_back(&Context::plain()).await?;
+        if job.settle_call().await?.is_some() {
+            let at_it = running(app).await?.into_iter().find(|line| line.job == JobName::Migrate.as_str());
+            return at_it.map(|line| line.id).ok_or_else(|| Problem::not_found("run any more: it has just ended"));
+        }
+    }
+    start::start(app, run, Arc::new(job), by).await?;
+    Ok(run)
+}
+
 /// The recipes and how far each is.
 #[utoipa::path(
     get, path = "/api/v1/migrations", tag = "migrations",
@@ -323,6 +342,28 @@ pub(super) async fn run(
     let wait = wait.duration()?;
     let given = once(&app, &by.name, &headers, &[b"migrate", name.as_bytes(), &bytes], async |run| {
         run_it(&app, run, &name, value.until.as_deref(), &by.name).await?;
+        started(&app, run).await
+    })
+    .await?;
+    waited(&app, given, wait).await
+}
+
+/// Undoes what a migration has done, in reverse. A run that is at it turns around, and is the answer.
+#[utoipa::path(
+    post, path = "/api/v1/migrations/{name}/undo", tag = "migrations",
+    params(("name" = String, Path, description = "The recipe's name"), Wait, KeyHeader),
+    responses((status = 200, description = "It has ended", body = Run), (status = 202, description = "It goes on", body = Run), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, description = "It was never begun, there is no way back, or a run of another one is in progress", body = Problem), (status = 422, body = Problem), (status = 502, body = Problem), (status = 503, body = Problem))
+)]
+pub(super) async fn undo(
+    State(app): State<App>,
+    Approver(by): Approver,
+    Path(name): Path<String>,
+    Query(wait): Query<Wait>,
+    headers: HeaderMap,
+) -> Result<Given, Problem> {
+    let wait = wait.duration()?;
+    let given = once(&app, &by.name, &headers, &[b"undo", name.as_bytes()], async |run| {
+        let run = undo_it(&app, run, &name, &by.name).await?;
         started(&app, run).await
     })
     .await?;

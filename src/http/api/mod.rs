@@ -21,7 +21,7 @@ use utoipa_axum::routes;
 
 pub(super) use self::docs::description_text;
 pub(super) use self::jobs::start_job;
-pub(super) use self::migrations::{Recipe, Step, all, grant, run_it, state, take_back};
+pub(super) use self::migrations::{Recipe, Step, all, grant, run_it, state, take_back, undo_it};
 pub(super) use self::runs::{cancel_run, running};
 pub(super) use self::state::overall;
 pub(super) use self::types::{Path, Progress, Query, Run, RunLine, page_of};
@@ -107,6 +107,7 @@ fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(migrations::one))
         .routes(routes!(migrations::approve, migrations::revoke))
         .routes(routes!(migrations::run))
+        .routes(routes!(migrations::undo))
         .routes(routes!(history::actions))
         .routes(routes!(webhooks::list))
         .routes(routes!(webhooks::retry))

@@ -77,6 +77,7 @@ struct MigrationPage {
     /// Steps at which it waits for somebody.
     waits: Vec<String>,
     can_begin: bool,
+    can_undo: bool,
     has_open: bool,
     may_run: bool,
     may_approve: bool,
@@ -193,6 +194,7 @@ pub(super) async fn one(
         tone: tone(&state),
         waits: if begun { waits.map(|step| step.step.clone()).collect() } else { vec![] },
         can_begin: state != "applied",
+        can_undo: !matches!(state.as_str(), "not_begun" | "undone"),
         state: state.replace('_', " "),
         description: seen.recipe.description,
         error: seen.recipe.error.filter(|_| state != "applied"),
@@ -280,6 +282,27 @@ pub(super) async fn run(
     let Path(name) = name?;
     let id = Uuid::now_v7();
     api::run_it(&app, id, &name, None, &visitor.name).await?;
+    Ok(see(&format!("/runs/{id}")))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Back {
+    csrf: String,
+    sure: Option<String>,
+}
+
+pub(super) async fn undo(
+    State(app): State<App>,
+    Visitor(visitor): Visitor,
+    name: Result<Path<String>, Problem>,
+    Form(form): Form<Back>,
+) -> Result<Response, Oops> {
+    visitor.sends(&form.csrf, Role::Approve)?;
+    let Path(name) = name?;
+    if form.sure.as_deref() != Some("yes") {
+        return Err(Problem::bad_request("nobody has said that it is to be undone").into());
+    }
+    let id = api::undo_it(&app, Uuid::now_v7(), &name, &visitor.name).await?;
     Ok(see(&format!("/runs/{id}")))
 }
 

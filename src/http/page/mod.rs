@@ -43,6 +43,7 @@ pub(super) fn router() -> Router<App> {
         .route("/migrations/{name}/approvals", post(migrations::approve))
         .route("/migrations/{name}/revoke", post(migrations::revoke))
         .route("/migrations/{name}/runs", post(migrations::run))
+        .route("/migrations/{name}/undo", post(migrations::undo))
         .route("/migrations/{name}/rehearsals/{id}", get(migrations::rehearsal))
         .route("/webhooks", get(webhooks::page))
         .route("/webhooks/{id}/retry", post(webhooks::retry))

@@ -45,6 +45,12 @@ const ROUTES: &[Route] = &[
         "/api/v1/migrations/none-of-this-name/runs",
         [401, 401, 403, 404, 404],
     ),
+    Route(
+        "post",
+        "/api/v1/migrations/{name}/undo",
+        "/api/v1/migrations/none-of-this-name/undo",
+        [401, 401, 403, 403, 404],
+    ),
     Route("get", "/api/v1/actions", "/api/v1/actions", LOOK),
     Route("get", "/api/v1/webhooks/deliveries", "/api/v1/webhooks/deliveries", LOOK),
     Route(
@@ -82,6 +88,7 @@ const BESIDE: &[Route] = &[
     Route("post", "/migrations/{name}/approvals", "/migrations/tune-autovacuum/approvals", FORM),
     Route("post", "/migrations/{name}/revoke", "/migrations/tune-autovacuum/revoke", FORM),
     Route("post", "/migrations/{name}/runs", "/migrations/tune-autovacuum/runs", FORM),
+    Route("post", "/migrations/{name}/undo", "/migrations/tune-autovacuum/undo", FORM),
     Route("post", "/webhooks/{id}/retry", "/webhooks/RUN_ID/retry", FORM),
     Route("post", "/sign-out", "/sign-out", FORM),
     Route("get", "/openapi.json", "/openapi.json", ANYBODY),

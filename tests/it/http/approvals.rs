@@ -1,8 +1,10 @@
 //! A migration over HTTP: seen, approved, run, and what is not approved.
 
+use std::time::Duration;
+
 use super::{APPROVE, Api, READ, RUN, section, site};
 use crate::support::postgres::Scratch;
-use crate::support::site::postgres_sections;
+use crate::support::site::{eventually, postgres_sections};
 
 const RECIPE: &str = "\
 name: one-table
@@ -90,6 +92,48 @@ fn exactly_the_plan_that_was_seen() {
         api.get(path).problem(404);
         api.post(RUN, &format!("{path}/runs"), "").problem(404);
     }
+    api.is_sound();
+}
+
+#[test]
+fn what_a_migration_has_done_is_taken_back() {
+    let main = Scratch::new("taken_back");
+    let api = api(&main);
+    let made = || main.psql("SELECT to_regclass('made') IS NOT NULL");
+    let undo = format!("{PATH}/undo");
+    api.post(APPROVE, &undo, "").problem(409);
+    let digest = api.get(PATH).expect(200).json()["digest"].as_str().unwrap().to_owned();
+    api.post(APPROVE, &format!("{PATH}/approvals"), &format!("{{\"plan\": \"{digest}\"}}")).expect(201);
+    api.post(RUN, &format!("{PATH}/runs?wait=30s"), "").expect(200);
+    assert_eq!(made(), "t");
+    for token in [READ, RUN] {
+        api.post(token, &undo, "").problem(403);
+    }
+    let run = api.post(APPROVE, &format!("{undo}?wait=30s"), "").expect(200).json();
+    assert_eq!((run["outcome"].as_str(), run["requested_by"].as_str()), (Some("changed"), Some("ada")), "{run}");
+    assert_eq!((made().as_str(), api.get(PATH).json()["state"].as_str()), ("f", Some("undone")));
+    let again = api.post(APPROVE, &format!("{undo}?wait=30s"), "").expect(200).json();
+    assert_eq!(again["outcome"], "unchanged", "{again}");
+    api.is_sound();
+}
+
+#[test]
+fn a_run_that_is_at_it_turns_around() {
+    let main = Scratch::new("turns");
+    let api = api(&main);
+    let slow = "      - {name: slow, do: {sql: {run: [SELECT pg_sleep(30)], undo: [SELECT 1]}}}\n";
+    let recipe = format!("{}{slow}", RECIPE.replace("approval: required\n", ""));
+    std::fs::write(api.site.path().join("recipes/one-table.yaml"), recipe).unwrap();
+    let run = api.post(RUN, &format!("{PATH}/runs"), "").expect(202).json();
+    let sleeps = || {
+        main.psql("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%pg_sleep(30)%' AND pid <> pg_backend_pid()")
+    };
+    assert!(eventually(Duration::from_secs(30), || sleeps() == "1"), "{}", api.daemon.log());
+    let turned = api.post(APPROVE, &format!("{PATH}/undo?wait=60s"), "").expect(200).json();
+    assert_eq!(turned["id"], run["id"], "it is the run that was at it: {turned}");
+    assert_eq!(main.psql("SELECT to_regclass('made') IS NULL"), "t");
+    assert_eq!(api.psql("SELECT state FROM migrations"), "undone");
+    assert_eq!(api.psql("SELECT count(*) FROM runs"), "1");
     api.is_sound();
 }
 

@@ -55,6 +55,7 @@ async fn the_page_in_a_real_browser() {
         ),
         "1"
     );
+    assert_eq!(lived.api.psql("SELECT state FROM migrations WHERE name = 'one-table'"), "undone");
     tells_no_secret(&lived.api.daemon.log());
     lived.api.is_sound();
 }
