@@ -16,13 +16,14 @@ use super::runs::{Wait, running};
 use super::types::{Path, Query, Run};
 use crate::context::Context;
 use crate::daemon::jobs::{MigrateJob, UndoJob, begun_with};
+use crate::failure::Failure;
 use crate::http::App;
 use crate::http::auth::{Approver, Operator, Reader};
 use crate::http::body;
 use crate::http::problem::Problem;
 use crate::http::start;
 use crate::job::JobName;
-use crate::migrate::{self, Granted, Migration, Name, Options, Overview, RecipeSet, Reversal};
+use crate::migrate::{self, Granted, MigrateError, Migration, Name, Options, Overview, RecipeSet, Reversal};
 use crate::units::Span;
 
 /// For how long an approval is good unless said otherwise.
@@ -124,14 +125,14 @@ pub(super) struct RunIt {
 }
 
 fn recipes(app: &App) -> Result<RecipeSet, Problem> {
-    RecipeSet::load(app.site.config.recipes.as_deref()).map_err(|error| crate::failure::Failure::from(error).into())
+    RecipeSet::load(app.site.config.recipes.as_deref()).map_err(|error| Failure::from(error).into())
 }
 
 /// The recipes of a site, and how far each is.
 pub(in crate::http) async fn all(app: &App) -> Result<Vec<Recipe>, Problem> {
     let recipes = recipes(app)?;
     let journal = app.journal();
-    let entries = journal.list().await.map_err(crate::failure::Failure::from)?;
+    let entries = journal.list().await.map_err(Failure::from)?;
     let of_recipe = |recipe: &migrate::Recipe| {
         let entry = entries.iter().find(|entry| entry.name == recipe.name.as_str());
         Recipe {
@@ -160,7 +161,7 @@ fn named(app: &App, name: &str) -> Result<Migration, Problem> {
         return Err(Problem::not_found("migration of that name"));
     }
     let selected = recipes.select(&[name.to_owned()], &app.site.config.parameters);
-    let mut selected = selected.map_err(crate::failure::Failure::from)?;
+    let mut selected = selected.map_err(Failure::from)?;
     selected.pop().ok_or_else(|| Problem::not_found("migration of that name"))
 }
 
@@ -169,7 +170,7 @@ pub(in crate::http) async fn state(app: &App, name: &str) -> Result<MigrationSta
     let migration = named(app, name)?;
     let journal = app.journal();
     let seen = Overview::of(&migration, &journal, &app.site.world(), &Context::plain()).await;
-    let seen = seen.map_err(crate::failure::Failure::from)?;
+    let seen = seen.map_err(Failure::from)?;
     let steps = migration.steps.iter().zip(&seen.planned.steps).map(|(step, planned)| {
         let entry = seen.entry.as_ref().and_then(|entry| entry.steps.get(&step.key));
         Step {
@@ -210,14 +211,14 @@ pub(in crate::http) async fn grant(app: &App, name: &str, granted: &Granted<'_>)
     let migration = named(app, name)?;
     let journal = app.journal();
     let approved = migrate::approve(&migration, &journal, &app.site.world(), granted, &Context::plain()).await;
-    Ok(approved.map_err(crate::failure::Failure::from)?)
+    Ok(approved.map_err(Failure::from)?)
 }
 
 /// Takes back every approval of a migration that was not used yet.
 pub(in crate::http) async fn take_back(app: &App, name: &str) -> Result<u64, Problem> {
     let migration = named(app, name)?;
     let journal = app.journal();
-    Ok(migrate::revoke(migration.name(), &journal).await.map_err(crate::failure::Failure::from)?)
+    Ok(migrate::revoke(migration.name(), &journal).await.map_err(Failure::from)?)
 }
 
 /// Runs a migration for somebody.
@@ -242,6 +243,9 @@ pub(in crate::http) async fn run_it(
 /// Undoes a migration for somebody; the run that does it. One that is at it is asked to turn around.
 pub(in crate::http) async fn undo_it(app: &App, run: Uuid, name: &str, by: &str) -> Result<Uuid, Problem> {
     named(app, name)?;
+    if app.journal().read(name).await.map_err(Failure::from)?.is_none() {
+        return Err(Failure::from(MigrateError::NeverBegun { name: name.to_owned() }).into());
+    }
     let begun = begun_with(&app.site, name).await?;
     let migration = MigrateJob::named(app.site.clone(), name, begun).migrations()?.pop();
     let migration = migration.ok_or_else(|| Problem::not_found("migration of that name"))?;
