@@ -7,6 +7,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 use tokio::task::JoinSet;
 
+use super::aside::aside;
 use super::catalog;
 use super::chunk::{Content, Keys};
 use super::copy::{self, Reader, Source, Spares};
@@ -166,11 +167,12 @@ pub(super) async fn content_of(
             sum = sum.plus(add(hashing.join_next().await)?);
         }
         let (keys, spares) = (keys.clone(), spares.clone());
-        hashing.spawn_blocking(move || {
+        let hash = move || {
             let (content, bytes) = (keys.content(&piece.bytes, &piece.ends), piece.bytes.len());
             spares.give(piece.bytes);
             (content, u64::try_from(bytes).unwrap_or_default())
-        });
+        };
+        hashing.spawn_blocking_on(hash, &aside());
     }
     while !hashing.is_empty() {
         sum = sum.plus(add(hashing.join_next().await)?);

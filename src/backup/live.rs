@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt, TryStreamExt};
 
+use super::aside;
 use super::chunk::{ChunkError, ChunkRef, Keys, MAX_STORED};
 use super::error::BackupError;
 use super::manifest::{Slice, Table};
@@ -59,7 +60,7 @@ async fn live_rows(
 ) -> Result<Vec<u8>, BackupError> {
     let bytes = opened(from, slice.chunk, keys, relation.clone()).await?;
     let Some(gone) = slice.gone else { return Ok(bytes) };
-    let left = tokio::task::spawn_blocking(move || {
+    let left = aside::work(move || {
         // That the list is long enough was seen when the manifest was read.
         let bitmap = Bitmap::of(&list, gone.at, slice.chunk.rows).unwrap_or_default();
         bitmap.without(&bytes, format)
@@ -85,7 +86,7 @@ pub(super) async fn opened(
         }
         other => other?,
     };
-    let opened = tokio::task::spawn_blocking(move || seal::open(&stored, &wanted, &keys, &from.identities)).await;
+    let opened = aside::work(move || seal::open(&stored, &wanted, &keys, &from.identities)).await;
     let opened = opened.map_err(|error| BackupError::Internal(error.to_string()))?;
     opened.map_err(|cause| match cause {
         ChunkError::NoIdentity(set) => BackupError::NoIdentity { relation, set },

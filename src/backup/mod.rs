@@ -5,6 +5,7 @@
 //! ([`manifest`]). [`verify`] reads a backup back, [`restore`] puts it into an empty database and compares
 //! every table's content hash ([`chunk::Content`]) with the manifest. A backup that passed a [`drill`] has a [`Proof`].
 
+mod aside;
 mod cat;
 pub mod catalog;
 pub mod check;

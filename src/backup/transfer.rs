@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::aside;
 use super::catalog;
 use super::chunk::{Content, Keys};
 use super::compare::{self, TableVerdict};
@@ -225,7 +226,7 @@ async fn send(
     let mut reader = Reader::start(&mut connection, source, &sql, PIECE_BYTES).await?;
     while let Some(piece) = reader.next().await? {
         let keys = keys.clone();
-        let hashed = tokio::task::spawn_blocking(move || (keys.content(&piece.bytes, &piece.ends), piece.bytes));
+        let hashed = aside::work(move || (keys.content(&piece.bytes, &piece.ends), piece.bytes));
         let (content, bytes) = hashed.await.map_err(|error| BackupError::Internal(error.to_string()))?;
         {
             let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);

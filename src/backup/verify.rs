@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::StreamExt;
 use serde::Serialize;
 
+use super::aside;
 use super::chunk::{self, ChunkError, ChunkRef, Keys, MAX_STORED};
 use super::error::BackupError;
 use super::manifest::{BackupId, Gone, Manifest, Slice};
@@ -175,7 +176,7 @@ pub(super) async fn look(
         Err(outcome) => return outcome,
     };
     let wanted = wanted.content();
-    let checked = tokio::task::spawn_blocking(move || {
+    let checked = aside::work(move || {
         let is_gone = |row| lost.as_ref().is_some_and(|(bitmap, _)| bitmap.has(row));
         let (found, gone) = chunk::contents_of(&raw, &keys, is_gone)?;
         match &lost {
@@ -211,7 +212,7 @@ async fn opened(
     };
     let bytes = u64::try_from(stored.len()).unwrap_or(u64::MAX);
     let (wanted, keys, identities) = (*wanted, keys.clone(), Arc::clone(identities));
-    match tokio::task::spawn_blocking(move || seal::open(&stored, &wanted, &keys, &identities)).await {
+    match aside::work(move || seal::open(&stored, &wanted, &keys, &identities)).await {
         Ok(Ok(raw)) => Ok((bytes, raw)),
         Ok(Err(error @ ChunkError::NoIdentity(_))) => Err(Outcome::Unread(error.to_string())),
         Ok(Err(error)) => Err(Outcome::Bad(error.to_string())),

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 
 use super::job::Job;
+use crate::backup::aside;
 use crate::backup::chunk::{ChunkRef, Content, Holds, Keys};
 use crate::backup::copy::Piece;
 use crate::backup::error::BackupError;
@@ -21,7 +22,7 @@ impl Job {
         let (known, sealing, spares) = (Arc::clone(&self.known), Arc::clone(&self.sealing), self.spares.clone());
         let level = self.policy.compression_level.get();
         let bytes = u64::try_from(piece.bytes.len()).unwrap_or(u64::MAX);
-        let sealed = tokio::task::spawn_blocking(move || {
+        let sealed = aside::work(move || {
             let id = keys.id(&piece.bytes);
             // Its name vouches for the bytes; what else the older manifest says about it must fit as well.
             let fits = |chunk: &ChunkRef| chunk.bytes == bytes && usize::try_from(chunk.rows) == Ok(piece.ends.len());
@@ -58,7 +59,7 @@ impl Job {
         }
         let level = self.policy.compression_level.get();
         let size = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        let sealed = tokio::task::spawn_blocking(move || seal::seal(&bytes, level, recipients.as_ref())).await;
+        let sealed = aside::work(move || seal::seal(&bytes, level, recipients.as_ref())).await;
         let sealed = sealed.map_err(|error| BackupError::Internal(error.to_string()))?;
         let body = sealed.map_err(|error| BackupError::Internal(format!("compressing: {error}")))?;
         let stored = u64::try_from(body.len()).unwrap_or(u64::MAX);

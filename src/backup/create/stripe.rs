@@ -7,6 +7,7 @@ use tokio::task::JoinSet;
 use super::before::{KnownStripe, Tracked};
 use super::job::{Job, settle};
 use super::seal::Sealed;
+use crate::backup::aside;
 use crate::backup::catalog;
 use crate::backup::chunk::{ChunkRef, Holds, Keys};
 use crate::backup::copy::{self, Pages, Piece, Reader, Source};
@@ -199,7 +200,7 @@ impl Reading<'_> {
         while let Some(piece) = reader.next().await? {
             self.job.read(piece.bytes.len()).await?;
             let keys = self.keys.clone();
-            let hashed = tokio::task::spawn_blocking(move || {
+            let hashed = aside::work(move || {
                 let hashes = keys.rows(piece.rows());
                 (piece, hashes)
             });
