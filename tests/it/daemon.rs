@@ -271,6 +271,15 @@ fn init_closes_the_ledger_where_it_may() {
 }
 
 #[test]
+fn an_audit_plans_no_change() {
+    let ledger = Scratch::new("audit_plan");
+    let site = Site::new(&postgres_sections(&ledger, "temporal")).policy("retention", "{}");
+    let said = site.run(&["once", "audit", "--dry-run"]).expect(0);
+    assert!(said.out.contains("nothing to do") && said.out.contains("would be read"), "{said:?}");
+    assert_eq!(site.run(&["once", "audit", "--dry-run", "--json"]).expect(0).json()["changes"], 0);
+}
+
+#[test]
 fn a_ledger_that_is_away_when_a_run_ends_is_waited_for() {
     let (ledger, hole) = (Scratch::new("away"), BlackHole::new());
     let site = hole.site(&ledger);
