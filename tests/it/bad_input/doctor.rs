@@ -47,7 +47,7 @@ fn everything_that_is_wrong_is_listed() {
 fn what_would_fail_later_is_said_now() {
     let ledger = Scratch::new("doctor");
     let server = plain();
-    let (sections, address) = (postgres_sections(&ledger, &server.database), &server.address);
+    let (sections, address) = (postgres_sections(&ledger, server.database()), &server.address);
     let config = format!("{sections}store: {{directory: store}}\ntemporal: {{address: '{address}'}}\n");
     let weekly = "jobs: {drill: {cron: '0 6 * * 0'}}\n";
     let site = Site::new(&config)
