@@ -104,6 +104,11 @@ pub trait Planned: Send + Sync {
     /// The common form of the plan.
     fn plan(&self) -> Plan;
 
+    /// What a dry run shows. The same, except for a job that changes nothing whenever it is asked.
+    fn preview(&self) -> Plan {
+        self.plan()
+    }
+
     /// What no other job may change meanwhile, by a name that these jobs have in common.
     fn alone_with(&self) -> Option<String> {
         None

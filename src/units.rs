@@ -93,6 +93,19 @@ impl fmt::Display for Span {
     }
 }
 
+/// A measured time in milliseconds, for people: `940ms`, `10.6s`, `1m 12s`, `2h 5m`.
+#[must_use]
+pub fn took(milliseconds: u64) -> String {
+    let (seconds, tenth) = (milliseconds / 1_000, milliseconds % 1_000 / 100);
+    match seconds {
+        0 => Span::milliseconds(milliseconds).to_string(),
+        1..=59 if tenth == 0 => format!("{seconds}s"),
+        1..=59 => format!("{seconds}.{tenth}s"),
+        60..=3_599 => format!("{}m {}s", seconds / 60, seconds % 60),
+        _ => format!("{}h {}m", seconds / 3_600, seconds % 3_600 / 60),
+    }
+}
+
 /// Why a duration or size was not understood; the text says what would be.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UnitError {
@@ -239,6 +252,18 @@ mod tests {
         for text in ["", "30", "d", "-1d", "1.5h", "30 days", "1w", "99999999999999999999d", "18446744073709551615d"] {
             assert!(text.parse::<Span>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_measured_time_is_told_as_exactly_as_it_matters() {
+        let check = |milliseconds: u64, shown: &str| assert_eq!(took(milliseconds), shown);
+        check(0, "0s");
+        check(940, "940ms");
+        check(2_000, "2s");
+        check(10_612, "10.6s");
+        check(59_999, "59.9s");
+        check(72_400, "1m 12s");
+        check(7_530_000, "2h 5m");
     }
 
     #[test]

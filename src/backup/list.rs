@@ -101,7 +101,9 @@ pub async fn show(store: &dyn Store, id: &str) -> Result<Manifest, BackupError> 
     manifest::load(store, &newest).await
 }
 
-fn summary(manifest: &Manifest, proven: Option<Timestamp>) -> Summary {
+/// The line of a manifest, and when it was proven.
+#[must_use]
+pub fn summary(manifest: &Manifest, proven: Option<Timestamp>) -> Summary {
     let tables = || manifest.databases.iter().flat_map(|database| &database.tables);
     let chunks: HashMap<_, _> = manifest.chunks().map(|(_, _, chunk)| (chunk.name(), chunk.stored)).collect();
     Summary {

@@ -47,7 +47,7 @@ mod verify;
 pub use cat::{Cat, Output};
 pub use create::{BackupReport, apply};
 pub use error::BackupError;
-pub use list::{Listed, Summary, list, list_beside, show};
+pub use list::{Listed, Summary, list, list_beside, show, summary};
 pub use live::Chunks;
 pub use manifest::{BackupId, Manifest};
 pub use names::ChunkName;

@@ -1,5 +1,6 @@
 //! Reads a backup back from the store, without a database.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::StreamExt;
@@ -57,10 +58,23 @@ impl VerifyReport {
             return Err(BackupError::Differs { subject, findings: lines(&self.bad) });
         }
         if !self.unread.is_empty() {
-            return Err(BackupError::Unverified { subject, reasons: lines(&self.unread) });
+            return Err(BackupError::Unverified { subject, reasons: by_reason(&self.unread) });
         }
         Ok(())
     }
+}
+
+/// A line for each reason: without the key every chunk has the same one.
+fn by_reason(findings: &[Finding]) -> Vec<String> {
+    let mut reasons: BTreeMap<&str, Vec<&Finding>> = BTreeMap::new();
+    for finding in findings {
+        reasons.entry(&finding.problem).or_default().push(finding);
+    }
+    let line = |(problem, found): (&str, Vec<&Finding>)| match found.as_slice() {
+        [one] => format!("chunk {} of {}: {problem}", one.chunk, one.table),
+        many => format!("{} chunks: {problem}", many.len()),
+    };
+    reasons.into_iter().map(line).collect()
 }
 
 /// What became of reading a chunk.

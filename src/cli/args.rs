@@ -1,14 +1,29 @@
 //! Values on the command line that more than one verb takes.
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 
 use crate::job::JobName;
 use crate::units::Span;
 use crate::visibility::adopt::Wanted;
 
+/// A job by name, with what it does.
+fn described(job: JobName) -> PossibleValue {
+    PossibleValue::new(job.as_str()).help(match job {
+        JobName::Retention => "Set each namespace's retention, owner and data as the policy says",
+        JobName::Overdue => "Have closed runs deleted that outlived their retention",
+        JobName::Audit => "Say what fills Temporal's tables; changes nothing",
+        JobName::Visibility => "Roll the visibility index, and delete old ones that are no longer needed",
+        JobName::Reconcile => "Bring the index's documents into agreement with Temporal's runs",
+        JobName::Backup => "Back up Temporal's databases to the store",
+        JobName::Drill => "Restore the newest backup on the scratch server, compare it, drop it again",
+        JobName::Prune => "Remove backups that the policy does not keep, and what only they needed",
+        JobName::Migrate => "Run the migrations under `migrations.apply`",
+    })
+}
+
 /// A job by name, for clap: help, completions and errors show the names.
 pub(super) fn job_name() -> impl TypedValueParser<Value = JobName> {
-    PossibleValuesParser::new(JobName::ALL.map(JobName::as_str))
+    PossibleValuesParser::new(JobName::ALL.map(described))
         .try_map(|name| JobName::parse(&name).ok_or("there is no such job"))
 }
 
@@ -31,7 +46,8 @@ impl Which {
 
 /// A job by name, or `all`.
 pub(super) fn job_or_all() -> impl TypedValueParser<Value = Which> {
-    PossibleValuesParser::new(JobName::ALL.map(JobName::as_str).into_iter().chain(["all"]))
+    let all = PossibleValue::new("all").help("Each that is configured, in this order");
+    PossibleValuesParser::new(JobName::ALL.map(described).into_iter().chain([all]))
         .map(|name| JobName::parse(&name).map_or(Which::All, Which::One))
 }
 

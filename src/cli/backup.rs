@@ -2,6 +2,7 @@ mod cat;
 mod compare;
 mod preview;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
@@ -12,13 +13,13 @@ use super::failures::Shown;
 use super::keygen::{KeygenArgs, keygen};
 use super::{Global, backup_store, output, progress, signals};
 use crate::backup::store::{self, Store};
-use crate::backup::{self, Chunks, Listed, Target};
+use crate::backup::{self, Chunks, Listed, Manifest, Target};
 use crate::clients::postgres::Postgres;
 use crate::context::Context;
 use crate::daemon::jobs::Site;
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
-use crate::units::{Span, human_bytes};
+use crate::units::{counted, human_bytes, took};
 
 /// `sexton backup`. Making one is a job: `sexton once backup`.
 #[derive(Debug, Subcommand)]
@@ -32,7 +33,7 @@ pub(super) enum BackupVerb {
     /// Show what a backup holds
     Show {
         /// Its identifier, or `latest`
-        #[arg(default_value = "latest")]
+        #[arg(default_value = "latest", value_name = "BACKUP")]
         id: String,
         /// Print JSON
         #[arg(long)]
@@ -41,7 +42,7 @@ pub(super) enum BackupVerb {
     /// Read every chunk of a backup and check it; exits 3 when something is wrong, 4 when it could not be told
     Verify {
         /// Its identifier, or `latest`
-        #[arg(default_value = "latest")]
+        #[arg(default_value = "latest", value_name = "BACKUP")]
         id: String,
         /// Print JSON
         #[arg(long)]
@@ -69,13 +70,13 @@ pub(super) enum BackupVerb {
 #[derive(Debug, Args)]
 pub(super) struct RestoreArgs {
     /// The backup's identifier, or `latest`
-    #[arg(default_value = "latest")]
+    #[arg(default_value = "latest", value_name = "BACKUP")]
     id: String,
     /// Which of the backup's databases [default: the one under postgres.databases.main]
-    #[arg(long, value_name = "NAME", value_parser = args::database)]
+    #[arg(long, value_name = "DATABASE", value_parser = args::database)]
     database: Option<String>,
     /// The database to restore into; it must exist and be empty
-    #[arg(long, value_name = "NAME", value_parser = args::database)]
+    #[arg(long, value_name = "DATABASE", value_parser = args::database)]
     into: String,
     /// Restore on the server under `scratch:` in the configuration instead of the one under `postgres:`
     #[arg(long)]
@@ -87,7 +88,7 @@ pub(super) struct RestoreArgs {
     #[arg(long)]
     dry_run: bool,
     /// Connections that load at once
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    #[arg(long, value_name = "CONNECTIONS", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
     /// Print JSON
     #[arg(long)]
@@ -144,7 +145,7 @@ async fn list(store: &dyn Store, json: bool) -> Result<Exit, Shown> {
     let rows = listed.iter().map(|listed| match listed {
         Listed::Readable(s) => vec![
             s.id.to_string(),
-            format!("{} ago", output::distance(s.started, now)),
+            output::when(s.started, now),
             s.databases.join(", "),
             s.tables.to_string(),
             s.rows.to_string(),
@@ -159,9 +160,9 @@ async fn list(store: &dyn Store, json: bool) -> Result<Exit, Shown> {
     Ok(Exit::Done)
 }
 
-/// When a backup was proven; `no` when it was not.
+/// When a backup was proven; `-` when it was not.
 pub(super) fn proven(at: Option<Timestamp>, now: Timestamp) -> String {
-    at.map_or_else(|| "-".to_owned(), |at| format!("{} ago", output::distance(at, now)))
+    at.map_or_else(|| "-".to_owned(), |at| output::when(at, now))
 }
 
 /// Where chunks are, and what opens them.
@@ -175,9 +176,14 @@ async fn show(store: &dyn Store, id: &str, json: bool) -> Result<Exit, Shown> {
         output::json(&manifest);
         return Ok(Exit::Done);
     }
+    let proof = backup::proofs(store).await.map_err(Shown::of)?.get(&manifest.id).map(|proof| proof.at);
     output::text(format_args!("backup {} in {}", manifest.id, store.location()));
+    output::text(heading(&manifest, proof, Timestamp::now()));
     for database in &manifest.databases {
-        output::text(format_args!("\ndatabase {}", database.name));
+        let version = |number: u32| format!("{}.{}", number / 10_000, number % 10_000);
+        let mut about = vec![format!("PostgreSQL {}", version(database.server_version))];
+        about.extend(database.schema_versions.iter().map(|schema| format!("Temporal schema {}", schema.version)));
+        output::text(format_args!("\ndatabase {} ({})", database.name, about.join(", ")));
         let rows = database.tables.iter().map(|table| {
             vec![
                 table.name.to_string(),
@@ -189,6 +195,32 @@ async fn show(store: &dyn Store, id: &str, json: bool) -> Result<Exit, Shown> {
         output::text(output::table(&["table", "rows", "bytes", "chunks"], rows.collect()));
     }
     Ok(Exit::Done)
+}
+
+/// What is to be known of a backup as a whole, a line each.
+fn heading(manifest: &Manifest, proof: Option<Timestamp>, now: Timestamp) -> String {
+    let about = backup::summary(manifest, proof);
+    let took = took(about.finished.duration_since(about.started).unsigned_abs().as_millis().try_into().unwrap_or(0));
+    let chunks: HashMap<_, _> = manifest.chunks().map(|(.., chunk)| (chunk.name(), chunk.sealed.is_some())).collect();
+    let (all, sealed) = (chunks.len(), chunks.values().filter(|sealed| **sealed).count());
+    let encrypted = match sealed {
+        0 => "no".to_owned(),
+        _ if sealed == all => "yes".to_owned(),
+        _ => format!("{sealed} of {}; the others are from earlier backups", counted(all, "chunk", "chunks")),
+    };
+    [
+        format!("taken      {}, in {took}", output::when(about.started, now)),
+        format!(
+            "holds      {} in {}, {}, {} in the store",
+            counted(about.rows, "row", "rows"),
+            counted(about.tables, "table", "tables"),
+            human_bytes(about.raw_bytes),
+            human_bytes(about.stored_bytes)
+        ),
+        format!("encrypted  {encrypted}"),
+        format!("proven     {}", proof.map_or_else(|| "no".to_owned(), |at| output::when(at, now))),
+    ]
+    .join("\n")
 }
 
 async fn verify(site: &Site, store: &dyn Store, id: &str, json: bool, ctx: &Context) -> Result<Exit, Shown> {
@@ -234,7 +266,7 @@ async fn restore(site: &Site, store: &Arc<dyn Store>, args: &RestoreArgs, ctx: &
             report.tables.len(),
             report.rows,
             human_bytes(report.bytes),
-            Span::from(std::time::Duration::from_millis(report.milliseconds)),
+            took(report.milliseconds),
         ));
         for what in &report.left_out {
             output::text(format_args!("left out: {what}"));

@@ -14,7 +14,7 @@ use crate::backup::stats;
 use crate::backup::store::Store;
 use crate::context::Context;
 use crate::exit::Exit;
-use crate::units::{Span, counted, human_bytes};
+use crate::units::{counted, human_bytes, took};
 
 /// `sexton backup check`.
 #[derive(Debug, Args)]
@@ -94,7 +94,7 @@ pub(super) async fn stats(store: &dyn Store, json: bool, ctx: &Context) -> Resul
             human_bytes(backup.alone_bytes),
             human_bytes(backup.shared_bytes),
             ratio(backup.dedup_ratio),
-            Span::milliseconds(backup.milliseconds).to_string(),
+            took(backup.milliseconds),
             format!("{}/s", human_bytes(backup.bytes_per_second)),
             proven(backup.proven, now),
         ]

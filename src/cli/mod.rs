@@ -37,13 +37,29 @@ use crate::failure::Failure;
 /// Maintenance for self-hosted Temporal on PostgreSQL: retention, visibility index, backups, migrations.
 #[derive(Debug, Parser)]
 #[command(name = "sexton", version, max_term_width = 110, arg_required_else_help = true)]
-#[command(after_help = "Exit codes: 0 done or nothing to do, 1 failed or refused, 2 changes present, 3 verification \
-    failed, 4 could not verify, 5 stale plan or approval, 6 failed and compensated, 64 usage, 78 config or policy error")]
+#[command(after_help = exit_codes())]
 struct Cli {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
     verb: Verb,
+}
+
+/// What each exit code means, for the help and the manual page.
+const EXIT_CODES: [(u8, &str); 9] = [
+    (0, "done or nothing to do"),
+    (1, "failed or refused"),
+    (2, "changes present"),
+    (3, "verification failed"),
+    (4, "could not verify"),
+    (5, "stale plan or approval"),
+    (6, "failed and compensated"),
+    (64, "usage"),
+    (78, "config or policy error"),
+];
+
+fn exit_codes() -> String {
+    format!("Exit codes: {}", EXIT_CODES.map(|(code, meaning)| format!("{code} {meaning}")).join(", "))
 }
 
 /// Options of every verb.
@@ -54,7 +70,7 @@ struct Global {
     #[arg(long, short, global = true, env = "SEXTON_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// How logs are written to standard error
-    #[arg(long, global = true, env = "SEXTON_LOG_FORMAT", value_enum, default_value = "auto")]
+    #[arg(long, global = true, env = "SEXTON_LOG_FORMAT", value_name = "FORMAT", value_enum, default_value = "auto")]
     log_format: telemetry::Format,
     /// More logs; twice for everything
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]

@@ -131,7 +131,7 @@ pub(super) async fn dry_run(jobs: &[std::sync::Arc<dyn crate::job::Job>], json: 
             plans.push(JobPlan::of(job.name(), Err(Failure::new(Kind::Cancelled, "it was asked to stop"))));
             break;
         };
-        plans.push(JobPlan::of(job.name(), planned.map(|planned| planned.plan())));
+        plans.push(JobPlan::of(job.name(), planned.map(|planned| planned.preview())));
     }
     plan::show(&plans, json)
 }
@@ -145,7 +145,8 @@ fn show(finished: &Finished) {
         if what.is_empty() { "" } else { ", " }
     ));
     if let Some(plan) = finished.plan.as_ref().filter(|plan| !plan.is_empty() || !plan.notes.is_empty()) {
-        output::text(output::plan(plan));
+        // That there was nothing to do is the outcome; it is not said twice.
+        output::text(output::rest_of_plan(plan));
     }
     if let Some(error) = &finished.error {
         use std::io::Write;

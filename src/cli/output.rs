@@ -109,6 +109,11 @@ pub(super) fn instant(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
+/// A past instant and how long ago that was: `2026-01-31 02:00:00Z (3h ago)`.
+pub(super) fn when(at: Timestamp, now: Timestamp) -> String {
+    format!("{} ({} ago)", instant(at), distance(at, now))
+}
+
 /// How long ago or ahead, in one unit: `3m`, `2h`, `9d`.
 pub(super) fn distance(from: Timestamp, to: Timestamp) -> String {
     let seconds = to.as_second().abs_diff(from.as_second());

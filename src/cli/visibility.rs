@@ -44,7 +44,7 @@ struct RebuildArgs {
     #[arg(long)]
     dry_run: bool,
     /// At most so many documents a second [default: as fast as Temporal answers]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    #[arg(long, value_name = "DOCUMENTS", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: Option<u32>,
     /// Print JSON
     #[arg(long)]

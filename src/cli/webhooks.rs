@@ -49,6 +49,7 @@ pub(super) struct ListArgs {
 #[derive(Debug, Args)]
 pub(super) struct TestArgs {
     /// The webhook's name
+    #[arg(value_name = "WEBHOOK")]
     name: String,
     /// Print JSON
     #[arg(long)]
@@ -60,7 +61,7 @@ pub(super) struct TestArgs {
 #[command(arg_required_else_help = true)]
 pub(super) struct RetryArgs {
     /// The delivery, as `webhooks list` shows it
-    #[arg(required_unless_present = "dead", conflicts_with = "dead")]
+    #[arg(value_name = "DELIVERY", value_parser = delivery, required_unless_present = "dead", conflicts_with = "dead")]
     id: Option<Uuid>,
     /// Every delivery that was given up
     #[arg(long)]
@@ -68,6 +69,10 @@ pub(super) struct RetryArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+fn delivery(text: &str) -> Result<Uuid, &'static str> {
+    text.parse().map_err(|_| "a delivery is told by its id, which `sexton webhooks list` shows under DELIVERY")
 }
 
 pub(super) async fn webhooks(site: Site, verb: &WebhooksVerb) -> Result<Exit, Shown> {

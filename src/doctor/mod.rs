@@ -73,7 +73,7 @@ pub async fn examine(site: &Site) -> Vec<Finding> {
     let config = &site.config;
     let temporal = async {
         let settings = config.temporal.as_ref()?;
-        Some(limited("temporal", temporal::examine(settings, config.search.is_some())).await)
+        Some(limited("temporal", temporal::examine(settings, site)).await)
     };
     let search = async {
         let settings = config.search.as_ref()?;
@@ -91,7 +91,7 @@ pub async fn examine(site: &Site) -> Vec<Finding> {
         limited("webhooks", webhooks::examine(site))
     );
     let systems = [Some(postgres), temporal, search, store, Some(webhooks)];
-    policies(site).into_iter().chain(systems.into_iter().flatten().flatten()).collect()
+    policies(site).into_iter().chain(drill(site)).chain(systems.into_iter().flatten().flatten()).collect()
 }
 
 /// What is found within that time; a system that takes connections and says nothing has failed.
@@ -101,6 +101,29 @@ async fn limited(system: &'static str, examined: impl Future<Output = Vec<Findin
         vec![Finding::failed(system, "connection", failure)]
     };
     tokio::time::timeout(PATIENCE, examined).await.unwrap_or_else(|_| late())
+}
+
+/// What a drill that is on the schedule lacks, without which it fails each time.
+fn drill(site: &Site) -> Option<Finding> {
+    let is_scheduled = site.policies.schedule.timed().any(|(job, ..)| job == JobName::Drill);
+    if !is_scheduled || !site.is_configured(JobName::Backup) {
+        return None;
+    }
+    let config = &site.config;
+    let seals = site.policies.backup.as_ref().is_some_and(|policy| policy.encryption.recipients().is_some());
+    let (lack, add) = if config.scratch.is_none() {
+        ("there is no server to restore on", "add `scratch:` to sexton.yaml")
+    } else if seals && config.identities.is_empty() {
+        (
+            "nothing here opens the encrypted backups",
+            "name the file of a secret key under `store.identities` in sexton.yaml",
+        )
+    } else {
+        return None;
+    };
+    let (detail, hint) =
+        (format!("it fails each time: {lack}"), format!("{add}, or take `drill` out of schedule.yaml"));
+    Some(Finding::warning("config", "schedule drill", detail, hint))
 }
 
 fn policies(site: &Site) -> Vec<Finding> {

@@ -1,11 +1,9 @@
-use std::sync::Arc;
-
 use sqlx::{Connection, PgConnection};
 
 use super::{Finding, Verdict};
 use crate::clients::postgres::{MAINTENANCE, Postgres, PostgresError, ServerVersion};
 use crate::daemon::jobs::Site;
-use crate::daemon::ledger::Ledger;
+use crate::daemon::ledger::close_statement;
 use crate::migrate::{Server, World};
 use crate::policy::retention::OrphanAction;
 use crate::retention::Source;
@@ -57,11 +55,35 @@ pub(super) async fn examine(site: &Site) -> Vec<Finding> {
             Err(error) => Finding::failed(SYSTEM, "pg_dump", error),
         });
     }
-    findings.push(match Ledger::open(Arc::new(postgres), &site.config.ledger_database).await {
-        Ok(_) => Finding::ok("ledger", format!("database {}", site.config.ledger_database), "ready"),
-        Err(error) => Finding::failed("ledger", format!("database {}", site.config.ledger_database), error),
-    });
+    findings.push(ledger(site).await);
     findings
+}
+
+/// sexton's own database: ready, and closed to those who have no business there.
+async fn ledger(site: &Site) -> Finding {
+    const SYSTEM: &str = "ledger";
+    let database = &site.config.ledger_database;
+    let subject = format!("database {database}");
+    let ledger = match site.ledger().await {
+        Ok(ledger) => ledger,
+        Err(error) => return Finding::failed(SYSTEM, subject, error),
+    };
+    match ledger.is_open_to_public().await {
+        Ok(false) => Finding::ok(SYSTEM, subject, "ready"),
+        Ok(true) => Finding::warning(
+            SYSTEM,
+            subject,
+            "ready, and every role of the server may connect to it",
+            match site.config.databases.all().iter().any(|temporals| temporals == database) {
+                true => "give it a database of its own: Temporal comes into this one by that right".to_owned(),
+                false => {
+                    let statement = close_statement(database);
+                    format!("let its owner run `{statement}`; `sexton ledger init` does that where it may")
+                }
+            },
+        ),
+        Err(error) => Finding::failed(SYSTEM, subject, error),
+    }
 }
 
 async fn version(postgres: &Postgres, database: &str, connection: &mut PgConnection) -> (Finding, Option<u32>) {

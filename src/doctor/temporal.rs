@@ -1,10 +1,14 @@
 use super::Finding;
 use crate::clients::temporal::{Health, Settings, Support, Temporal, support};
+use crate::daemon::jobs::Site;
+use crate::retention::without_namespace;
 
 const SYSTEM: &str = "temporal";
 
-/// Connection, health, version, and whether its visibility store is the kind that is configured here.
-pub(super) async fn examine(settings: &Settings, search_configured: bool) -> Vec<Finding> {
+/// Connection, health, version, whether its visibility store is the kind that is configured here, and whether it has the
+/// namespaces that the policy is for.
+pub(super) async fn examine(settings: &Settings, site: &Site) -> Vec<Finding> {
+    let search_configured = site.config.search.is_some();
     let temporal = match Temporal::connect(settings).await {
         Ok(temporal) => temporal,
         Err(error) => return vec![Finding::failed(SYSTEM, "connection", error)],
@@ -43,10 +47,18 @@ pub(super) async fn examine(settings: &Settings, search_configured: bool) -> Vec
         ),
         _ => Finding::ok(SYSTEM, "visibility store", info.visibility_store.clone()),
     });
-    findings.push(match temporal.list_namespaces().await {
-        Ok(namespaces) => Finding::ok(SYSTEM, "namespaces", format!("{} can be read", namespaces.len())),
-        Err(error) => Finding::failed(SYSTEM, "namespaces", error),
-    });
+    match temporal.list_namespaces().await {
+        Ok(namespaces) => {
+            findings.push(Finding::ok(SYSTEM, "namespaces", format!("{} can be read", namespaces.len())));
+            let policy = site.policies.retention.as_ref();
+            let unmatched = policy.map(|policy| without_namespace(&namespaces, policy)).unwrap_or_default();
+            findings.extend(unmatched.into_iter().map(|what| {
+                let hint = "look at `applies_to` and `namespaces` in policies/retention.yaml";
+                Finding::warning(SYSTEM, "namespaces", what, hint)
+            }));
+        }
+        Err(error) => findings.push(Finding::failed(SYSTEM, "namespaces", error)),
+    }
     findings
 }
 

@@ -321,6 +321,19 @@ impl MigrateError {
         }
     }
 
+    /// The step that did not succeed, also when its failure had others undone.
+    pub(crate) fn failed_at(&self) -> Option<&str> {
+        match self {
+            Self::Step { step, .. } | Self::NotVerified { step, .. } | Self::Unknown { step, .. } => Some(step),
+            Self::Undone { cause, .. } | Self::UndoFailed { cause, .. } | Self::WayBackClosed { cause, .. } => {
+                cause.as_ref()?.failed_at()
+            }
+            Self::OnlyForward { cause, .. } => cause.failed_at(),
+            Self::NotDoneAgain { closed, .. } => closed.failed_at(),
+            _ => None,
+        }
+    }
+
     /// How the migration stands after it ended with this.
     pub(crate) const fn leaves(&self) -> MigrationState {
         match self {

@@ -46,8 +46,8 @@ pub use parameters::{Parameter, ParameterError, ParameterKind, Values};
 pub use plan::{MigratePlan, MigrationPlan, Standing, StepPlan, Work, decide, plan, unedited};
 pub use recipe::{Each, Recipe, RehearsalRule, Requirement, Stage, Step};
 pub use saga::{
-    MigrateReport, MigrationOutcome, MigrationReport, Options, StepOutcome, StepReport, apply, call_back, plan_back,
-    settle_call, undo,
+    FailedStep, MigrateReport, MigrationOutcome, MigrationReport, Options, StepOutcome, StepReport, apply, call_back,
+    plan_back, settle_call, undo,
 };
 pub use set::{RecipeError, RecipeSet, files};
 pub use steps::{

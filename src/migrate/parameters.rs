@@ -97,9 +97,10 @@ pub enum ParameterError {
     /// A value for a parameter that the recipe does not have.
     #[error("the recipe has no parameter `{0}`")]
     Unknown(String),
-    /// No value and no default.
-    #[error("the parameter `{0}` has no default and was not set")]
-    Missing(String),
+    /// No value and no default; all of them.
+    #[error("{} no default and {} not set: `{}`", if .0.len() == 1 { "a parameter has" } else { "parameters have" },
+        if .0.len() == 1 { "was" } else { "were" }, .0.join("`, `"))]
+    Missing(Vec<String>),
     /// `${` that does not end or holds something else than a name.
     #[error("`{0}` is not `${{name}}` or `${{name:literal}}`")]
     Template(String),
@@ -118,13 +119,18 @@ impl Values {
         declared: impl IntoIterator<Item = (&'a str, &'a Parameter)>,
         given: &BTreeMap<String, String>,
     ) -> Result<Self, ParameterError> {
-        let mut values = BTreeMap::new();
+        let (mut values, mut missing) = (BTreeMap::new(), Vec::new());
         for (name, parameter) in declared {
-            let value = given.get(name).or(parameter.default.as_ref());
-            let value = value.ok_or_else(|| ParameterError::Missing(name.to_owned()))?;
+            let Some(value) = given.get(name).or(parameter.default.as_ref()) else {
+                missing.push(name.to_owned());
+                continue;
+            };
             let fits = parameter.kind.check(value);
             fits.map_err(|cause| ParameterError::Value { name: name.to_owned(), cause: Box::new(cause) })?;
             values.insert(name.to_owned(), (parameter.kind, value.clone()));
+        }
+        if !missing.is_empty() {
+            return Err(ParameterError::Missing(missing));
         }
         match given.keys().find(|name| !values.contains_key(*name)) {
             Some(unknown) => Err(ParameterError::Unknown(unknown.clone())),
@@ -361,7 +367,7 @@ mod tests {
     fn missing_unknown_and_malformed_are_told_apart() {
         let parameter = Parameter { kind: ParameterKind::Integer, default: None, description: None };
         let missing = Values::new([("p", &parameter)], &BTreeMap::new());
-        assert_eq!(missing, Err(ParameterError::Missing("p".into())));
+        assert_eq!(missing, Err(ParameterError::Missing(vec!["p".into()])));
         let unknown = Values::new([], &BTreeMap::from([("q".to_owned(), "1".to_owned())]));
         assert_eq!(unknown, Err(ParameterError::Unknown("q".into())));
         assert!(matches!(Placed::Sql("SELECT ${p").uses(), Err(ParameterError::Template(_))));

@@ -8,7 +8,9 @@ use uuid::Uuid;
 use super::shortening::{Consent, Deletable, Hold, Shortening};
 use crate::clients::temporal::{Namespace, NamespaceState, NamespaceUpdate, NewNamespace};
 use crate::plan::{Action, Change, Plan};
-use crate::policy::retention::{MIN_GLOBAL, NamespacePolicy, OverdueAction, RetentionPolicy, SYSTEM_NAMESPACE, Text};
+use crate::policy::retention::{
+    MIN_GLOBAL, NamePattern, NamespacePolicy, OverdueAction, RetentionPolicy, SYSTEM_NAMESPACE, Text,
+};
 use crate::units::Span;
 
 /// What to do so that the namespaces are as the policy wants them.
@@ -203,6 +205,7 @@ pub fn decide(observed: &[Namespace], cluster: Option<&str>, policy: &RetentionP
         }
     }
     missing(observed, policy, &mut plan);
+    plan.notes.extend(without_match(observed, policy));
     plan.steps.sort_by(|a, b| a.namespace().cmp(b.namespace()));
     if out_of_scope > 0 {
         plan.notes.push(format!("{} not in the policy's scope", count(out_of_scope)));
@@ -288,6 +291,29 @@ fn compare(namespace: &Namespace, wanted: &NamespacePolicy, policy: &RetentionPo
 
 fn own_data(wanted: &NamespacePolicy) -> impl Iterator<Item = (String, String)> {
     wanted.data.iter().map(|(key, value)| (key.as_str().to_owned(), value.clone()))
+}
+
+/// What the policy is for and the server does not have, in sentences: patterns that match nothing, and names of which
+/// nobody makes a namespace.
+#[must_use]
+pub fn without_namespace(observed: &[Namespace], policy: &RetentionPolicy) -> Vec<String> {
+    let is_there = |name: &str| observed.iter().any(|namespace| namespace.name == name);
+    let named = policy.namespaces.iter().filter(|(name, wanted)| !wanted.ensure && !is_there(name.as_str()));
+    let named = named.map(|(name, _)| format!("there is no namespace `{name}`, which `namespaces` names"));
+    without_match(observed, policy).chain(named).collect()
+}
+
+/// The patterns of `applies_to` that match no namespace. `*` is for whatever comes, and no slip of the pen.
+fn without_match(observed: &[Namespace], policy: &RetentionPolicy) -> impl Iterator<Item = String> {
+    let matches = |pattern: &NamePattern| {
+        let ours = observed.iter().map(|namespace| namespace.name.as_str()).filter(|name| *name != SYSTEM_NAMESPACE);
+        pattern.as_str() == "*" || ours.into_iter().any(|name| pattern.matches(name))
+    };
+    policy
+        .applies_to
+        .iter()
+        .filter(move |pattern| !matches(pattern))
+        .map(|pattern| format!("`{pattern}` matches no namespace"))
 }
 
 /// The namespaces that the policy names and the server does not have.

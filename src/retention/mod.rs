@@ -19,7 +19,7 @@ mod shortening;
 mod source;
 
 pub use apply::apply;
-pub use decide::{Blocked, Registration, RetentionPlan, Step, Update, decide};
+pub use decide::{Blocked, Registration, RetentionPlan, Step, Update, decide, without_namespace};
 pub use error::RetentionError;
 pub use report::{NamespaceReport, Outcome, RetentionReport};
 pub use shortening::{Consent, Deletable, Expired, Hold, Shortening};

@@ -12,7 +12,7 @@ use sexton::failure::Failure;
 use sexton::job::{Job, JobName, Planned};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::postgres::{Scratch, Server};
+use crate::support::postgres::{Role, Scratch, Server};
 use crate::support::site::{Site, eventually, postgres_sections};
 
 /// Every second, a job that has nothing to do: visibility without a search engine.
@@ -231,6 +231,52 @@ fn init_may_be_repeated_and_status_reads_it() {
     assert_eq!(status["runs"][0]["id"].as_str(), Some(ledger.psql("SELECT id FROM runs").as_str()));
     let table = site.run(&["status"]).expect(0);
     assert!(table.out.contains("never ran"), "{}", table.out);
+}
+
+/// The judge is what the server says of the role PUBLIC.
+#[test]
+fn init_closes_the_ledger_where_it_may() {
+    let is_open =
+        |of: &Scratch| of.psql("SELECT has_database_privilege('public', current_database(), 'CONNECT')") == "t";
+    let doctor = |site: &Site| {
+        let findings = site.run(&["doctor", "--json"]).json()["findings"].as_array().unwrap().clone();
+        let ledger = findings.into_iter().find(|finding| finding["system"] == "ledger").unwrap();
+        (ledger["verdict"].as_str().unwrap().to_owned(), ledger["hint"].as_str().unwrap_or_default().to_owned())
+    };
+    let ledger = Scratch::new("closed");
+    let site = Site::new(&postgres_sections(&ledger, "temporal"));
+    assert!(is_open(&ledger));
+    let done = site.run(&["ledger", "init", "--json"]).expect(0).json();
+    assert_eq!((&done["closed"], &done["open_to_public"]), (&true.into(), &false.into()));
+    assert!(!is_open(&ledger) && doctor(&site).0 == "ok");
+    ledger.psql(&format!("GRANT CONNECT ON DATABASE {} TO PUBLIC", ledger.name));
+    let (verdict, hint) = doctor(&site);
+    assert!(verdict == "warning" && hint.contains("REVOKE CONNECT ON DATABASE"), "{hint}");
+    let again = site.run(&["ledger", "init"]).expect(0);
+    assert!(again.out.contains("closed to PUBLIC") && !is_open(&ledger), "{again:?}");
+
+    // Temporal comes into its own database by that right, and somebody else's is not this role's to close.
+    let temporals = Scratch::new("shared");
+    temporals.psql("CREATE TABLE schema_version (n int)");
+    let said = Site::new(&postgres_sections(&temporals, "temporal")).run(&["ledger", "init"]).expect(0);
+    assert!(said.out.contains("is open to PUBLIC") && is_open(&temporals), "{said:?}");
+    let (theirs, role) = (Scratch::new("theirs"), Role::new(Server::Pg15));
+    theirs.psql(&format!("GRANT ALL ON SCHEMA public TO {}", role.name));
+    let sections = postgres_sections(&theirs, "temporal");
+    let user = format!("user: {}\n", Server::Pg15.settings().user);
+    let sections = sections.replace(&user, &format!("user: {}\n", role.name)).replace("STACK_PG15_PASSWORD", "IT_ROLE");
+    let said = Site::new(&sections).env("IT_ROLE", &role.password).run(&["ledger", "init"]).expect(0);
+    assert!(said.out.contains("not this role's to close") && is_open(&theirs), "{said:?}");
+    theirs.psql(&format!("DROP OWNED BY {}", role.name));
+}
+
+#[test]
+fn an_audit_plans_no_change() {
+    let ledger = Scratch::new("audit_plan");
+    let site = Site::new(&postgres_sections(&ledger, "temporal")).policy("retention", "{}");
+    let said = site.run(&["once", "audit", "--dry-run"]).expect(0);
+    assert!(said.out.contains("nothing to do") && said.out.contains("would be read"), "{said:?}");
+    assert_eq!(site.run(&["once", "audit", "--dry-run", "--json"]).expect(0).json()["changes"], 0);
 }
 
 #[test]

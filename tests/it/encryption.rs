@@ -138,7 +138,11 @@ fn what_is_stored_opens_with_the_key_and_shows_nothing_without() {
         );
         assert_eq!(target.psql("SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace"), "0");
         let site = site(&ground.source, &ground.ledger, ground.store.path(), keys);
-        assert!(site.run(&["backup", "verify", "-q"]).expect(4).out.contains("0 bad"));
+        let said = site.run(&["backup", "verify", "-q"]).expect(4);
+        assert!(
+            said.out.contains("0 bad") && said.err.contains(" chunks: it is encrypted for the recipients"),
+            "{said:?}"
+        );
     }
     site(&ground.source, &ground.ledger, ground.store.path(), &[&key]).run(&["backup", "verify", "-q"]).expect(0);
 }

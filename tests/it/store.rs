@@ -1,5 +1,6 @@
 //! One suite that every store passes, and what is special to each.
 
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -70,6 +71,8 @@ async fn conforms(store: Arc<dyn Store>) {
 async fn a_directory_conforms() {
     let folder = tempfile::tempdir().unwrap();
     conforms(open(&Settings::Directory { path: folder.path().join("made-when-needed") }).await.unwrap()).await;
+    let mode = std::fs::metadata(folder.path().join("made-when-needed")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o700, "its names and sizes are nobody else's business");
     // Not so the folder above it: it may be that of a disk which is not mounted.
     let elsewhere = open(&Settings::Directory { path: folder.path().join("disk/store") }).await.unwrap();
     for outcome in [

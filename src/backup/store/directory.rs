@@ -1,6 +1,6 @@
 use std::fs::{DirEntry, Metadata};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -221,11 +221,11 @@ fn temporary(purpose: &str) -> String {
     format!(".{purpose}-{}", uuid::Uuid::new_v4().simple())
 }
 
-/// True when the object was written, false when it was there and `replace` is false.
-/// Makes the store's own folder, and none above it: where a disk is not mounted, they would be on another one.
+/// Makes the store's own folder, and none above it: where a disk is not mounted, they would be on another one. Only its
+/// owner looks into it, for its names and sizes tell of the database.
 fn make(root: &Path) -> io::Result<()> {
     has_place(root)?;
-    match std::fs::create_dir(root) {
+    match std::fs::DirBuilder::new().mode(0o700).create(root) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
         made => made,
     }
@@ -239,6 +239,7 @@ fn has_place(root: &Path) -> io::Result<()> {
     }
 }
 
+/// True when the object was written, false when it was there and `replace` is false.
 fn write(root: &Path, key: &Key, body: &[u8], replace: bool) -> io::Result<bool> {
     let path = root.join(key.as_str());
     let folder = path.parent().unwrap_or(root);

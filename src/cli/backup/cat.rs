@@ -21,7 +21,7 @@ pub(in crate::cli) struct CatArgs {
     #[arg(long, value_name = "ID", default_value = "latest")]
     backup: String,
     /// Which of the backup's databases [default: the one under postgres.databases.main]
-    #[arg(long, value_name = "NAME", value_parser = args::database)]
+    #[arg(long, value_name = "DATABASE", value_parser = args::database)]
     database: Option<String>,
     /// In which of COPY's forms
     #[arg(long, value_enum, default_value = "csv")]

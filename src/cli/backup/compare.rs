@@ -20,13 +20,13 @@ use crate::failure::{Explain, Failure, Kind, chain};
 #[derive(Debug, Args)]
 pub(in crate::cli) struct CompareArgs {
     /// The database on the left: in the backup, or with --against and without --backup on the server under `postgres:`
-    #[arg(long, value_name = "NAME", value_parser = args::database)]
+    #[arg(long, value_name = "DATABASE", value_parser = args::database)]
     database: String,
     /// The backup's identifier, or `latest` [default: latest, unless --against is given]
     #[arg(long, value_name = "ID")]
     backup: Option<String>,
     /// The database on the right, on a server [default: the name on the left]
-    #[arg(long, value_name = "NAME", value_parser = args::database)]
+    #[arg(long, value_name = "DATABASE", value_parser = args::database)]
     against: Option<String>,
     /// The database on the right is on the server under `scratch:` instead of the one under `postgres:`
     #[arg(long)]
@@ -35,7 +35,7 @@ pub(in crate::cli) struct CompareArgs {
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
     /// Differing rows that are named for each table
-    #[arg(long, value_name = "N", default_value_t = 10)]
+    #[arg(long, value_name = "ROWS", default_value_t = 10)]
     rows: u16,
     /// Note here how far it is, and go on from there when it was killed
     #[arg(long, value_name = "FILE")]

@@ -9,7 +9,7 @@ use crate::context::Context;
 use crate::daemon::jobs::Site;
 use crate::exit::Exit;
 use crate::job::JobName;
-use crate::units::{Span, human_bytes};
+use crate::units::{human_bytes, took};
 
 /// Drills that are looked through for one that restored something.
 const LOOKED_AT: u32 = 20;
@@ -55,10 +55,7 @@ pub(super) async fn preview(
         output::text(format_args!("left out: {what}"));
     }
     output::text(match estimate {
-        Some(millis) => {
-            let span = Span::from(std::time::Duration::from_millis(millis));
-            format!("by the rate of the last drill, it takes about {span}")
-        }
+        Some(millis) => format!("by the rate of the last drill, it takes about {}", took(millis)),
         None => "how long it takes is unknown: the ledger has no drill that restored something".to_owned(),
     });
     Ok(Exit::ChangesPresent)

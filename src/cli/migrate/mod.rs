@@ -21,10 +21,10 @@ use crate::daemon::jobs::{MigrateJob, Site, UndoJob, begun_with};
 use crate::daemon::ledger::{Outcome, Trigger};
 use crate::daemon::runner::{Finished, Request};
 use crate::exit::Exit;
-use crate::failure::{Failure, Kind};
+use crate::failure::{Explain, Failure, Kind};
 use crate::job::JobName;
-use crate::migrate::{self, Migration, Name, Options, RecipeSet};
-use crate::units::Span;
+use crate::migrate::{MigrateError, Migration, Name, Options, ParameterError, RecipeSet};
+use crate::units::took;
 
 /// `sexton migrate`.
 #[derive(Debug, Subcommand)]
@@ -56,6 +56,7 @@ const UNDO_PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug, Args)]
 pub(super) struct NamedArgs {
     /// The recipe's name
+    #[arg(value_name = "RECIPE")]
     name: String,
     /// A parameter of the recipe; may be repeated
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
@@ -108,6 +109,10 @@ fn check(site: &Site, args: &NamedArgs) -> Result<Migration, Shown> {
         },
         Err(error) => error,
     };
+    let hint = match &error {
+        MigrateError::Parameter { source: ParameterError::Missing(_), .. } => error.hint(),
+        _ => None,
+    };
     let known = recipes.get(&args.name).map(|recipe| {
         let names: Vec<&str> = recipe.parameters.keys().map(|name| name.as_str()).collect();
         format!(
@@ -120,6 +125,7 @@ fn check(site: &Site, args: &NamedArgs) -> Result<Migration, Shown> {
     let typed = known.is_none() || recipes.select(std::slice::from_ref(&args.name), &site.config.parameters).is_ok();
     let mut failure = Failure::from(error);
     failure.kind = if typed { Kind::Usage } else { Kind::Config };
+    let known = hint.or(known);
     failure.hint = Some(known.unwrap_or_else(|| "`sexton migrate list` shows what each of them does".into()));
     Err(failure.into())
 }
@@ -161,23 +167,35 @@ fn request(site: &Site, patience: Duration, global: &Global) -> Request {
 /// Shows a run, and gives its exit code.
 fn conclude(mut finished: Finished, json: bool) -> Exit {
     if !json {
-        // What was done says more than what was to be done.
+        // What was done says more than what was to be done, and of a run that failed that alone is true.
         let steps = steps(finished.report.as_ref());
-        if !steps.is_empty() {
+        if !steps.is_empty() || finished.error.is_some() {
             finished.plan = None;
+        }
+        if !steps.is_empty() {
             output::text(output::table(&["stage", "step", "outcome", "took"], steps));
         }
     }
     once::conclude(&finished, json)
 }
 
-/// The steps that a run came to, for people.
+/// The steps that a run came to, for people. The one that failed stands where it was tried: before those that were undone
+/// for its sake.
 fn steps(report: Option<&Value>) -> Vec<Vec<String>> {
-    let migrations = report.and_then(|report| report["migrations"].as_array()).into_iter().flatten();
-    let steps = migrations.flat_map(|migration| migration["steps"].as_array().into_iter().flatten());
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let took = |step: &Value| Span::milliseconds(step["milliseconds"].as_u64().unwrap_or(0)).to_string();
-    steps.map(|step| vec![text(&step["stage"]), text(&step["step"]), text(&step["outcome"]), took(step)]).collect()
+    let time = |step: &Value| took(step["milliseconds"].as_u64().unwrap_or(0));
+    let mut rows = Vec::new();
+    for migration in report.and_then(|report| report["migrations"].as_array()).into_iter().flatten() {
+        let steps = migration["steps"].as_array().map_or(&[][..], Vec::as_slice);
+        let tried = steps.iter().position(|step| step["outcome"] == "undone").unwrap_or(steps.len());
+        let row = |step: &Value| vec![text(&step["stage"]), text(&step["step"]), text(&step["outcome"]), time(step)];
+        let (forward, back) = steps.split_at(tried);
+        rows.extend(forward.iter().map(row));
+        let failed = migration.get("failed");
+        rows.extend(failed.map(|at| vec![text(&at["stage"]), text(&at["step"]), "failed".to_owned(), String::new()]));
+        rows.extend(back.iter().map(row));
+    }
+    rows
 }
 
 /// A run of the job like any other. One of the same job that is in progress may be at the very migration: it is asked to turn

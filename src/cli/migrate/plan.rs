@@ -8,7 +8,7 @@ use crate::daemon::jobs::Site;
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
 use crate::job::JobName;
-use crate::migrate::{self, ApprovalState, Overview, RehearsalRule, Reversal, Work};
+use crate::migrate::{self, ApprovalState, Overview, RehearsalRule, Reversal, StepState, Work};
 
 pub(super) async fn plan(site: &Site, args: &NamedArgs) -> Result<Exit, Shown> {
     let migration = check(site, args)?;
@@ -60,8 +60,12 @@ fn rehearsal(seen: &Overview) -> &'static str {
     }
 }
 
-fn reversal(step: &migrate::MigrationStep) -> &'static str {
+/// What held already is not sexton's to undo, whatever its step could.
+fn reversal(seen: &Overview, step: &migrate::MigrationStep, work: Work) -> &'static str {
+    let journaled = seen.entry.as_ref().and_then(|entry| entry.steps.get(&step.key)).map(|entry| entry.state);
+    let held = work == Work::Note || (work == Work::Finished && journaled == Some(StepState::Present));
     match step.operation.reversal() {
+        _ if held => "nothing to undo",
         Reversal::Undo => "yes",
         Reversal::Nothing => "nothing to undo",
         Reversal::Never => "NO",
@@ -117,7 +121,14 @@ fn print(seen: &Overview) {
     let rows = migration.steps.iter().zip(&seen.planned.steps).map(|(step, planned)| {
         let (stage, kind) = (step.stage.to_string(), step.operation.kind().to_owned());
         let description = step.description.clone().unwrap_or_default();
-        vec![stage, step.key.clone(), kind, word(planned.work).to_owned(), reversal(step).to_owned(), description]
+        vec![
+            stage,
+            step.key.clone(),
+            kind,
+            word(planned.work).to_owned(),
+            reversal(seen, step, planned.work).to_owned(),
+            description,
+        ]
     });
     let header = ["stage", "step", "operation", "now", "can be undone", "what it does"];
     output::text(output::table(&header, rows.collect()));

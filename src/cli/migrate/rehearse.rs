@@ -13,8 +13,8 @@ use crate::context::Context;
 use crate::daemon::jobs::Site;
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
-use crate::migrate::rehearse::{self, Rehearsal, Rehearse, ServerLog};
-use crate::units::{Span, human_bytes};
+use crate::migrate::rehearse::{self, Felt, Rehearsal, Rehearse, ServerLog};
+use crate::units::{counted, human_bytes, took};
 
 /// Rows of each table that is shown; `--json` has all.
 const SHOWN: usize = 12;
@@ -25,13 +25,13 @@ pub(in crate::cli) struct RehearseArgs {
     #[command(flatten)]
     named: NamedArgs,
     /// The backup to rehearse on [default: the newest that a drill has proven]
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "BACKUP")]
     backup: Option<BackupId>,
     /// Write a page with a time line to this file
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
     /// Tables that are restored at once
-    #[arg(long, value_name = "N", default_value = "2")]
+    #[arg(long, value_name = "TABLES", default_value = "2")]
     jobs: NonZeroUsize,
     /// Leave the databases on the scratch server for a look
     #[arg(long)]
@@ -71,24 +71,23 @@ pub(super) async fn rehearse(site: &Site, args: &RehearseArgs, global: &Global) 
 }
 
 fn show(rehearsal: &Rehearsal) {
-    let span = |milliseconds| Span::milliseconds(milliseconds).to_string();
     let bytes = |bytes: i64| human_bytes(bytes.unsigned_abs());
     output::text(format_args!(
         "{} on backup {} ({}, restored in {}): {}",
         rehearsal.migration,
         rehearsal.backup,
         bytes(rehearsal.copy_bytes),
-        span(rehearsal.restored_milliseconds),
+        took(rehearsal.restored_milliseconds),
         if rehearsal.passed { "passed" } else { "failed" }
     ));
-    output::text(format_args!("window to expect in production: {}\n", span(rehearsal.window_milliseconds)));
+    output::text(format_args!("window to expect in production: {}\n", took(rehearsal.window_milliseconds)));
     let steps = rehearsal.steps.iter().map(|step| {
         let rewritten = step.cost.rewrites.iter().filter(|one| one.kind == "table").map(|one| one.relation.clone());
         vec![
             step.stage.clone(),
             step.step.clone(),
-            span(step.milliseconds),
-            span(step.expected_milliseconds),
+            took(step.milliseconds),
+            took(step.expected_milliseconds),
             bytes(step.cost.wal_bytes),
             rewritten.collect::<Vec<_>>().join(", "),
         ]
@@ -99,7 +98,7 @@ fn show(rehearsal: &Rehearsal) {
     if !locks.is_empty() {
         let rows = locks.iter().take(SHOWN).map(|held| {
             let writers = if held.keeps_writers_waiting() { "wait" } else { "go on" };
-            vec![held.relation.clone(), held.mode.clone(), span(held.milliseconds), writers.to_owned()]
+            vec![held.relation.clone(), held.mode.clone(), took(held.milliseconds), writers.to_owned()]
         });
         output::text("");
         output::text(output::table(&["locked", "mode", "held", "writers"], rows.collect()));
@@ -108,10 +107,11 @@ fn show(rehearsal: &Rehearsal) {
         }
     }
     show_log(&rehearsal.server_log);
+    output::text(format_args!("\n{}", felt_in_all(&rehearsal.felt)));
     let felt = rehearsal.felt.iter().filter(|felt| felt.slow > 0 || felt.errors > 0);
     let rows: Vec<Vec<String>> = felt
         .map(|felt| {
-            vec![felt.table.clone(), span(felt.longest_milliseconds), felt.slow.to_string(), felt.errors.to_string()]
+            vec![felt.table.clone(), took(felt.longest_milliseconds), felt.slow.to_string(), felt.errors.to_string()]
         })
         .collect();
     if !rows.is_empty() {
@@ -124,9 +124,24 @@ fn show(rehearsal: &Rehearsal) {
     }
 }
 
+/// What the load felt, in a line: that nothing waited is worth as much as what did.
+fn felt_in_all(felt: &[Felt]) -> String {
+    let Some(longest) = felt.iter().max_by_key(|felt| felt.longest_milliseconds) else {
+        return "the load had nothing to read or write: no table has rows".to_owned();
+    };
+    let sum = |part: fn(&Felt) -> u64| felt.iter().map(part).sum::<u64>();
+    let (operations, slow, errors) = (sum(|felt| felt.operations), sum(|felt| felt.slow), sum(|felt| felt.errors));
+    format!(
+        "the load: {} on {}, {slow} over 100 ms, {errors} refused; the longest waited {} on {}",
+        counted(operations, "operation", "operations"),
+        counted(felt.len(), "table", "tables"),
+        took(longest.longest_milliseconds),
+        longest.table
+    )
+}
+
 /// What the server's own log says of the waits, or why nobody asked it.
 fn show_log(log: &ServerLog) {
-    let span = |milliseconds| Span::milliseconds(milliseconds).to_string();
     output::text("");
     match &log.not_read {
         Some(why) => output::text(format_args!("the server's log was not read: {why}")),
@@ -134,7 +149,7 @@ fn show_log(log: &ServerLog) {
         None => {
             let rows = log.waits.iter().take(SHOWN).map(|wait| {
                 let (relation, mode, who) = (wait.relation.clone(), wait.mode.clone(), wait.waiter().to_owned());
-                vec![relation, mode, who, wait.waits.to_string(), span(wait.longest_milliseconds)]
+                vec![relation, mode, who, wait.waits.to_string(), took(wait.longest_milliseconds)]
             });
             output::text(output::table(
                 &["the server logged waits for", "mode", "who", "waits", "longest"],
@@ -143,7 +158,7 @@ fn show_log(log: &ServerLog) {
         }
     }
     if !log.statements.is_empty() {
-        let rows = log.statements.iter().take(SHOWN).map(|one| vec![span(one.milliseconds), one.statement.clone()]);
+        let rows = log.statements.iter().take(SHOWN).map(|one| vec![took(one.milliseconds), one.statement.clone()]);
         output::text("");
         output::text(output::table(&["the server says it took", "statement"], rows.collect()));
     }

@@ -134,9 +134,8 @@ impl Explain for SearchError {
                     .into()
             }
             Self::Tls { .. } => {
-                "let the engine offer TLS 1.3, or TLS 1.2 with an ECDHE suite and AES-GCM or ChaCha20 \
-                 (`xpack.security.http.ssl.cipher_suites`; Elasticsearch 6 offers CBC suites only unless told), \
-                 and check that the address should begin with https://"
+                "check whether the address should begin with http://; else let the engine offer TLS 1.3, or TLS 1.2 with an ECDHE suite and AES-GCM or ChaCha20 \
+                 (`xpack.security.http.ssl.cipher_suites`; Elasticsearch 6 offers CBC suites only unless told)"
                     .into()
             }
             Self::CaFile { .. } => "give a readable file with one or more PEM certificates".into(),

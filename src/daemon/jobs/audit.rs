@@ -119,6 +119,12 @@ impl Planned for PlannedAudit {
         Plan { changes: vec![Change::new(Action::Run, subject, "it changes nothing")], notes: Vec::new() }
     }
 
+    fn preview(&self) -> Plan {
+        let database = &self.0.config.databases.main;
+        let note = format!("database {database} would be read, and what fills it noted in the ledger");
+        Plan { changes: Vec::new(), notes: vec![note] }
+    }
+
     async fn apply(&self, ctx: &Context) -> Result<Applied, Failure> {
         let audit = self.0.audit(ctx).await?;
         let orphans = audit.orphans.branches + audit.orphans.leftover_branches;

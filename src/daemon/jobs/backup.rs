@@ -12,7 +12,7 @@ use crate::context::Context;
 use crate::failure::{Failure, chain};
 use crate::job::{Applied, Job, JobName, Planned};
 use crate::plan::Plan;
-use crate::units::{Span, human_bytes};
+use crate::units::{Span, counted, human_bytes};
 
 /// A backup of every database of Temporal's.
 #[derive(Debug)]
@@ -103,13 +103,13 @@ impl Planned for PlannedBackup {
         };
         let report = backup::apply(&self.plan, &self.postgres, &self.store, maker.as_ref(), ctx).await?;
         let summary = format!(
-            "backup {}: {} rows of {}, {} read, {} stored, {} chunks new, {} reused",
+            "backup {}: {} rows of {}, {} read, {} stored, {} new, {} reused",
             report.id,
             report.rows,
             human_bytes(report.raw_bytes),
             human_bytes(report.read_bytes),
             human_bytes(report.stored_bytes),
-            report.new_chunks,
+            counted(report.new_chunks, "chunk", "chunks"),
             report.reused_chunks
         );
         Ok(Applied::done(true, summary, &report))

@@ -9,7 +9,8 @@ use crate::context::Context;
 use crate::failure::Failure;
 use crate::job::{Applied, Job, JobName, Planned};
 use crate::migrate::{
-    self, Backups, Journal, MigratePlan, Migration, MigrationOutcome, MigrationState, Options, Place, RecipeSet, World,
+    self, Backups, Journal, MigratePlan, Migration, MigrationOutcome, MigrationState, Name, Options, Place, RecipeSet,
+    World,
 };
 use crate::plan::Plan;
 
@@ -145,6 +146,15 @@ impl Job for MigrateJob {
     }
 }
 
+impl PlannedMigrations {
+    /// The stage behind the one that it was to stop at.
+    fn next_stage(&self) -> Option<&Name> {
+        let until = self.options.until.as_ref()?;
+        let stages = self.plan.migrations.iter().flat_map(|one| &one.migration.recipe.stages);
+        stages.map(|stage| &stage.name).skip_while(|name| *name != until).nth(1)
+    }
+}
+
 #[async_trait]
 impl Planned for PlannedMigrations {
     fn plan(&self) -> Plan {
@@ -169,6 +179,10 @@ impl Planned for PlannedMigrations {
             said(MigrationOutcome::Failed, "failed in"),
         ];
         let mut summary: Vec<String> = summary.into_iter().flatten().collect();
+        let has_stopped = report.migrations.iter().any(|one| one.outcome == MigrationOutcome::Stopped);
+        if let Some(next) = self.next_stage().filter(|_| has_stopped && report.error.is_none()) {
+            summary.push(format!("the next run goes on with stage {next}"));
+        }
         // Of a run that failed its failure tells; one that was to go no further is none.
         if report.error.is_none() {
             let migrations: Vec<Migration> = self.plan.migrations.iter().map(|one| one.migration.clone()).collect();

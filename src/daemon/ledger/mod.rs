@@ -91,6 +91,12 @@ impl Explain for LedgerError {
         match self {
             // The same remedy for a missing database as for a missing table, and the likeliest cause of both.
             Self::Postgres(PostgresError::NoDatabase { .. }) => Some("run `sexton ledger init`".into()),
+            Self::Postgres(PostgresError::NoCreate { database, role, .. }) => Some(format!(
+                "let a superuser run `CREATE DATABASE {0} OWNER {1}; {2}`, or `ALTER ROLE {1} CREATEDB`",
+                quote_identifier(database),
+                quote_identifier(role),
+                close_statement(database)
+            )),
             Self::Postgres(inner) => inner.hint(),
             Self::NotReady { .. } => Some("run `sexton ledger init`".into()),
             Self::Migrate { .. } => Some("check that the role may create tables there; `sexton doctor` tells".into()),
@@ -124,6 +130,10 @@ pub struct Initialised {
     pub created: bool,
     /// How many schema migrations were applied.
     pub applied: usize,
+    /// Every role could connect to it, and now only its owner and those whom somebody lets in.
+    pub closed: bool,
+    /// Every role can still connect to it, for this role may not change that, or Temporal's tables are in it.
+    pub open_to_public: bool,
 }
 
 impl Ledger {
@@ -159,7 +169,39 @@ impl Ledger {
             .run(&ledger.pool)
             .await
             .map_err(|source| LedgerError::Migrate { database: database.to_owned(), source })?;
-        Ok((ledger, Initialised { created, applied }))
+        let closed = ledger.close_to_public().await?;
+        let open_to_public = ledger.is_open_to_public().await?;
+        Ok((ledger, Initialised { created, applied, closed, open_to_public }))
+    }
+
+    /// Whether every role of the server may connect to it.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub async fn is_open_to_public(&self) -> Result<bool, LedgerError> {
+        const OPEN: &str = "SELECT EXISTS (SELECT FROM pg_database d, \
+            aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) AS acl \
+            WHERE d.datname = current_database() AND acl.grantee = 0 AND acl.privilege_type = 'CONNECT')";
+        let open = sqlx::query_scalar(OPEN).fetch_one(&self.pool);
+        answer("reading who may connect", open).await
+    }
+
+    /// Takes the right to connect from PUBLIC, where this role may: the ledger has approvals, and the key for what one
+    /// backup leaves to the next. A database that is Temporal's as well is left alone, for Temporal may come in by that
+    /// very right. True when something was taken.
+    async fn close_to_public(&self) -> Result<bool, LedgerError> {
+        const MAY: &str = "SELECT pg_has_role(datdba, 'USAGE') AND to_regclass('schema_version') IS NULL \
+            FROM pg_database WHERE datname = current_database()";
+        if !self.is_open_to_public().await? {
+            return Ok(false);
+        }
+        let may: bool = answer("reading who owns it", sqlx::query_scalar(MAY).fetch_one(&self.pool)).await?;
+        if may {
+            let statement = close_statement(&self.database);
+            let closing = sqlx::raw_sql(AssertSqlSafe(statement)).execute(&self.pool);
+            answer("closing it to PUBLIC", closing).await?;
+        }
+        Ok(may)
     }
 
     async fn connect(postgres: Arc<Postgres>, database: &str) -> Result<Self, LedgerError> {
@@ -191,6 +233,12 @@ impl Ledger {
             .map_err(query("reading its schema version"))?;
         Ok(MIGRATIONS.iter().filter(|m| !applied.contains(&m.version)).count())
     }
+}
+
+/// What closes a ledger's database to everybody whom nobody lets in by name.
+#[must_use]
+pub fn close_statement(database: &str) -> String {
+    format!("REVOKE CONNECT ON DATABASE {} FROM PUBLIC", quote_identifier(database))
 }
 
 async fn create_database(postgres: &Postgres, database: &str) -> Result<(), LedgerError> {

@@ -2,6 +2,7 @@
 
 use super::MigrateError;
 use crate::failure::{Explain, Kind};
+use crate::migrate::parameters::ParameterError;
 
 impl Explain for MigrateError {
     fn kind(&self) -> Kind {
@@ -41,6 +42,9 @@ impl Explain for MigrateError {
         let hint = match self {
             Self::UnknownRecipe { .. } => {
                 "correct `migrations.apply` or `migrations.parameters`, or put the recipe into the folder of recipes".to_owned()
+            }
+            Self::Parameter { name, source: ParameterError::Missing(_) } => {
+                format!("set them by `--set NAME=VALUE`, or under `migrations.parameters.{name}` in sexton.yaml")
             }
             Self::Parameter { .. } => "see the recipe's `parameters` for names and types".to_owned(),
             Self::NoVisibility => "set `postgres.databases.visibility`".to_owned(),

@@ -13,7 +13,7 @@ use crate::backup::BackupId;
 use crate::failure::{Failure, Kind, chain};
 use crate::migrate::fingerprint::Fingerprint;
 use crate::migrate::migration::Migration;
-use crate::units::Span;
+use crate::units::took;
 
 /// A rehearsal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -171,14 +171,14 @@ impl Rehearsal {
             let expected = scaled(lock.milliseconds, self.source_bytes, self.copy_bytes);
             if expected > limit.as_millis() {
                 let (mode, relation) = (&lock.mode, &lock.relation);
-                let expected = Span::milliseconds(expected);
+                let expected = took(expected);
                 found.push(format!(
                     "{mode} on {relation} is to be expected for {expected}, more than the limit of {limit}"
                 ));
             }
         }
         if let Some(limit) = limits.window.filter(|limit| self.window_milliseconds > limit.as_millis()) {
-            let window = Span::milliseconds(self.window_milliseconds);
+            let window = took(self.window_milliseconds);
             found.push(format!("the window to expect is {window}, more than the limit of {limit}"));
         }
         if !self.invalid_indexes.is_empty() {

@@ -20,7 +20,7 @@ use super::load::PROGRAM;
 use super::locks::Held;
 use crate::clients::postgres::{MAINTENANCE, quote_identifier};
 use crate::migrate::world::Place;
-use crate::units::Span;
+use crate::units::took;
 
 /// The shortest wait that is logged. The server looks for deadlocks and logs a wait at the same time.
 const DEADLOCK_TIMEOUT: &str = "10ms";
@@ -104,7 +104,7 @@ impl ServerLog {
         let is_seen = |wait: &LoggedWait| held.iter().any(|held| held.relation == wait.table);
         let unseen = self.waits.iter().filter(|wait| wait.relation.contains('.') && !is_seen(wait));
         let said = |wait: &LoggedWait| {
-            let longest = Span::milliseconds(wait.longest_milliseconds);
+            let longest = took(wait.longest_milliseconds);
             let (mode, relation, who) = (&wait.mode, &wait.relation, wait.waiter());
             format!("{who} waited up to {longest} for {mode} on {relation}, where no sample saw a lock")
         };

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use self::forward::Halt;
-pub use self::report::{MigrateReport, MigrationOutcome, MigrationReport, StepOutcome, StepReport};
+pub use self::report::{FailedStep, MigrateReport, MigrationOutcome, MigrationReport, StepOutcome, StepReport};
 pub use self::undo::{call_back, plan_back, settle_call, undo};
 use super::approval::{self, Agreement};
 use super::entry::{MigrationState, StepEntry};
@@ -86,6 +86,7 @@ pub async fn apply(
                 error if error.leaves() == MigrationState::Stopped => MigrationOutcome::Stopped,
                 _ => MigrationOutcome::Failed,
             };
+            done.failed = FailedStep::of(migration, &error);
             report.error = Some(error);
         }
         let goes_on = matches!(done.outcome, MigrationOutcome::Applied | MigrationOutcome::Unchanged);
@@ -100,7 +101,7 @@ pub async fn apply(
 
 fn unchanged(migration: &Migration) -> MigrationReport {
     let (name, digest) = (migration.name().to_owned(), migration.digest.to_string());
-    MigrationReport { name, digest, outcome: MigrationOutcome::Unchanged, steps: Vec::new() }
+    MigrationReport { name, digest, outcome: MigrationOutcome::Unchanged, steps: Vec::new(), failed: None }
 }
 
 async fn one(

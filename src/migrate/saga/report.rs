@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::migrate::error::MigrateError;
-use crate::migrate::migration::MigrationStep;
+use crate::migrate::migration::{Migration, MigrationStep};
 
 /// What a run did.
 #[derive(Debug, Default, Serialize)]
@@ -41,6 +41,27 @@ pub struct MigrationReport {
     pub outcome: MigrationOutcome,
     /// The steps that this run came to, in the order of time; none when it had been applied before.
     pub steps: Vec<StepReport>,
+    /// The step at which it failed, when it failed at one; it is not among `steps`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<FailedStep>,
+}
+
+/// The step at which a migration failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FailedStep {
+    /// Its key.
+    pub step: String,
+    /// The stage it belongs to.
+    pub stage: String,
+}
+
+impl FailedStep {
+    /// The step of a migration that an error is about.
+    pub(super) fn of(migration: &Migration, error: &MigrateError) -> Option<Self> {
+        let step = error.failed_at()?;
+        let stage = &migration.steps.iter().find(|one| one.key == step)?.stage;
+        Some(Self { step: step.to_owned(), stage: stage.to_string() })
+    }
 }
 
 /// How a run of a migration ended.

@@ -77,6 +77,13 @@ impl StepError {
                  transaction has done nothing, CREATE INDEX CONCURRENTLY may leave an invalid index"
                     .to_owned(),
             ),
+            // insufficient_privilege: `must be owner of table …`, `permission denied for …`.
+            Self::Sql(failure) if failure.has_code("42501") => Some(
+                "only its owner may change it: let a superuser run `GRANT OWNER TO ROLE` with the owner of the tables and \
+                 the role under `postgres:`, as docs/roles/postgres-role.sql does with `-v purpose=migrate`; then run the \
+                 migration again"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

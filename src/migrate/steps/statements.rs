@@ -82,6 +82,12 @@ impl SqlFailure {
         }
     }
 
+    /// True when that is what the server called it (SQLSTATE).
+    pub(crate) fn has_code(&self, code: &str) -> bool {
+        let said = self.database().and_then(|error| error.as_database_error()).and_then(|error| error.code());
+        said.as_deref() == Some(code)
+    }
+
     /// True when a statement named a table, column, function, schema or other object that does not exist.
     pub(crate) fn is_undefined(&self) -> bool {
         let Some(error) = self.database() else { return false };

@@ -242,6 +242,19 @@ fn scope_and_ignore_limit_the_default_but_not_the_names() {
 }
 
 #[test]
+fn what_the_policy_is_for_and_nobody_has_is_said() {
+    let observed = [namespace("orders", 30), namespace("temporal-system", 7)];
+    let yaml = "{applies_to: [orders, 'fersh-*', 'temporal-*'], namespaces: {gone: {}, new: {ensure: true}}}";
+    let expect = ["`fersh-*` matches no namespace", "`temporal-*` matches no namespace"];
+    let plan = decide(&observed, None, &policy(yaml));
+    assert!(expect.iter().all(|note| plan.notes.contains(&(*note).to_owned())), "{:?}", plan.notes);
+    let named = "there is no namespace `gone`, which `namespaces` names";
+    assert_eq!(without_namespace(&observed, &policy(yaml)), [expect[0], expect[1], named]);
+    // What comes later is what `*` is for.
+    assert!(decide(&observed[1..], None, &policy("{}")).notes.is_empty());
+}
+
+#[test]
 fn a_missing_namespace_is_registered_or_noted() {
     check(
         &[namespace("m", 3)],

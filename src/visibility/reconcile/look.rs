@@ -1,6 +1,6 @@
 //! What every part of the look shares: the systems, the survey, and the questions asked of each document.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::json;
 use uuid::Uuid;
@@ -36,7 +36,24 @@ pub(in crate::visibility) struct Look<'a> {
     pub ghosts: bool,
     /// The stale documents found beside open ones, by index and id.
     pub stale: BTreeSet<(usize, String)>,
+    seen: Seen,
     bounds: BTreeMap<i32, u64>,
+}
+
+/// Which documents were read, by index, shard and sequence number: a bit for each, so that one that two parts of the look
+/// come by counts once.
+#[derive(Debug, Default)]
+struct Seen(HashMap<(usize, usize, u64), u64>);
+
+impl Seen {
+    /// True when it was not there.
+    fn add(&mut self, member: usize, shard: usize, seq_no: u64) -> bool {
+        let bits = self.0.entry((member, shard, seq_no / 64)).or_default();
+        let bit = 1 << (seq_no % 64);
+        let is_new = *bits & bit == 0;
+        *bits |= bit;
+        is_new
+    }
 }
 
 /// Documents by what became of their runs.
@@ -89,7 +106,7 @@ impl<'a> Look<'a> {
         let bounds = session.task_id_bounds().await?;
         session.shards().await?.check(ground.persistence.database()).map_err(Refusal::from)?;
         let (found, stale) = (Found::default(), BTreeSet::new());
-        Ok(Self { ground, session, survey, ctx, found, most, ghosts: true, stale, bounds })
+        Ok(Self { ground, session, survey, ctx, found, most, ghosts: true, stale, seen: Seen::default(), bounds })
     }
 
     pub(super) fn search(&self) -> &'a Search {
@@ -118,7 +135,8 @@ impl<'a> Look<'a> {
         };
         let rows = self.search().scan_rows(&index.name, &Scan { fields: &COLUMNS, ..scan.clone() }).await?;
         let (many, last) = (rows.len(), rows.last().map(|row| row.seq_no));
-        self.found.documents += many as u64;
+        let new = rows.iter().filter(|row| self.seen.add(member, scan.shard, row.seq_no)).count();
+        self.found.documents += new as u64;
         self.ctx.progress.advance(many as u64);
         let documents: Vec<Listed> = rows.into_iter().filter_map(|row| Listed::read(member, row)).collect();
         let unreadable = (many - documents.len()) as u64;
@@ -250,5 +268,19 @@ impl<'a> Look<'a> {
         }
         let database = self.ground.persistence.database().to_owned();
         Err(Refusal::Strangers { index: alias.clone(), database }.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Seen;
+
+    #[test]
+    fn a_document_counts_once_and_those_beside_it_count() {
+        let mut seen = Seen::default();
+        let all = [(0, 0, 0), (0, 0, 63), (0, 0, 64), (0, 1, 0), (1, 0, 0), (0, 0, u64::MAX)];
+        for (member, shard, seq_no) in all {
+            assert!(seen.add(member, shard, seq_no) && !seen.add(member, shard, seq_no));
+        }
     }
 }

@@ -42,7 +42,7 @@ pub struct Found {
     pub unreadable: u64,
     /// Executions without a document that are no workflows; Temporal cannot be made to write theirs.
     pub other_archetypes: u64,
-    /// Documents looked at.
+    /// Documents looked at, each counted once.
     pub documents: u64,
     /// Runs looked at.
     pub executions: u64,

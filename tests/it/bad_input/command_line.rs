@@ -54,6 +54,9 @@ For more information, try '--help'."))
 error: invalid value '=5' for '--set <NAME=VALUE>': write NAME=VALUE
 
 For more information, try '--help'."))
+        .case(args("parameters that are missing", "migrate plan move-database").says(78, "\
+error: migration `move-database`: parameters have no default and were not set: `start`, `stop`, `switch`, `switch_back`
+  hint: set them by `--set NAME=VALUE`, or under `migrations.parameters.move-database` in sexton.yaml"))
         .case(args("unknown option", "doctor --jason").says(64, "\
 error: unexpected argument '--jason' found
 

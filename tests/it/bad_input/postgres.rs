@@ -83,7 +83,7 @@ error: the ledger: the password of role `postgres` for PostgreSQL at PG15 holds 
             let case = changed("role may not create the ledger", &format!("user: postgres\n  {PASSWORD}"), &as_role);
             Case { args: "ledger init".into(), ..case }.hide(&role.name, "ROLE").says(1, "\
 error: the ledger: role `ROLE` may not create the database `it_no_ledger` at PG15
-  hint: let a superuser run `CREATE DATABASE \"it_no_ledger\" OWNER \"ROLE\"`, or `ALTER ROLE \"ROLE\" CREATEDB`")
+  hint: let a superuser run `CREATE DATABASE \"it_no_ledger\" OWNER \"ROLE\"; REVOKE CONNECT ON DATABASE \"it_no_ledger\" FROM PUBLIC`, or `ALTER ROLE \"ROLE\" CREATEDB`")
         })
         .check();
 }

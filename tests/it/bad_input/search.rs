@@ -51,7 +51,7 @@ error: search engine at ES6_PLAIN cannot be reached: connection closed before me
   hint: check that the engine runs, that this is its address, and whether that begins with https://"))
         .case(search("TLS to plaintext", &format!("url: '{tls_to_plain}'"), "{}").hide(&tls_to_plain, "OPENSEARCH_TLS").says(1, "\
 error: TLS with the search engine at OPENSEARCH_TLS fails: received corrupt message of type InvalidContentType
-  hint: let the engine offer TLS 1.3, or TLS 1.2 with an ECDHE suite and AES-GCM or ChaCha20 (`xpack.security.http.ssl.cipher_suites`; Elasticsearch 6 offers CBC suites only unless told), and check that the address should begin with https://"))
+  hint: check whether the address should begin with http://; else let the engine offer TLS 1.3, or TLS 1.2 with an ECDHE suite and AES-GCM or ChaCha20 (`xpack.security.http.ssl.cipher_suites`; Elasticsearch 6 offers CBC suites only unless told)"))
         .case(search("PostgreSQL instead", &format!("url: 'http://{postgres}'"), "{}").says(1, "\
 error: search engine at http://PG15 cannot be reached: connection closed before message completed
   hint: check that the engine runs, that this is its address, and whether that begins with https://"))

@@ -133,6 +133,12 @@ fn one_that_reads_looks_and_changes_nothing() {
         "SET ROLE temporal",
         "CREATE DATABASE it_never",
     ]);
+    // A migration is the owner's to run: the table shows where it failed, and the hint by what it would not.
+    let refused = site.run(&["migrate", "run", "tune-autovacuum", "-q"]).expect(6);
+    let failed =
+        |line: &str| line.split_whitespace().collect::<Vec<_>>().ends_with(&["append-tables[history_node]", "failed"]);
+    assert!(refused.out.lines().any(failed) && !refused.out.contains(" > "), "{refused:?}");
+    assert!(refused.err.contains("must be owner of table") && refused.err.contains("purpose=migrate"), "{refused:?}");
     // Doctor says that this one may not remove orphans, which the policy wants.
     let doctor = site.run(&["doctor"]).expect(1);
     assert!(

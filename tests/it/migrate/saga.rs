@@ -43,6 +43,8 @@ async fn a_failed_migration_is_as_if_it_had_never_been() {
     use StepOutcome::{Done, Undone};
     assert_eq!(steps, [("one", Done), ("two", Done), ("two", Undone), ("one", Undone)], "in reverse");
     assert_eq!(report.migrations[0].outcome, MigrationOutcome::Undone);
+    let failed = report.migrations[0].failed.as_ref().map(|at| (at.stage.as_str(), at.step.as_str()));
+    assert_eq!(failed, Some(("late", "three")));
     let error = report.verdict().unwrap_err();
     assert_eq!(error.kind(), Kind::Compensated);
     assert!(

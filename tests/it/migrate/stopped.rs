@@ -57,6 +57,7 @@ fn a_run_that_is_told_to_stop_says_what_it_leaves() {
     // As far as it was to go.
     let until = ground.site.run(&["migrate", "run", "move-database", "--until", "stop", "-q"]).expect(0);
     assert!(last_line(&until.out).ends_with(&stopped(WHERE_TO)), "{until:?}");
+    assert!(until.out.contains("the next run goes on with stage copy"), "{until:?}");
     // By a signal, in a step that ends at once.
     ground.command("switch", "sleep 300");
     let mut running = ground.site.start(&["migrate", "run", "move-database", "-q"], "term.log");

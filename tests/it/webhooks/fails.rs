@@ -79,6 +79,8 @@ fn a_refusal_is_final_until_somebody_asks_again() {
         "delivered"
     );
     assert_eq!(ledger.psql(states), "delivered 1,delivered 1");
+    let said = site.run(&["webhooks", "retry", "abc"]).expect(64);
+    assert!(said.err.contains("`sexton webhooks list` shows"), "{said:?}");
     let said = site.run(&["webhooks", "retry", "01a20b05-81e4-713f-a6fc-f27b6ae7ae35"]).expect(1);
     assert!(said.err.contains("there is no delivery 01a20b05"), "{said:?}");
     let seen = receiver.seen();

@@ -57,3 +57,11 @@ async fn after_enough_runs_every_ghost_is_gone_also_from_several_shards() {
     assert_eq!(stage.scratch.count(&stage.scratch.alias), 80);
     assert!(ghosts.iter().all(|ghost| stage.listed(ghost) == 0));
 }
+
+/// What was written since the last look is looked at by itself, and then in its turn: it is one document all the same.
+#[tokio::test]
+async fn a_document_that_is_looked_at_twice_counts_once() {
+    let (stage, _) = haunted(3);
+    let plan = stage.try_plan(&stage.policy(), &Bookmarks::default()).await.unwrap();
+    assert_eq!((plan.found.documents, plan.found.executions), (120, 80));
+}
