@@ -23,7 +23,8 @@ use crate::daemon::webhooks::Webhooks;
 use crate::document::{ConfigError, Document};
 use crate::http;
 
-/// The resolved configuration: secrets read, paths absolute or relative to the working directory.
+/// The resolved configuration: paths absolute or relative to the working directory, secrets read but for those of
+/// [`Config::http`] and [`Config::webhooks_to_tell`].
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The file it came from.

@@ -32,10 +32,16 @@ error: the ledger: PostgreSQL at 127.0.0.1:1 cannot be reached: Connection refus
         .case(store("once backup").says(1, unreachable))
         .case(store("backup list").says(0, "").prints("no backups").without_hint())
         .case(
-            Case { site: http("run", text).site.policy("schedule", "jobs: {audit: {every: 1h}}"), ..verb("run") }.says(
+            Case {
+                site: http("run", text.lines().next().unwrap())
+                    .site
+                    .policy("schedule", "jobs: {audit: {cron: '0 1 * * *'}}"),
+                ..verb("run")
+            }
+            .says(
                 78,
                 "\
-error: sexton.yaml:10:47: the environment variable IT_NOT_SET is not set
+error: sexton.yaml:10:42: the environment variable IT_NOT_SET is not set
   hint: set it before sexton starts; in Kubernetes through env.valueFrom.secretKeyRef",
             ),
         )

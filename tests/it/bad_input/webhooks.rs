@@ -19,7 +19,7 @@ error: the ledger: PostgreSQL at 127.0.0.1:1 cannot be reached: Connection refus
     let missing = "\
 error: sexton.yaml:10:20: the environment variable IT_NOT_SET is not set
   hint: set it before sexton starts; in Kubernetes through env.valueFrom.secretKeyRef";
-    let scheduled = hooks("run", lines).site.policy("schedule", "jobs: {audit: {every: 1h}}");
+    let scheduled = hooks("run", lines).site.policy("schedule", "jobs: {audit: {cron: '0 1 * * *'}}");
     Table::default()
         .case(verb("status").says(1, unreachable))
         .case(verb("ledger init").says(1, unreachable))

@@ -144,7 +144,7 @@ fn a_recipe_without_its_parameters_says_which() {
     let api = api(&main);
     let parameters = "parameters:\n  table: {type: identifier, description: Of `made`}\n  rows: {type: integer}\n  \
                       more: {type: integer, default: 1}\n";
-    let recipe = RECIPE.replace("made", "${table}").replace("stages:", &format!("{parameters}stages:"));
+    let recipe = RECIPE.replace("stages:", &format!("{parameters}stages:"));
     std::fs::write(api.site.path().join("recipes/one-table.yaml"), recipe).unwrap();
     for told in [api.get(PATH).problem(409), api.post(RUN, &format!("{PATH}/runs"), "").problem(409)] {
         assert_eq!(told["detail"], "`one-table` needs parameters: `rows`, `table`");

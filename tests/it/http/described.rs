@@ -26,7 +26,7 @@ fn the_api_is_as_it_is_described() {
     std::fs::write(api.site.path().join("schemathesis.toml"), settings).unwrap();
     let (url, bearer) = (api.url("/openapi.json"), format!("Authorization: Bearer {APPROVE}"));
     let output = Command::new("timeout")
-        .args(["120", stack().get("SCHEMATHESIS"), "run", &url, "--header", &bearer, "--max-examples", EXAMPLES])
+        .args(["300", stack().get("SCHEMATHESIS"), "run", &url, "--header", &bearer, "--max-examples", EXAMPLES])
         // A stream without an end is no answer that it could wait for; `runs.rs` reads it.
         .args(["--exclude-path", "/api/v1/events"])
         .args(["--request-timeout", "30", "--workers", "1", "--seed", "1", "--no-color"])
