@@ -18,10 +18,11 @@ pub(super) async fn run(site: Site) -> Result<Exit, Shown> {
             .with_hint("name at least one under `jobs:`; policies/schedule.yaml as shipped has all of them")
             .into());
     }
+    let http = site.config.http()?;
     let runner = site.runner().await.map_err(Shown::of)?;
     let jobs = site.jobs();
     let leads = Arc::new(AtomicBool::new(false));
-    let server = match site.config.http.clone() {
+    let server = match http {
         None => None,
         Some(http) => {
             let (site, runner, leads) = (site, runner.clone(), Arc::clone(&leads));

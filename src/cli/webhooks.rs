@@ -157,6 +157,8 @@ async fn test(site: &Site, args: &TestArgs) -> Result<Exit, Shown> {
         return Err(failure.with_hint(format!("the webhooks are: {known}")).into());
     };
     let stop = signals::stop_token();
+    let told = site.config.webhooks_to_tell()?;
+    let webhook = told.get(&args.name).unwrap_or(webhook);
     let Some((delivery, attempt)) = stop.run_until_cancelled(send_test(webhook)).await else {
         return Err(Failure::new(Kind::Cancelled, "it was asked to stop").into());
     };

@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 use serde_saphyr::Spanned;
 
 use super::resolve::{address, readable};
+use super::secret::Secrets;
 use super::{secret, written};
 use crate::document::{ConfigError, Document};
 use crate::http::settings::{Proxy, Settings, Tls, Token};
@@ -14,7 +15,12 @@ use crate::http::settings::{Proxy, Settings, Tls, Token};
 /// Characters of the shortest token: 16 random ones cannot be guessed.
 const SHORTEST_TOKEN: usize = 16;
 
-pub(super) fn settings(doc: &Document, spanned: &Spanned<written::Http>) -> Result<Settings, ConfigError> {
+/// What was written, checked; with [`Secrets::Unread`] there are no tokens and no files in it.
+pub(super) fn settings(
+    doc: &Document,
+    spanned: &Spanned<written::Http>,
+    secrets: Secrets,
+) -> Result<Settings, ConfigError> {
     let http = &spanned.value;
     let listen: SocketAddr = http.listen.value.parse().map_err(|_| {
         let message = "this is not an address to listen on";
@@ -34,8 +40,8 @@ pub(super) fn settings(doc: &Document, spanned: &Spanned<written::Http>) -> Resu
     Ok(Settings {
         listen,
         public_url: public_url.transpose()?,
-        tls: http.tls.as_ref().map(|files| tls(doc, files)).transpose()?,
-        tokens: tokens(doc, &http.tokens)?,
+        tls: http.tls.as_ref().map(|files| secrets.read(|| tls(doc, files))).transpose()?.flatten(),
+        tokens: tokens(doc, &http.tokens, secrets)?,
         proxy: http.proxy.as_ref().map(|written| proxy(doc, written)).transpose()?,
         trusted_proxies: http
             .trusted_proxies
@@ -59,17 +65,17 @@ fn is_name(name: &str) -> bool {
     (1..=100).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.@".contains(c))
 }
 
-fn tokens(doc: &Document, written: &[written::HttpToken]) -> Result<Vec<Token>, ConfigError> {
+fn tokens(doc: &Document, written: &[written::HttpToken], secrets: Secrets) -> Result<Vec<Token>, ConfigError> {
     let mut tokens: Vec<Token> = Vec::new();
-    for one in written {
+    for (place, one) in written.iter().enumerate() {
         let (name, at) = (&one.name.value, one.name.referenced);
         if !is_name(name) {
             return Err(doc.error_at(at, "this is not a name", "write letters, digits and `-_.@`, at most 100"));
         }
-        if tokens.iter().any(|token| token.name == *name) {
+        if written[..place].iter().any(|other| other.name.value == *name) {
             return Err(doc.error_at(at, format!("two tokens are called `{name}`"), "give each its own name"));
         }
-        let secret = secret::read(doc, &one.token)?;
+        let Some(secret) = secrets.read(|| secret::read(doc, &one.token))? else { continue };
         let text = secret.expose_secret();
         let wrong = |message: &str| {
             doc.error_at(one.token.referenced, message.to_owned(), "make one with `openssl rand -hex 24`")

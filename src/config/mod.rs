@@ -8,8 +8,13 @@ mod webhooks;
 mod written;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use serde_saphyr::Spanned;
+
+use secret::Secrets;
 
 use crate::backup::seal::Identities;
 use crate::backup::store;
@@ -18,7 +23,8 @@ use crate::daemon::webhooks::Webhooks;
 use crate::document::{ConfigError, Document};
 use crate::http;
 
-/// The resolved configuration: secrets read, paths absolute or relative to the working directory.
+/// The resolved configuration: paths absolute or relative to the working directory, secrets read but for those of
+/// [`Config::http`] and [`Config::webhooks_to_tell`].
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The file it came from.
@@ -55,10 +61,23 @@ pub struct Config {
     pub parameters: BTreeMap<String, BTreeMap<String, String>>,
     /// Where `temporal-sql-tool` is; `None` looks on `PATH`.
     pub sql_tool: Option<PathBuf>,
-    /// How the daemon serves its page, API and metrics; `None` when it does not.
-    pub http: Option<http::settings::Settings>,
-    /// Who is told how runs end.
+    /// Who is told how runs end. What is secret of them was not read: [`Config::webhooks_to_tell`] does.
     pub webhooks: Webhooks,
+    unread: Arc<Unread>,
+}
+
+/// What is checked at once, and whose secrets are read by whoever needs them: a pod that makes a backup has no tokens.
+struct Unread {
+    doc: Document,
+    http: Option<Spanned<written::Http>>,
+    webhooks: Vec<Spanned<written::Webhook>>,
+}
+
+// The text is that of a file in which somebody may have written out a secret.
+impl fmt::Debug for Unread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Unread(..)")
+    }
 }
 
 /// A server that databases are moved to, and what they are called there.
@@ -94,6 +113,33 @@ impl Config {
     /// With file, line, column and a hint.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         resolve::resolve(&Document::read(path)?)
+    }
+
+    /// How the daemon serves its page, API and metrics, with its tokens and files; `None` when it does not.
+    ///
+    /// # Errors
+    /// When one of them is not there or is no token, with file, line, column and a hint.
+    pub fn http(&self) -> Result<Option<http::settings::Settings>, ConfigError> {
+        let Unread { doc, http, .. } = &*self.unread;
+        http.as_ref().map(|http| http_section::settings(doc, http, Secrets::Read)).transpose()
+    }
+
+    /// The webhooks as whoever delivers to them needs them.
+    ///
+    /// # Errors
+    /// When an address, a secret or a file of theirs is not there, with file, line, column and a hint.
+    pub fn webhooks_to_tell(&self) -> Result<Webhooks, ConfigError> {
+        let Unread { doc, webhooks, .. } = &*self.unread;
+        webhooks::resolve(doc, webhooks, self.temporal.as_ref(), Secrets::Read)
+    }
+
+    /// The same configuration with every secret read, as whoever examines it wants it.
+    ///
+    /// # Errors
+    /// When one of them is not there, with file, line, column and a hint.
+    pub fn with_secrets(self) -> Result<Self, ConfigError> {
+        self.http()?;
+        Ok(Self { webhooks: self.webhooks_to_tell()?, ..self })
     }
 
     /// Finds the file: the one named, else `sexton.yaml` here, else the system's.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde_saphyr::Spanned;
 use url::Url;
 
-use super::{Config, Databases, Target, http_section, secret, webhooks, written};
+use super::secret::Secrets;
+use super::{Config, Databases, Target, Unread, http_section, secret, webhooks, written};
 use crate::backup::seal::Identities;
 use crate::backup::store;
 use crate::clients::{TlsFiles, kubernetes, postgres, search, temporal};
@@ -41,9 +42,14 @@ pub(super) fn resolve(doc: &Document) -> Result<Config, ConfigError> {
         return Err(doc.error_at_key("migrations.recipes", message, Some("name an existing folder".into())));
     }
     let temporal = written.temporal.as_ref().map(|t| temporal_settings(doc, t)).transpose()?;
+    // Mistakes are told to everybody; what the two need beside is read by whoever serves or delivers.
+    let webhooks = webhooks::resolve(doc, &written.webhooks, temporal.as_ref(), Secrets::Unread)?;
+    if let Some(http) = &written.http {
+        http_section::settings(doc, http, Secrets::Unread)?;
+    }
     Ok(Config {
         path: doc.path().to_owned(),
-        webhooks: webhooks::resolve(doc, &written.webhooks, temporal.as_ref())?,
+        webhooks,
         temporal,
         postgres: postgres_settings(doc, &written.postgres)?,
         replica: written.replica.as_ref().map(|r| postgres_settings(doc, r)).transpose()?,
@@ -60,7 +66,7 @@ pub(super) fn resolve(doc: &Document) -> Result<Config, ConfigError> {
         apply: written.migrations.apply,
         parameters: written.migrations.parameters,
         sql_tool: written.migrations.sql_tool.as_ref().map(|tool| readable(doc, tool)).transpose()?,
-        http: written.http.as_ref().map(|http| http_section::settings(doc, http)).transpose()?,
+        unread: Arc::new(Unread { http: written.http, webhooks: written.webhooks, doc: doc.clone() }),
     })
 }
 

@@ -145,6 +145,35 @@ impl<'de> Deserialize<'de> for VariableName {
     }
 }
 
+/// Whether secrets, and files beside them, are read or only where they are is checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Secrets {
+    /// They are needed.
+    Read,
+    /// They are not, and need not be there.
+    Unread,
+}
+
+impl Secrets {
+    /// What this reads, when secrets are read.
+    pub(super) fn read<T>(self, read: impl FnOnce() -> Result<T, ConfigError>) -> Result<Option<T>, ConfigError> {
+        match self {
+            Self::Read => read().map(Some),
+            Self::Unread => Ok(None),
+        }
+    }
+}
+
+/// Where it is, for people: `the variable NAME`.
+impl fmt::Display for SecretRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(name) => write!(f, "the variable {name}"),
+            Self::File(path) => write!(f, "the file {}", path.display()),
+        }
+    }
+}
+
 /// Reads the secret.
 ///
 /// # Errors

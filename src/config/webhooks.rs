@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use serde_saphyr::Spanned;
+use serde_saphyr::{Location, Spanned};
 
 use super::resolve::readable;
-use super::secret::{self, UrlRef};
+use super::secret::{self, SecretRef, Secrets, UrlRef};
 use super::written::{self, Format};
 use crate::clients::hook::{self, Address};
 use crate::clients::temporal::{self, Signal};
@@ -25,6 +25,7 @@ pub(super) fn resolve(
     doc: &Document,
     written: &[Spanned<written::Webhook>],
     frontend: Option<&temporal::Settings>,
+    secrets: Secrets,
 ) -> Result<Webhooks, ConfigError> {
     let mut webhooks: Vec<Webhook> = Vec::new();
     for spanned in written {
@@ -38,7 +39,7 @@ pub(super) fn resolve(
             let message = format!("two webhooks are called `{}`", name.value);
             return Err(doc.error_at(name.referenced, message, "give each of them a name of its own"));
         }
-        webhooks.push(webhook(doc, spanned, frontend)?);
+        webhooks.push(webhook(doc, spanned, frontend, secrets)?);
     }
     Ok(Webhooks::new(webhooks))
 }
@@ -47,10 +48,11 @@ fn webhook(
     doc: &Document,
     spanned: &Spanned<written::Webhook>,
     frontend: Option<&temporal::Settings>,
+    secrets: Secrets,
 ) -> Result<Webhook, ConfigError> {
     let written = &spanned.value;
     let to = match (&written.url, &written.temporal) {
-        (Some(url), None) => http(doc, written, url)?,
+        (Some(url), None) => http(doc, written, url, secrets)?,
         (None, Some(signal)) => signalled(doc, written, signal, frontend)?,
         _ => {
             return Err(doc.error_at(
@@ -71,8 +73,20 @@ fn webhook(
     })
 }
 
-fn http(doc: &Document, written: &written::Webhook, url: &Spanned<UrlRef>) -> Result<To, ConfigError> {
+fn http(
+    doc: &Document,
+    written: &written::Webhook,
+    url: &Spanned<UrlRef>,
+    secrets: Secrets,
+) -> Result<To, ConfigError> {
     let format = written.format.as_ref().map_or(Format::Generic, |format| format.value);
+    if let (Format::Slack, Some(secret)) = (format, &written.secret) {
+        return Err(doc.error_at(
+            secret.referenced,
+            "what is sent to Slack is not signed: the address is the secret",
+            "remove `secret`",
+        ));
+    }
     let address = match &url.value {
         UrlRef::Plain(_) if format == Format::Slack => {
             return Err(doc.error_at(
@@ -81,43 +95,59 @@ fn http(doc: &Document, written: &written::Webhook, url: &Spanned<UrlRef>) -> Re
                 "write {env: NAME} or {file: PATH}",
             ));
         }
-        UrlRef::Plain(text) => {
-            let hint = "write for example `https://hooks.example.com/sexton`";
-            let address =
-                Address::parse(text).map_err(|error| doc.error_at(url.referenced, error.to_string(), hint))?;
-            if address.has_login() {
-                let hint = "keep the whole address where secrets are, and write {env: NAME} or {file: PATH}";
-                return Err(doc.error_at(url.referenced, "this address holds a login", hint));
-            }
-            address
-        }
+        UrlRef::Plain(text) => Ok(plain(doc, url.referenced, text)?),
         UrlRef::Secret(reference) => {
-            let text = secret::read_at(doc, url.referenced, reference)?;
-            let wrong = |_| {
-                let message = "what is there is not an http or https address with a host";
-                doc.error_at(url.referenced, message, "put the receiver's whole address there")
-            };
-            Address::parse(text.expose_secret().trim()).map_err(wrong)?
+            // Where it happens to be there, it is told where that leads.
+            match (secret_address(doc, url.referenced, reference), secrets) {
+                (Ok(address), _) => Ok(address),
+                (Err(error), Secrets::Read) => return Err(error),
+                (Err(_), Secrets::Unread) => Err(reference.to_string()),
+            }
         }
     };
-    if let Some(ca) = written.ca.as_ref().filter(|_| !address.is_https()) {
+    if let (Some(ca), Ok(address)) = (&written.ca, &address)
+        && !address.is_https()
+    {
         let hint = "write https://, or remove `ca`";
         return Err(doc.error_at(ca.referenced, "the address is not https, so that no authority is asked", hint));
     }
+    let address = match (address, secrets) {
+        (Ok(address), Secrets::Read) => address,
+        (address, _) => {
+            let kind = match format {
+                Format::Slack => "slack",
+                Format::Generic => "generic",
+            };
+            return Ok(To::Unread { kind, place: address.map_or_else(|place| place, |address| address.to_string()) });
+        }
+    };
     let ca = written.ca.as_ref().map(|ca| readable(doc, ca)).transpose()?;
     let hook = hook::Settings { address, ca };
-    match (format, &written.secret) {
-        (Format::Slack, Some(secret)) => Err(doc.error_at(
-            secret.referenced,
-            "what is sent to Slack is not signed: the address is the secret",
-            "remove `secret`",
-        )),
-        (Format::Slack, None) => Ok(To::Slack { hook }),
-        (Format::Generic, reference) => {
-            let secret = reference.as_ref().map(|reference| secret::read(doc, reference)).transpose()?;
-            Ok(To::Generic { hook, secret })
+    Ok(match format {
+        Format::Slack => To::Slack { hook },
+        Format::Generic => {
+            let secret = written.secret.as_ref().map(|reference| secret::read(doc, reference)).transpose()?;
+            To::Generic { hook, secret }
         }
+    })
+}
+
+fn plain(doc: &Document, at: Location, text: &str) -> Result<Address, ConfigError> {
+    let hint = "write for example `https://hooks.example.com/sexton`";
+    let address = Address::parse(text).map_err(|error| doc.error_at(at, error.to_string(), hint))?;
+    if address.has_login() {
+        let hint = "keep the whole address where secrets are, and write {env: NAME} or {file: PATH}";
+        return Err(doc.error_at(at, "this address holds a login", hint));
     }
+    Ok(address)
+}
+
+fn secret_address(doc: &Document, at: Location, reference: &SecretRef) -> Result<Address, ConfigError> {
+    let text = secret::read_at(doc, at, reference)?;
+    Address::parse(text.expose_secret().trim()).map_err(|_| {
+        let message = "what is there is not an http or https address with a host";
+        doc.error_at(at, message, "put the receiver's whole address there")
+    })
 }
 
 fn signalled(

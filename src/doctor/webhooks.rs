@@ -35,7 +35,7 @@ fn of(webhook: &Webhook) -> Finding {
     let (name, place) = (webhook.name.clone(), webhook.to.place());
     let unsafe_way = match &webhook.to {
         To::Generic { hook, .. } | To::Slack { hook } => !hook.address.is_https() && !hook.address.is_loopback(),
-        To::Temporal { .. } => false,
+        To::Temporal { .. } | To::Unread { .. } => false,
     };
     match &webhook.to {
         _ if unsafe_way => Finding::warning(
@@ -51,6 +51,8 @@ fn of(webhook: &Webhook) -> Finding {
             "set `secret`, so that the receiver can tell whom they are from",
         ),
         To::Generic { secret: Some(_), .. } => Finding::ok(SYSTEM, name, format!("{place}, signed; nothing was sent")),
-        To::Slack { .. } | To::Temporal { .. } => Finding::ok(SYSTEM, name, format!("{place}; nothing was sent")),
+        To::Slack { .. } | To::Temporal { .. } | To::Unread { .. } => {
+            Finding::ok(SYSTEM, name, format!("{place}; nothing was sent"))
+        }
     }
 }

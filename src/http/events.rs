@@ -130,7 +130,16 @@ impl Drop for Counted {
     }
 }
 
-/// The runs of now, and again whenever they change: events `runs` with a list of runs.
+/// The runs of now, and again whenever they change: server-sent events called `runs`, each with the list of the latest runs
+/// and of those that go on. The stream has no end.
+#[utoipa::path(
+    get, path = "/api/v1/events", tag = "runs",
+    responses(
+        (status = 200, description = "Server-sent events", content_type = "text/event-stream", body = String),
+        (status = 401, body = Problem),
+        (status = 503, description = "The ledger does not answer, or too many listen", body = Problem)
+    )
+)]
 pub(super) async fn events(
     State(app): State<App>,
     _: Reader,

@@ -26,10 +26,11 @@ const CRON_JOBS: [&str; 8] = [
 ];
 
 /// What one may apply.
-const FOLDERS: [&str; 5] = [
+const FOLDERS: [&str; 6] = [
     "k8s/overlays/cronjobs",
     "k8s/overlays/daemon",
     "k8s/overlays/staging",
+    "k8s/recipes/ledger-init",
     "k8s/recipes/move-database",
     "k8s/recipes/tune-autovacuum",
 ];
@@ -262,13 +263,18 @@ fn staging_rehearses_on_a_schedule_and_writes_to_no_store() {
 
 #[test]
 fn a_recipe_is_a_job_that_runs_it_and_is_not_repeated_where_that_is_of_no_use() {
-    for (recipe, runs) in [("move-database", "move-database-kubernetes"), ("tune-autovacuum", "tune-autovacuum")] {
+    let recipes: [(&str, &[&str]); 3] = [
+        ("ledger-init", &["ledger", "init"]),
+        ("move-database", &["migrate", "run", "move-database-kubernetes"]),
+        ("tune-autovacuum", &["migrate", "run", "tune-autovacuum"]),
+    ];
+    for (recipe, runs) in recipes {
         let documents = render(format!("k8s/recipes/{recipe}"));
         assert!(of_kind(&documents, "CronJob").is_empty());
         let jobs = of_kind(&documents, "Job");
         assert_eq!(jobs.keys().copied().collect::<Vec<_>>(), [format!("sexton-{recipe}")]);
         let spec = &jobs.values().next().unwrap()["spec"];
-        assert_eq!(arguments(at(spec, "/template")), ["migrate", "run", runs]);
+        assert_eq!(arguments(at(spec, "/template")), runs);
         assert_eq!(at(spec, "/template/spec/restartPolicy"), "Never");
         assert!(spec["activeDeadlineSeconds"].as_u64().unwrap() > 0 && spec["ttlSecondsAfterFinished"].is_u64());
         // A failure may pass, such as a lock that was not to be had. What the other exit codes say does not.

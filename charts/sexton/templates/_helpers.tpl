@@ -67,7 +67,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{/* The pod of everything: dict "root" $, "component", "args", "resources", and if they differ "account", "token", "env",
-     "labels", "ports", "once" (it ends). */}}
+     "labels", "ports", "once" (it ends), "config" (what its ConfigMaps are called before `-config`). */}}
 {{- define "sexton.pod" -}}
 {{- $root := .root }}
 {{- $values := $root.Values }}
@@ -133,8 +133,8 @@ spec:
       env:
         - {name: SEXTON_CONFIG, value: /etc/sexton/config/sexton.yaml}
         {{- include "sexton.env" $values.env | nindent 8 }}
-        {{- /* Whoever reads sexton.yaml needs what it names. */}}
-        {{- if and (eq $values.mode "daemon") $values.config.http }}{{ with $values.daemon.env }}{{ include "sexton.env" . | nindent 8 }}{{ end }}{{ end }}
+        {{- /* Tokens are read by who serves. */}}
+        {{- if and .daemon $values.config.http }}{{ with $values.daemon.env }}{{ include "sexton.env" . | nindent 8 }}{{ end }}{{ end }}
         {{- with .env }}{{ include "sexton.env" . | nindent 8 }}{{ end }}
       {{- if and .daemon $values.config.http }}
       startupProbe:
@@ -166,8 +166,9 @@ spec:
         - {name: {{ $name }}, mountPath: {{ $file.path }}, readOnly: true}
         {{- end }}
   volumes:
-    - {name: config, configMap: {name: {{ include "sexton.name" $root }}-config}}
-    - {name: policies, configMap: {name: {{ include "sexton.name" $root }}-policies}}
+    {{- $maps := .config | default (include "sexton.name" $root) }}
+    - {name: config, configMap: {name: {{ $maps }}-config}}
+    - {name: policies, configMap: {name: {{ $maps }}-policies}}
     - {name: tmp, emptyDir: {sizeLimit: 64Mi}}
     {{- range $name, $file := $values.files }}
     {{- /* 0440: libpq, which pg_dump uses, refuses a key that others may read. */}}

@@ -18,7 +18,7 @@ pub use adopt::{ADOPT_DEADLINE, AdoptJob, GUARD_VERB};
 pub use audit::AuditJob;
 pub use migrate::MigrateJob;
 pub use rebuild::RebuildJob;
-pub use site::Site;
+pub use site::{RunnerError, Site};
 pub use undo::{UndoJob, begun_with};
 
 use crate::failure::{Explain, Failure, Kind};

@@ -17,10 +17,38 @@ use crate::config::Config;
 use crate::daemon::ledger::{Ledger, LedgerError};
 use crate::daemon::runner::Runner;
 use crate::document::ConfigError;
+use crate::failure::{Explain, Kind};
 use crate::job::{Job, JobName};
 use crate::policy::Policies;
 use crate::policy::retention::ScanPolicy;
 use crate::retention::{Consent, Source};
+
+/// Why there is no runner.
+#[derive(Debug, thiserror::Error)]
+pub enum RunnerError {
+    /// What a webhook needs is not there.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The ledger cannot be reached or is not ready.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+}
+
+impl Explain for RunnerError {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Config(error) => error.kind(),
+            Self::Ledger(error) => error.kind(),
+        }
+    }
+
+    fn hint(&self) -> Option<String> {
+        match self {
+            Self::Config(error) => error.hint(),
+            Self::Ledger(error) => error.hint(),
+        }
+    }
+}
 
 /// The configuration with everything that is read from it at start; clients are made when they are needed, so that
 /// one system that is down stops only the jobs that use it.
@@ -76,9 +104,19 @@ impl Site {
     /// What runs jobs and writes them to the ledger, and tells the webhooks.
     ///
     /// # Errors
-    /// When the ledger cannot be reached or is not ready.
-    pub async fn runner(&self) -> Result<Runner, LedgerError> {
-        Ok(Runner::new(self.ledger().await?).with_webhooks(self.config.webhooks.clone()))
+    /// When the ledger cannot be reached or is not ready, or what a webhook needs is not there.
+    pub async fn runner(&self) -> Result<Runner, RunnerError> {
+        let webhooks = self.config.webhooks_to_tell()?;
+        Ok(Runner::new(self.ledger().await?).with_webhooks(webhooks))
+    }
+
+    /// The same site with every secret read, as `doctor` wants it.
+    ///
+    /// # Errors
+    /// With file, line, column and a hint.
+    pub fn with_secrets(self) -> Result<Self, ConfigError> {
+        let config = Arc::unwrap_or_clone(self.config).with_secrets()?;
+        Ok(Self { config: Arc::new(config), ..self })
     }
 
     /// A job of this site.

@@ -63,6 +63,13 @@ pub enum To {
         /// The workflow and the signal.
         signal: Signal,
     },
+    /// Somewhere that nothing is sent to from here, since what is needed for it was not read.
+    Unread {
+        /// Its form.
+        kind: &'static str,
+        /// Where it is, or where that is kept.
+        place: String,
+    },
 }
 
 impl To {
@@ -73,6 +80,7 @@ impl To {
             Self::Generic { .. } => "generic",
             Self::Slack { .. } => "slack",
             Self::Temporal { .. } => "temporal",
+            Self::Unread { kind, .. } => kind,
         }
     }
 
@@ -80,6 +88,7 @@ impl To {
     #[must_use]
     pub fn place(&self) -> String {
         match self {
+            Self::Unread { place, .. } => place.clone(),
             Self::Generic { hook, .. } | Self::Slack { hook } => hook.address.to_string(),
             Self::Temporal { signal, .. } => {
                 format!("workflow {} in namespace {}, signal {}", signal.workflow, signal.namespace, signal.name)

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::idempotency::{Given, KeyHeader, once};
 use super::runs::{Wait, wait_for};
-use super::types::{Path, Query, Run, RunLine};
+use super::types::{OfJob, Query, Run, RunLine};
 use crate::daemon::ledger::JobStats;
 use crate::http::App;
 use crate::http::auth::{Operator, Principal, Reader};
@@ -136,7 +136,7 @@ pub(in crate::http) async fn start_job(
 pub(super) async fn start(
     State(app): State<App>,
     Operator(by): Operator,
-    Path(job): Path<JobName>,
+    OfJob(job): OfJob,
     Query(wait): Query<Wait>,
     headers: HeaderMap,
     body::Json { value, bytes }: body::Json<Start>,

@@ -154,11 +154,42 @@ pub(in crate::http) async fn all(app: &App) -> Result<Vec<Recipe>, Problem> {
     Ok(recipes.iter().map(|(recipe, _)| of_recipe(recipe)).chain(missing).collect())
 }
 
+/// A recipe that cannot be planned: parameters without a default have no value.
+#[derive(Debug)]
+pub(in crate::http) struct Needy {
+    pub recipe: Recipe,
+    /// Their names and what they are for.
+    pub parameters: Vec<(String, Option<String>)>,
+}
+
+/// Parameters of a recipe that have neither a default nor a value.
+fn unset(app: &App, recipe: &migrate::Recipe) -> Vec<(String, Option<String>)> {
+    let given = app.site.config.parameters.get(recipe.name.as_str());
+    let has_value = |name: &str| given.is_some_and(|given| given.contains_key(name));
+    let unset = recipe.parameters.iter().filter(|(name, of)| of.default.is_none() && !has_value(name.as_str()));
+    unset.map(|(name, of)| (name.to_string(), of.description.clone())).collect()
+}
+
+/// The recipe of that name, if that is all that can be said of it yet.
+pub(in crate::http) async fn needy(app: &App, name: &str) -> Result<Option<Needy>, Problem> {
+    let recipes = recipes(app)?;
+    let parameters = recipes.get(name).map(|recipe| unset(app, recipe)).unwrap_or_default();
+    if parameters.is_empty() {
+        return Ok(None);
+    }
+    let recipe = all(app).await?.into_iter().find(|recipe| recipe.name == name);
+    Ok(recipe.map(|recipe| Needy { recipe, parameters }))
+}
+
 /// The migration of that name with the parameters of the configuration.
 fn named(app: &App, name: &str) -> Result<Migration, Problem> {
     let recipes = recipes(app)?;
-    if recipes.get(name).is_none() {
-        return Err(Problem::not_found("migration of that name"));
+    let Some(recipe) = recipes.get(name) else { return Err(Problem::not_found("migration of that name")) };
+    let unset = unset(app, recipe);
+    if !unset.is_empty() {
+        let names = unset.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let problem = Problem::new(StatusCode::CONFLICT, format!("`{name}` needs parameters: {names}"));
+        return Err(problem.with_hint(format!("set {names} under `migrations.parameters.{name}` in sexton.yaml")));
     }
     let selected = recipes.select(&[name.to_owned()], &app.site.config.parameters);
     let mut selected = selected.map_err(Failure::from)?;

@@ -21,10 +21,10 @@ use utoipa_axum::routes;
 
 pub(super) use self::docs::description_text;
 pub(super) use self::jobs::start_job;
-pub(super) use self::migrations::{Recipe, Step, all, grant, run_it, state, take_back, undo_it};
+pub(super) use self::migrations::{Needy, Recipe, Step, all, grant, needy, run_it, state, take_back, undo_it};
 pub(super) use self::runs::{cancel_run, running};
 pub(super) use self::state::overall;
-pub(super) use self::types::{Path, Progress, Query, Run, RunLine, page_of};
+pub(super) use self::types::{OfJob, Path, Progress, Query, Run, RunLine, page_of};
 pub(super) use self::webhooks::try_again;
 use super::App;
 use super::events;
@@ -103,6 +103,7 @@ fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(runs::one))
         .routes(routes!(runs::log))
         .routes(routes!(runs::cancel))
+        .routes(routes!(events::events))
         .routes(routes!(migrations::list))
         .routes(routes!(migrations::one))
         .routes(routes!(migrations::approve, migrations::revoke))
@@ -120,5 +121,5 @@ pub(super) fn description() -> utoipa::openapi::OpenApi {
 }
 
 pub(super) fn router() -> Router<App> {
-    described().0.route("/api/v1/events", get(events::events)).route("/openapi.json", get(docs::openapi))
+    described().0.route("/openapi.json", get(docs::openapi))
 }

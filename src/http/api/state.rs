@@ -119,7 +119,7 @@ pub(super) async fn connections(State(app): State<App>, _: Reader) -> Json<Look>
     Json(app.views.connections.seen().into())
 }
 
-/// The namespaces beside the policy; looked at every minute.
+/// The namespaces beside the policy, those that it says nothing of with `in_scope` false; looked at every minute.
 #[utoipa::path(
     get, path = "/api/v1/retention", tag = "state",
     responses((status = 200, body = Look), (status = 401, body = Problem))
@@ -137,7 +137,7 @@ pub(super) async fn visibility(State(app): State<App>, _: Reader) -> Json<Look> 
     Json(app.views.visibility.seen().into())
 }
 
-/// The backups, the newest first; looked at every two minutes, and after each run that changes them.
+/// The backups, the newest first, each as `sexton backup list --json` tells it; looked at every two minutes, and after each run that changes them.
 #[utoipa::path(
     get, path = "/api/v1/backups", tag = "state",
     responses((status = 200, body = Look), (status = 401, body = Problem))

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use crate::daemon::ledger;
 use crate::http::problem::Problem;
+use crate::job::JobName;
 
 /// How a run ended, or that it goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -214,5 +215,24 @@ impl<T: serde::de::DeserializeOwned + Send> axum::extract::FromRequestParts<crat
         found
             .map(|axum::extract::Path(value)| Self(value))
             .map_err(|_| Problem::new(axum::http::StatusCode::NOT_FOUND, "nothing has this name"))
+    }
+}
+
+/// A job named in the path; of one that there is not it is told which there are.
+#[derive(Debug)]
+pub(in crate::http) struct OfJob(pub JobName);
+
+impl axum::extract::FromRequestParts<crate::http::App> for OfJob {
+    type Rejection = Problem;
+
+    async fn from_request_parts(
+        parts: &mut axum::http::request::Parts,
+        app: &crate::http::App,
+    ) -> Result<Self, Problem> {
+        let Path(name) = Path::<String>::from_request_parts(parts, app).await?;
+        JobName::parse(&name).map(Self).ok_or_else(|| {
+            let jobs = JobName::ALL.map(JobName::as_str).join(", ");
+            Problem::not_found("job of that name").with_hint(format!("the jobs are: {jobs}"))
+        })
     }
 }

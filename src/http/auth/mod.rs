@@ -294,7 +294,11 @@ macro_rules! allowed {
                 principal.may($role)?;
                 if !matches!(parts.method, Method::GET | Method::HEAD) {
                     let given = parts.headers.get("x-csrf-token").and_then(|value| value.to_str().ok());
-                    principal.check_csrf(given.unwrap_or_default())?;
+                    principal.check_csrf(given.unwrap_or_default()).map_err(|_| {
+                        let detail = "the header `X-CSRF-Token` is missing, or of another session";
+                        let hint = "send `X-CSRF-Token`, or `Authorization: Bearer TOKEN` without a cookie";
+                        Problem::new(StatusCode::FORBIDDEN, detail).with_hint(hint)
+                    })?;
                 }
                 Ok(Self(principal))
             }

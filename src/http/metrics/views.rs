@@ -4,7 +4,7 @@
 use super::scrape::{Scrape, seconds};
 use crate::doctor::Verdict;
 use crate::http::App;
-use crate::http::views::VisibilityView;
+use crate::http::views::{VisibilityView, readable};
 
 pub(super) fn collect(app: &App, scrape: &mut Scrape) {
     connections(app, scrape);
@@ -72,7 +72,7 @@ fn backups(app: &App, scrape: &mut Scrape) {
     }
     let seen = app.views.backups.seen();
     let Some(listed) = seen.get() else { return };
-    let readable: Vec<_> = listed.iter().filter_map(|one| one.as_ref().ok()).collect();
+    let readable: Vec<_> = readable(listed).collect();
     scrape.gauge("backups", "Backups in the store", &[], readable.len() as f64);
     let unreadable = listed.len() - readable.len();
     scrape.gauge("backups_unreadable", "Those whose manifest cannot be read", &[], unreadable as f64);

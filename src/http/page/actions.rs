@@ -2,12 +2,14 @@
 
 use axum::extract::State;
 use axum::response::Response;
+use jiff::Timestamp;
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::format::When;
 use super::frame::Frame;
 use super::{Oops, Visitor, render};
-use crate::daemon::ledger::NotedAction;
+use crate::daemon::ledger::{Action, NotedAction};
 use crate::http::App;
 use crate::http::api::{Query, page_of};
 use crate::http::problem::Problem;
@@ -19,8 +21,21 @@ const SHOWN: u32 = 100;
 #[template(path = "actions.html")]
 struct ActionsPage {
     frame: Frame,
-    actions: Vec<NotedAction>,
+    actions: Vec<Row>,
     next: Option<Uuid>,
+}
+
+struct Row {
+    at: When,
+    action: Action,
+}
+
+impl Row {
+    fn of(noted: NotedAction, now: Timestamp) -> Self {
+        let NotedAction { at, action, .. } = noted;
+        let at = at.parse().map_or_else(|_| When { iso: at.clone(), said: at.clone() }, |at| When::of(at, now));
+        Self { at, action }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -36,5 +51,7 @@ pub(super) async fn page(
     let Query(wanted) = wanted?;
     let actions = app.ledger().actions(wanted.before, SHOWN + 1).await?;
     let (actions, next) = page_of(actions, SHOWN, |action| action.id);
+    let now = Timestamp::now();
+    let actions = actions.into_iter().map(|noted| Row::of(noted, now)).collect();
     Ok(render(&ActionsPage { frame: Frame::of(&visitor, "Who did what", "/actions").still(), actions, next }))
 }

@@ -6,11 +6,12 @@ use jiff::civil::{Date, Weekday};
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
-use super::format::{When, distance, number};
+use super::format::{Prose, When, distance, number};
 use super::frame::{Frame, may_run};
 use super::{Oops, Visitor, render};
+use crate::backup::Listed;
 use crate::http::App;
-use crate::http::views::Listed;
+use crate::http::views::readable;
 use crate::units::{Span, human_bytes};
 
 /// Weeks of the calendar.
@@ -24,8 +25,8 @@ const REPORTS: u32 = 500;
 #[template(path = "backups.html")]
 struct BackupsPage {
     frame: Frame,
-    error: Option<String>,
-    headline: String,
+    error: Option<Prose>,
+    headline: Prose,
     weeks: Vec<Vec<Day>>,
     rows: Vec<Row>,
     may_run: bool,
@@ -57,7 +58,7 @@ fn weeks(listed: &[Listed], now: Timestamp) -> Vec<Vec<Day>> {
     let today = day_of(now);
     let monday = today.saturating_sub(i64::from(today.weekday().since(Weekday::Monday)).days());
     let begin = monday.saturating_sub((WEEKS - 1).weeks());
-    let readable: Vec<_> = listed.iter().filter_map(|one| one.as_ref().ok()).collect();
+    let readable: Vec<_> = readable(listed).collect();
     let first = readable.iter().map(|one| day_of(one.started)).min();
     let day = |date: Date| {
         let of_day: Vec<_> = readable.iter().filter(|one| day_of(one.started) == date).collect();
@@ -75,7 +76,7 @@ fn weeks(listed: &[Listed], now: Timestamp) -> Vec<Vec<Day>> {
             [one] => human_bytes(one.raw_bytes),
             many => format!("{} backups", many.len()),
         };
-        let shown = if date.day() == 1 { date.strftime("%-d %b") } else { date.strftime("%-d") };
+        let shown = if date.day() == 1 || date == begin { date.strftime("%-d %b") } else { date.strftime("%-d") };
         Day { date: shown.to_string(), class, said, proven }
     };
     let week = |week: i64| (0..7).map(|n| day(begin.saturating_add((week * 7 + n).days()))).collect();
@@ -83,7 +84,7 @@ fn weeks(listed: &[Listed], now: Timestamp) -> Vec<Vec<Day>> {
 }
 
 fn headline(listed: &[Listed], oldest: Option<Span>, now: Timestamp) -> String {
-    let mut readable = listed.iter().filter_map(|one| one.as_ref().ok());
+    let mut readable = readable(listed);
     let Some(newest) = readable.clone().next() else { return "There is no backup yet.".to_owned() };
     let proven = readable.find(|one| one.proven.is_some());
     let age = distance(newest.started, now);
@@ -103,8 +104,8 @@ pub(super) async fn page(State(app): State<App>, Visitor(visitor): Visitor) -> R
     // What a backup has added to the store stands in the report of its run.
     let new = app.ledger().stored_by_backups(REPORTS).await?;
     let rows = listed.iter().take(SHOWN).map(|one| match one {
-        Err((id, reason)) => Row {
-            id: id.clone(),
+        Listed::Unreadable { id, reason } => Row {
+            id: id.to_string(),
             unreadable: Some(reason.clone()),
             began: None,
             took: String::new(),
@@ -113,7 +114,7 @@ pub(super) async fn page(State(app): State<App>, Visitor(visitor): Visitor) -> R
             new: String::new(),
             proven: None,
         },
-        Ok(one) => Row {
+        Listed::Readable(one) => Row {
             id: one.id.to_string(),
             unreadable: None,
             began: Some(When::of(one.started, now)),
@@ -132,8 +133,8 @@ pub(super) async fn page(State(app): State<App>, Visitor(visitor): Visitor) -> R
     };
     Ok(render(&BackupsPage {
         frame: Frame::of(&visitor, "Backups", "/backups"),
-        error: seen.error.as_ref().map(|error| error.message.clone()),
-        headline,
+        error: seen.error.as_ref().map(|error| Prose::from(&error.message)),
+        headline: headline.into(),
         weeks: if listed.is_empty() { vec![] } else { weeks(&listed, now) },
         rows: rows.collect(),
         may_run: may_run(&visitor) && is_configured,

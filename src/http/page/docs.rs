@@ -3,6 +3,7 @@
 use axum::response::Response;
 use serde_json::Value;
 
+use super::format::Prose;
 use super::frame::Frame;
 use super::{Visitor, render};
 use crate::http::api;
@@ -11,17 +12,17 @@ use crate::http::api;
 #[template(path = "docs.html")]
 struct DocsPage {
     frame: Frame,
-    about: String,
+    about: Prose,
     operations: Vec<Operation>,
 }
 
 struct Operation {
     method: String,
     path: String,
-    summary: String,
-    parameters: Vec<(String, String)>,
+    summary: Prose,
+    parameters: Vec<(String, Prose)>,
     body: Option<String>,
-    answers: Vec<(String, String)>,
+    answers: Vec<(String, Prose)>,
 }
 
 fn text(value: &Value) -> String {
@@ -48,16 +49,16 @@ pub(super) async fn page(Visitor(visitor): Visitor) -> Response {
             operations.push(Operation {
                 method: method.to_uppercase(),
                 path: path.clone(),
-                summary: [text(&operation["summary"]), text(&operation["description"])].join(" "),
-                parameters: parameters.map(|one| (text(&one["name"]), text(&one["description"]))).collect(),
+                summary: [text(&operation["summary"]), text(&operation["description"])].join(" ").into(),
+                parameters: parameters.map(|one| (text(&one["name"]), text(&one["description"]).into())).collect(),
                 body: body(&description, operation),
                 answers: answers
                     .filter(|(_, answer)| answer["description"].as_str().is_some_and(|text| !text.is_empty()))
-                    .map(|(status, answer)| (status.clone(), text(&answer["description"])))
+                    .map(|(status, answer)| (status.clone(), text(&answer["description"]).into()))
                     .collect(),
             });
         }
     }
-    let about = text(&description["info"]["description"]);
+    let about = text(&description["info"]["description"]).into();
     render(&DocsPage { frame: Frame::of(&visitor, "API", "").still(), about, operations })
 }

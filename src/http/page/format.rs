@@ -32,9 +32,49 @@ pub(super) fn distance(from: Timestamp, to: Timestamp) -> String {
     let seconds = to.as_second().saturating_sub(from.as_second()).max(0);
     match seconds {
         0..=59 => format!("{seconds} s"),
-        60..=7_199 => format!("{} min", seconds / 60),
-        7_200..=172_799 => format!("{} h", seconds / 3_600),
-        _ => format!("{} days", seconds / 86_400),
+        60..=7_199 => format!("{} min", rounded(seconds, 60)),
+        7_200..=172_799 => format!("{} h", rounded(seconds, 3_600)),
+        _ => format!("{} days", rounded(seconds, 86_400)),
+    }
+}
+
+/// The nearest: an hour less than 90 days is 90 days.
+fn rounded(seconds: i64, unit: i64) -> i64 {
+    (seconds + unit / 2) / unit
+}
+
+/// A text of which some stands in backticks, as it does on a terminal; on a page it is set in another font.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Prose {
+    pub pieces: Vec<Piece>,
+}
+
+/// A part of a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Piece {
+    pub code: bool,
+    pub text: String,
+}
+
+impl<T: AsRef<str>> From<T> for Prose {
+    fn from(text: T) -> Self {
+        let mut pieces = Vec::new();
+        let mut rest = text.as_ref();
+        let mut push = |code, text: &str| {
+            if !text.is_empty() {
+                pieces.push(Piece { code, text: text.to_owned() });
+            }
+        };
+        // A backtick that has no other one behind it stays what it is.
+        while let Some((before, (code, after))) =
+            rest.split_once('`').and_then(|(before, after)| Some((before, after.split_once('`')?)))
+        {
+            push(false, before);
+            push(true, code);
+            rest = after;
+        }
+        push(false, rest);
+        Self { pieces }
     }
 }
 
@@ -77,7 +117,7 @@ pub(super) struct Row {
     pub began: When,
     pub took: String,
     pub asked: String,
-    pub said: String,
+    pub said: Prose,
     pub progress: Option<Stage>,
 }
 
@@ -99,7 +139,7 @@ impl Row {
             began: When::of(run.started_at, now),
             took: took.unwrap_or_default(),
             asked: run.requested_by.clone().unwrap_or_else(|| run.trigger.clone()),
-            said: error.or(run.summary.as_deref()).unwrap_or_default().to_owned(),
+            said: error.or(run.summary.as_deref()).unwrap_or_default().into(),
             progress: run.progress.as_ref().map(Stage::from),
         }
     }
@@ -130,5 +170,19 @@ mod tests {
         assert_eq!(When::of(at("2026-11-27T09:59:30Z"), now).said, "30 s ago");
         assert_eq!(When::of(at("2026-11-29T10:00:00Z"), now).said, "in 2 days");
         assert_eq!(When::of(at("2026-11-27T06:00:00Z"), now).said, "4 h ago");
+        assert_eq!(When::of(at("2027-02-25T09:00:00Z"), now).said, "in 90 days");
+        assert_eq!(When::of(at("2026-11-27T09:58:31Z"), now).said, "1 min ago");
+    }
+
+    #[test]
+    fn what_stands_in_backticks_is_code() {
+        let shown = |text: &str| {
+            let pieces = Prose::from(text).pieces.into_iter();
+            pieces.map(|piece| if piece.code { format!("<{}>", piece.text) } else { piece.text }).collect::<String>()
+        };
+        assert_eq!(shown("run `sexton plan`, then `run`"), "run <sexton plan>, then <run>");
+        assert_eq!(shown("`a` and a ` alone"), "<a> and a ` alone");
+        assert_eq!(shown("nothing"), "nothing");
+        assert_eq!(shown(""), "");
     }
 }

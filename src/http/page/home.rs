@@ -3,7 +3,7 @@
 use axum::extract::State;
 use axum::response::Response;
 
-use super::format::{Row, When, tone};
+use super::format::{Prose, Row, When, tone};
 use super::frame::{Frame, may_run};
 use super::{Oops, Visitor, render};
 use crate::doctor::Verdict;
@@ -16,11 +16,11 @@ struct HomePage {
     frame: Frame,
     health: &'static str,
     headline: &'static str,
-    problems: Vec<String>,
+    problems: Vec<Prose>,
     running: Vec<Row>,
     jobs: Vec<JobRow>,
     connections: Vec<ConnectionCard>,
-    not_seen: Option<String>,
+    not_seen: Option<Prose>,
     may_run: bool,
 }
 
@@ -36,7 +36,7 @@ struct ConnectionCard {
     system: &'static str,
     tone: &'static str,
     word: &'static str,
-    lines: Vec<String>,
+    lines: Vec<Prose>,
 }
 
 pub(super) async fn page(State(app): State<App>, Visitor(visitor): Visitor) -> Result<Response, Oops> {
@@ -70,7 +70,12 @@ pub(super) async fn page(State(app): State<App>, Visitor(visitor): Visitor) -> R
             let first = of("version").or_else(|| of("connection")).or(connection.findings.first());
             lines.extend(first.map(|finding| finding.detail.clone()));
         }
-        ConnectionCard { system: connection.system, tone: tone(word), word, lines }
+        ConnectionCard {
+            system: connection.system,
+            tone: tone(word),
+            word,
+            lines: lines.into_iter().map(Prose::from).collect(),
+        }
     });
     let headline = match status.health {
         "ok" => "All is well",
@@ -89,8 +94,8 @@ pub(super) async fn page(State(app): State<App>, Visitor(visitor): Visitor) -> R
         running: running.iter().map(|run| Row::of(run, now)).collect(),
         jobs: jobs.collect(),
         connections: connections.collect(),
-        not_seen,
+        not_seen: not_seen.map(Prose::from),
         may_run: may_run(&visitor),
-        problems: status.problems,
+        problems: status.problems.into_iter().map(Prose::from).collect(),
     }))
 }

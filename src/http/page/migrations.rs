@@ -9,13 +9,14 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::format::{Row as RunRow, tone};
+use super::format::{Prose, Row as RunRow, tone};
 use super::frame::{Frame, may_run};
 use super::sign_in::Signed;
 use super::{Form, Oops, Visitor, render, see};
 use crate::failure::Failure;
 use crate::http::App;
 use crate::http::api::{self, Path, Recipe, running};
+use crate::http::auth::Principal;
 use crate::http::problem::Problem;
 use crate::http::settings::Role;
 use crate::migrate::{self, ApprovalState, Granted, Reversal, Work, rehearsals};
@@ -35,8 +36,8 @@ struct RecipeRow {
     name: String,
     state: String,
     tone: &'static str,
-    description: String,
-    error: Option<String>,
+    description: Prose,
+    error: Option<Prose>,
     recipe_missing: bool,
 }
 
@@ -44,8 +45,15 @@ impl From<Recipe> for RecipeRow {
     fn from(recipe: Recipe) -> Self {
         let Recipe { name, description, state, error, recipe_missing } = recipe;
         // Why an earlier try failed is nothing to one that was applied since.
-        let error = error.filter(|_| state != "applied");
-        Self { tone: tone(&state), state: state.replace('_', " "), name, description, error, recipe_missing }
+        let error = error.filter(|_| state != "applied").map(Prose::from);
+        Self {
+            tone: tone(&state),
+            state: state.replace('_', " "),
+            name,
+            description: description.into(),
+            error,
+            recipe_missing,
+        }
     }
 }
 
@@ -61,8 +69,8 @@ struct MigrationPage {
     name: String,
     state: String,
     tone: &'static str,
-    description: String,
-    error: Option<String>,
+    description: Prose,
+    error: Option<Prose>,
     digest: String,
     source: String,
     approval: &'static str,
@@ -95,10 +103,10 @@ struct StepRow {
     now: &'static str,
     state: Option<String>,
     tone: &'static str,
-    error: Option<String>,
+    error: Option<Prose>,
     back: &'static str,
     no_return: bool,
-    description: Option<String>,
+    description: Option<Prose>,
 }
 
 struct ApprovalRow {
@@ -118,6 +126,35 @@ struct RehearsalRow {
     said: String,
 }
 
+/// A recipe that cannot be planned yet.
+#[derive(askama::Template)]
+#[template(path = "needy.html")]
+struct NeedyPage {
+    frame: Frame,
+    name: String,
+    state: String,
+    tone: &'static str,
+    description: Prose,
+    missing: String,
+    parameters: Vec<(String, Option<Prose>)>,
+}
+
+impl NeedyPage {
+    fn of(needy: api::Needy, visitor: &Principal) -> Self {
+        let api::Needy { recipe, parameters } = needy;
+        let names: Vec<&str> = parameters.iter().map(|(name, _)| name.as_str()).collect();
+        Self {
+            frame: Frame::of(visitor, format!("Migration {}", recipe.name), "/migrations"),
+            tone: tone(&recipe.state),
+            state: recipe.state.replace('_', " "),
+            description: recipe.description.into(),
+            name: recipe.name,
+            missing: names.join(", "),
+            parameters: parameters.into_iter().map(|(name, about)| (name, about.map(Prose::from))).collect(),
+        }
+    }
+}
+
 fn step(step: &api::Step, no_return: Option<&str>) -> StepRow {
     StepRow {
         key: step.step.clone(),
@@ -131,14 +168,16 @@ fn step(step: &api::Step, no_return: Option<&str>) -> StepRow {
         },
         tone: step.state.as_deref().map_or("", tone),
         state: step.state.clone(),
-        error: step.error.clone(),
+        error: step.error.as_ref().map(Prose::from),
         back: match step.reversal {
+            // What holds without sexton's doing is not taken back.
+            _ if step.work == Work::Note => "nothing to undo",
             Reversal::Undo => "can be undone",
             Reversal::Nothing => "nothing to undo",
             Reversal::Never => "cannot be undone",
         },
         no_return: no_return == Some(step.step.as_str()),
-        description: step.description.clone(),
+        description: step.description.as_ref().map(Prose::from),
     }
 }
 
@@ -152,6 +191,9 @@ pub(super) async fn one(
     name: Result<Path<String>, Problem>,
 ) -> Result<Response, Oops> {
     let Path(name) = name?;
+    if let Some(needy) = api::needy(&app, &name).await? {
+        return Ok(render(&NeedyPage::of(needy, &visitor)));
+    }
     let seen = api::state(&app, &name).await?;
     let mut stages: Vec<Stage> = Vec::new();
     for one in &seen.steps {
@@ -196,8 +238,8 @@ pub(super) async fn one(
         can_begin: state != "applied",
         can_undo: !matches!(state.as_str(), "not_begun" | "undone"),
         state: state.replace('_', " "),
-        description: seen.recipe.description,
-        error: seen.recipe.error.filter(|_| state != "applied"),
+        description: seen.recipe.description.into(),
+        error: seen.recipe.error.filter(|_| state != "applied").map(Prose::from),
         digest: seen.digest,
         source: short(&seen.source_digest),
         approval,

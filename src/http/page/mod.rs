@@ -22,6 +22,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use serde::de::DeserializeOwned;
 
+use self::format::Prose;
 use self::frame::Frame;
 use super::App;
 use super::auth::Principal;
@@ -107,8 +108,8 @@ impl<E: Into<Problem>> From<E> for Oops {
 struct ProblemPage {
     frame: Frame,
     title: String,
-    detail: String,
-    hint: Option<String>,
+    detail: Prose,
+    hint: Option<Prose>,
     back: &'static str,
 }
 
@@ -116,7 +117,13 @@ impl IntoResponse for Oops {
     fn into_response(self) -> Response {
         let Problem { title, detail, hint, .. } = self.0.clone();
         let frame = Frame::plain(title);
-        let page = ProblemPage { frame, title: title.to_owned(), detail, hint, back: "/" };
+        let page = ProblemPage {
+            frame,
+            title: title.to_owned(),
+            detail: detail.into(),
+            hint: hint.map(Prose::from),
+            back: "/",
+        };
         let mut response = (self.0.status(), render(&page)).into_response();
         if let Some(seconds) = self.0.retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));

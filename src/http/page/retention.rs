@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use jiff::Timestamp;
 
-use super::format::{When, number};
+use super::format::{Prose, When, number};
 use super::frame::{Frame, may_run};
 use super::{Visitor, render};
 use crate::http::App;
@@ -14,19 +14,20 @@ use crate::http::views::NamespaceRow;
 #[template(path = "retention.html")]
 struct RetentionPage {
     frame: Frame,
-    error: Option<String>,
+    error: Option<Prose>,
     waiting: bool,
     seen: Option<When>,
     audited: Option<When>,
     rows: Vec<Row>,
     missing: Vec<String>,
-    notes: Vec<String>,
+    notes: Vec<Prose>,
     orphans: Option<String>,
     may_run: bool,
 }
 
 struct Row {
     namespace: String,
+    in_scope: bool,
     retention: String,
     drift: Vec<String>,
     closed: String,
@@ -43,6 +44,7 @@ impl Row {
         });
         Self {
             namespace: row.namespace.clone(),
+            in_scope: row.in_scope,
             retention: row.retention.to_string(),
             drift: drift.collect(),
             closed: row.closed.map_or_else(String::new, number),
@@ -66,12 +68,12 @@ pub(super) async fn page(State(app): State<App>, Visitor(visitor): Visitor) -> R
     render(&RetentionPage {
         frame: Frame::of(&visitor, "Retention", "/retention"),
         waiting: seen.at.is_none(),
-        error,
+        error: error.map(Prose::from),
         seen: seen.value.as_ref().map(|(at, _)| When::of(*at, now)),
         audited: view.and_then(|view| view.audited).map(|at| When::of(at, now)),
         rows: view.map_or_else(Vec::new, |view| view.namespaces.iter().map(|row| Row::of(row, now)).collect()),
         missing: view.map_or_else(Vec::new, |view| view.missing.clone()),
-        notes: view.map_or_else(Vec::new, |view| view.notes.clone()),
+        notes: view.map_or_else(Vec::new, |view| view.notes.iter().map(Prose::from).collect()),
         orphans: orphans.map(|orphans| format!("{} histories belong to no run, by the last audit.", number(orphans))),
         may_run: may_run(&visitor),
     })

@@ -7,13 +7,13 @@ use serde::Deserialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::format::{Row, clock};
+use super::format::{Prose, Row, clock};
 use super::frame::{Frame, may_run};
 use super::sign_in::Signed;
 use super::{Form, Oops, Visitor, render, see};
 use crate::daemon::ledger::Asked;
 use crate::http::App;
-use crate::http::api::{Path, Query, Run, cancel_run, page_of, start_job};
+use crate::http::api::{OfJob, Path, Query, Run, cancel_run, page_of, start_job};
 use crate::http::problem::Problem;
 use crate::http::settings::Role;
 use crate::job::JobName;
@@ -71,13 +71,13 @@ struct RunPage {
     run: Row,
     host: String,
     version: String,
-    summary: Option<String>,
-    error: Option<String>,
-    hint: Option<String>,
+    summary: Option<Prose>,
+    error: Option<Prose>,
+    hint: Option<Prose>,
     cancel_by: Option<String>,
     changes: Vec<ChangeRow>,
     more_changes: usize,
-    notes: Vec<String>,
+    notes: Vec<Prose>,
     report: Option<String>,
     short_report: bool,
     log: String,
@@ -89,7 +89,7 @@ struct ChangeRow {
     subject: String,
     from: String,
     to: String,
-    reason: String,
+    reason: Prose,
     destructive: bool,
 }
 
@@ -106,7 +106,7 @@ impl From<&Value> for ChangeRow {
             subject: if field.is_empty() { subject } else { format!("{subject}, {field}") },
             from: text(&change["from"]),
             to: text(&change["to"]),
-            reason: text(&change["reason"]),
+            reason: text(&change["reason"]).into(),
             destructive: change["destructive"] == true,
         }
     }
@@ -133,18 +133,18 @@ pub(super) async fn one(
         report
     });
     let title = format!("{} of {}", line.job, clock(line.started_at));
-    let of_error = |key: &str| line.error.as_ref().and_then(|error| error[key].as_str()).map(str::to_owned);
+    let of_error = |key: &str| line.error.as_ref().and_then(|error| error[key].as_str()).map(Prose::from);
     Ok(render(&RunPage {
         frame: Frame::of(&visitor, title, "/runs"),
         host: line.host.clone(),
         version,
-        summary: line.summary.clone(),
+        summary: line.summary.as_ref().map(Prose::from),
         error: of_error("message"),
         hint: of_error("hint"),
         cancel_by: line.cancel_requested_by.clone(),
         more_changes: changes.len().saturating_sub(CHANGES),
         changes: changes.iter().take(CHANGES).map(ChangeRow::from).collect(),
-        notes: of_plan("notes").iter().map(text).collect(),
+        notes: of_plan("notes").iter().map(|note| Prose::from(text(note))).collect(),
         short_report: report.as_ref().is_some_and(|report| report.len() <= SHORT),
         report,
         log,
@@ -156,11 +156,11 @@ pub(super) async fn one(
 pub(super) async fn start(
     State(app): State<App>,
     Visitor(visitor): Visitor,
-    job: Result<Path<JobName>, Problem>,
+    job: Result<OfJob, Problem>,
     Form(form): Form<Signed>,
 ) -> Result<Response, Oops> {
     visitor.sends(&form.csrf, Role::Run)?;
-    let Path(job) = job?;
+    let OfJob(job) = job?;
     let id = Uuid::now_v7();
     start_job(&app, id, job, false, &visitor).await?;
     Ok(see(&format!("/runs/{id}")))

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::response::Response;
 use jiff::{SignedDuration, Timestamp};
 
-use super::format::{When, distance, number};
+use super::format::{Prose, When, distance, number};
 use super::frame::{Frame, may_run};
 use super::{Visitor, render};
 use crate::http::App;
@@ -17,17 +17,17 @@ use crate::visibility::{Explanation, Line};
 #[template(path = "visibility.html")]
 struct VisibilityPage {
     frame: Frame,
-    error: Option<String>,
-    refusal: Option<String>,
+    error: Option<Prose>,
+    refusal: Option<Prose>,
     headline: Option<String>,
-    notes: Vec<String>,
+    notes: Vec<Prose>,
     rows: Vec<Row>,
     ticks: Vec<Tick>,
     now: String,
     first: String,
     last: String,
     next: Vec<Coming>,
-    changes: Vec<String>,
+    changes: Vec<Prose>,
     may_run: bool,
 }
 
@@ -51,7 +51,7 @@ struct Tick {
 
 struct Coming {
     at: Option<When>,
-    what: String,
+    what: Prose,
 }
 
 /// The time that is drawn.
@@ -160,15 +160,17 @@ impl VisibilityPage {
         let coming = explanation
             .next
             .iter()
-            .map(|event| Coming { at: event.at.map(|at| When::of(at, now)), what: event.what.clone() });
-        let changes =
-            plan.changes.iter().map(|change| format!("{:?} {}: {}", change.action, change.subject, change.reason));
+            .map(|event| Coming { at: event.at.map(|at| When::of(at, now)), what: Prose::from(&event.what) });
+        let changes = plan
+            .changes
+            .iter()
+            .map(|change| Prose::from(format!("{:?} {}: {}", change.action, change.subject, change.reason)));
         Self {
             headline: Some(format!(
                 "{}: {} on {}; rolled over after {}, deleted {} after that.",
                 explanation.index, explanation.kind, explanation.engine, policy.rollover.max_age, policy.delete.after
             )),
-            refusal: explanation.refusal.as_ref().map(|failure| failure.message.clone()),
+            refusal: explanation.refusal.as_ref().map(|failure| Prose::from(&failure.message)),
             rows: explanation.indices.iter().map(|line| row(line, scale, policy, now)).collect(),
             ticks: scale.ticks(),
             now: format!("{:.2}", scale.place(now)),
@@ -178,7 +180,7 @@ impl VisibilityPage {
             last: Timestamp::from_second(scale.to as i64).map(|at| at.strftime("%F").to_string()).unwrap_or_default(),
             next: coming.collect(),
             changes: changes.collect(),
-            notes,
+            notes: notes.into_iter().map(Prose::from).collect(),
             ..self
         }
     }
@@ -190,7 +192,7 @@ pub(super) async fn page(State(app): State<App>, Visitor(visitor): Visitor) -> R
     let policy = app.site.policies.visibility.as_ref();
     let mut page = VisibilityPage {
         frame: Frame::of(&visitor, "Visibility", "/visibility"),
-        error: seen.error.as_ref().map(|error| error.message.clone()),
+        error: seen.error.as_ref().map(|error| Prose::from(&error.message)),
         refusal: None,
         headline: None,
         notes: vec![],
@@ -205,9 +207,11 @@ pub(super) async fn page(State(app): State<App>, Visitor(visitor): Visitor) -> R
     };
     page = match (seen.get(), policy) {
         (Some(VisibilityView::Index(explanation)), Some(policy)) => page.explained(explanation, policy, now),
-        (Some(VisibilityView::Postgresql { notes }), _) => VisibilityPage { notes: notes.clone(), ..page },
-        (_, None) => VisibilityPage { notes: vec!["There is no policy for visibility.".to_owned()], ..page },
-        (None, _) if seen.at.is_none() => VisibilityPage { notes: vec!["It is being looked at.".to_owned()], ..page },
+        (Some(VisibilityView::Postgresql { notes }), _) => {
+            VisibilityPage { notes: notes.iter().map(Prose::from).collect(), ..page }
+        }
+        (_, None) => VisibilityPage { notes: vec!["There is no policy for visibility.".into()], ..page },
+        (None, _) if seen.at.is_none() => VisibilityPage { notes: vec!["It is being looked at.".into()], ..page },
         _ => page,
     };
     render(&page)

@@ -4,8 +4,7 @@ use std::collections::HashMap;
 
 use tokio::sync::Mutex;
 
-use super::Listed;
-use crate::backup::{self, BackupId, Summary, store};
+use crate::backup::{self, BackupId, Listed, Summary, store};
 use crate::daemon::jobs::Site;
 use crate::failure::{Failure, Kind};
 
@@ -17,10 +16,5 @@ pub(super) async fn look(site: &Site, known: &Known) -> Result<Vec<Listed>, Fail
     let no_store = || Failure::new(Kind::Config, "no `store:` is configured");
     let store = store::open(site.config.store.as_ref().ok_or_else(no_store)?).await?;
     let mut known = known.0.lock().await;
-    let listed = backup::list_beside(&*store, &mut known).await?;
-    let one = |listed| match listed {
-        backup::Listed::Readable(summary) => Ok(summary),
-        backup::Listed::Unreadable { id, reason } => Err((id.to_string(), reason)),
-    };
-    Ok(listed.into_iter().map(one).collect())
+    Ok(backup::list_beside(&*store, &mut known).await?)
 }

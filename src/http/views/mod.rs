@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 pub(super) use self::connections::Connection;
 pub(super) use self::retention::{NamespaceRow, RetentionView};
 pub(super) use self::visibility::VisibilityView;
-use crate::backup::Summary;
+use crate::backup::{Listed, Summary};
 use crate::daemon::jobs::Site;
 use crate::daemon::ledger::Ledger;
 use crate::failure::{Failure, Kind};
@@ -113,8 +113,13 @@ pub(super) struct Views {
     pub backups: View<Vec<Listed>>,
 }
 
-/// A backup, or one whose manifest cannot be read.
-pub(super) type Listed = Result<Summary, (String, String)>;
+/// Those of which more is known than that they are there.
+pub(super) fn readable(listed: &[Listed]) -> impl Iterator<Item = &Summary> + Clone {
+    listed.iter().filter_map(|one| match one {
+        Listed::Readable(summary) => Some(summary),
+        Listed::Unreadable { .. } => None,
+    })
+}
 
 impl Views {
     /// Looks until it is stopped.

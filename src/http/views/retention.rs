@@ -35,6 +35,8 @@ pub(in crate::http) struct RetentionView {
 pub(in crate::http) struct NamespaceRow {
     /// Its name.
     pub namespace: String,
+    /// Whether the policy says anything of it.
+    pub in_scope: bool,
     /// How long Temporal keeps a closed run there.
     pub retention: Span,
     /// What is to be changed.
@@ -64,6 +66,7 @@ pub(super) async fn look(site: &Site, ledger: &Ledger) -> Result<RetentionView, 
         let sums = audit.as_ref().and_then(|audit| audit.namespaces.iter().find(|sum| sum.namespace == namespace.name));
         NamespaceRow {
             namespace: namespace.name.clone(),
+            in_scope: policy.is_for(&namespace.name),
             retention: namespace.retention.into(),
             changes: of(&namespace.name),
             closed: sums.map(|sum| sum.closed.runs),

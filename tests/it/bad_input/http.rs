@@ -12,6 +12,54 @@ fn http(name: &'static str, text: &str) -> Case {
     Case::new(name, site.env("IT_SPACE", "a token with spaces in it"), "doctor")
 }
 
+/// Verbs that serve nothing, where neither a token nor a certificate is there.
+#[test]
+fn who_serves_nothing_needs_no_token() {
+    let text =
+        "  tokens: [{name: ops, role: run, token: {env: IT_NOT_SET}}]\n  tls: {certificate: gone.pem, key: gone.key}\n";
+    let verb = |verb: &'static str| Case { args: verb.to_owned(), ..http(verb, text) };
+    let store = |name: &'static str| {
+        let site = Site::new(&format!("{GOOD}store:\n  directory: store\nhttp:\n{text}")).policy("backup", "{}");
+        Case::new(name, site, name)
+    };
+    let unreachable = "\
+error: the ledger: PostgreSQL at 127.0.0.1:1 cannot be reached: Connection refused
+  hint: check that the server runs, that 127.0.0.1:1 is its address and that no network policy is in the way";
+    Table::default()
+        .case(verb("status").says(1, unreachable))
+        .case(verb("ledger init").says(1, unreachable))
+        .case(verb("once audit").says(1, unreachable))
+        .case(store("once backup").says(1, unreachable))
+        .case(store("backup list").says(0, "").prints("no backups").without_hint())
+        .case(
+            Case {
+                site: http("run", text.lines().next().unwrap())
+                    .site
+                    .policy("schedule", "jobs: {audit: {cron: '0 1 * * *'}}"),
+                ..verb("run")
+            }
+            .says(
+                78,
+                "\
+error: sexton.yaml:10:42: the environment variable IT_NOT_SET is not set
+  hint: set it before sexton starts; in Kubernetes through env.valueFrom.secretKeyRef",
+            ),
+        )
+        .case(
+            Case {
+                args: "status".to_owned(),
+                ..http("a mistake", "  tokens: [{name: 'o p s', role: run, token: {env: IT_NOT_SET}}]\n")
+            }
+            .says(
+                78,
+                "\
+error: sexton.yaml:10:19: this is not a name
+  hint: write letters, digits and `-_.@`, at most 100",
+            ),
+        )
+        .check();
+}
+
 const TOKEN: &str = "  tokens: [{name: ops, role: run, token: {env: IT_TOKEN}}]\n";
 
 #[test]

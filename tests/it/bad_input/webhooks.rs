@@ -8,6 +8,30 @@ fn hooks(name: &'static str, lines: &str) -> Case {
     Case::new(name, Site::new(&format!("{GOOD}webhooks:\n{lines}")), "doctor")
 }
 
+/// Their secrets are asked for by whoever delivers.
+#[test]
+fn who_tells_nobody_needs_no_secret() {
+    let lines = "  - {name: a, url: {env: IT_NOT_SET}}\n  - {name: b, url: 'https://h/x', secret: {file: gone}, ca: gone.pem}\n";
+    let verb = |verb: &'static str| Case { args: verb.to_owned(), ..hooks(verb, lines) };
+    let unreachable = "\
+error: the ledger: PostgreSQL at 127.0.0.1:1 cannot be reached: Connection refused
+  hint: check that the server runs, that 127.0.0.1:1 is its address and that no network policy is in the way";
+    let missing = "\
+error: sexton.yaml:10:20: the environment variable IT_NOT_SET is not set
+  hint: set it before sexton starts; in Kubernetes through env.valueFrom.secretKeyRef";
+    let scheduled = hooks("run", lines).site.policy("schedule", "jobs: {audit: {cron: '0 1 * * *'}}");
+    Table::default()
+        .case(verb("status").says(1, unreachable))
+        .case(verb("ledger init").says(1, unreachable))
+        .case(verb("migrate list").says(1, unreachable))
+        .case(verb("webhooks list").says(1, unreachable))
+        .case(verb("once audit").says(78, missing))
+        .case(verb("migrate run tune-autovacuum").says(78, missing))
+        .case(verb("webhooks test b").says(78, missing))
+        .case(Case { site: scheduled, ..verb("run") }.says(78, missing))
+        .check();
+}
+
 #[test]
 fn what_is_no_webhook() {
     let url = |url: &str| format!("  - {{name: a, url: {url}}}\n");

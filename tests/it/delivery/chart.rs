@@ -68,6 +68,11 @@ fn plain(value: &mut Value) {
     }
 }
 
+/// What Helm makes before the release itself: it has no counterpart among the folders that one applies together.
+fn is_hook(document: &Value) -> bool {
+    document.pointer("/metadata/annotations/helm.sh~1hook").is_some()
+}
+
 /// By kind and name, without what must differ; the configuration as what it says.
 fn comparable(documents: Vec<Value>) -> BTreeMap<String, Value> {
     let mut all = BTreeMap::new();
@@ -93,7 +98,8 @@ fn comparable(documents: Vec<Value>) -> BTreeMap<String, Value> {
 
 #[track_caller]
 fn same(values: &Value, kustomized: Vec<Value>) {
-    let (helm, kustomize) = (comparable(chart(values)), comparable(kustomized));
+    let own = chart(values).into_iter().filter(|document| !is_hook(document)).collect();
+    let (helm, kustomize) = (comparable(own), comparable(kustomized));
     let names = |of: &BTreeMap<String, Value>| of.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(&helm), names(&kustomize));
     for (name, theirs) in kustomize {
@@ -138,6 +144,46 @@ fn a_move_is_that_of_kustomize_and_may_the_same() {
     assert_eq!(roles(&helm), 2);
     // By default there is no right in the cluster at all.
     assert_eq!(roles(&comparable(chart(&json!({})))), 0);
+}
+
+/// The ledger's Job runs before anything else is there: it has ConfigMaps of its own, and the namespace's account.
+#[test]
+fn the_ledger_s_job_is_that_of_kustomize_and_comes_before_the_rest() {
+    for mode in ["daemon", "cronjobs"] {
+        let documents = chart(&json!({"mode": mode}));
+        let (hooks, rest): (Vec<_>, Vec<_>) = documents.into_iter().partition(is_hook);
+        let order = |document: &Value| {
+            let notes = &document["metadata"]["annotations"];
+            assert_eq!(notes["helm.sh/hook"], "pre-install,pre-upgrade");
+            let weight = notes["helm.sh/hook-weight"].as_str().map_or(0, |weight| weight.parse::<i32>().unwrap());
+            (document["kind"].as_str().unwrap().to_owned(), weight)
+        };
+        let expected =
+            [("ConfigMap", -5), ("ConfigMap", -5), ("Job", 0)].map(|(kind, weight)| (kind.to_owned(), weight));
+        assert_eq!(hooks.iter().map(order).collect::<Vec<_>>(), expected);
+        let rest = comparable(rest);
+        let mut hooks = comparable(hooks);
+        for name in ["config", "policies"] {
+            let own = hooks.remove(&format!("ConfigMap sexton-ledger-init-{name}")).unwrap();
+            assert_eq!(own["data"], rest[&format!("ConfigMap sexton-{name}")]["data"]);
+        }
+        let mut job = hooks.remove("Job sexton-ledger-init").unwrap();
+        job["metadata"].as_object_mut().unwrap().remove("annotations");
+        let pod = job.pointer_mut("/spec/template/spec").unwrap();
+        assert_eq!(
+            (&pod["serviceAccountName"], &pod["automountServiceAccountToken"]),
+            (&json!("default"), &json!(false))
+        );
+        pod["serviceAccountName"] = "sexton".into();
+        for (place, name) in [(0, "config"), (1, "policies")] {
+            let map = pod.pointer_mut(&format!("/volumes/{place}/configMap/name")).unwrap();
+            assert_eq!(*map, format!("sexton-ledger-init-{name}"));
+            *map = format!("sexton-{name}").into();
+        }
+        let theirs = comparable(render("k8s/recipes/ledger-init")).remove("Job sexton-ledger-init").unwrap();
+        assert_eq!(job, theirs, "helm on the left, kustomize on the right");
+    }
+    assert!(!chart(&json!({"ledgerInit": {"enabled": false}})).iter().any(is_hook));
 }
 
 #[test]
@@ -212,6 +258,8 @@ fn an_installation_says_what_is_to_be_done() {
     for word in ["2 pods, of which one leads", "deploy/ground-sexton -- sexton doctor", "https://sexton.example.com"] {
         assert!(notes.contains(word), "`{word}` is not in\n{notes}");
     }
+    assert!(notes.contains("logs job/ground-sexton-ledger-init"), "{notes}");
+    assert!(install(&["--set", "ledgerInit.enabled=false"]).contains("     sexton ledger init\n"));
     let notes = install(&["--set", "mode=cronjobs"]);
     assert!(notes.contains("--from cronjob/ground-sexton-retention") && !notes.contains("deploy/"), "{notes}");
     assert_eq!(secrets(&notes), pods);
@@ -262,6 +310,7 @@ fn wrong_values_are_refused_and_named() {
     refused(json!({"networkPolicy": {"egressPorts": ["all"]}}), "'/networkPolicy/egressPorts/0'");
     // What no schema can say.
     refused(json!({"ingress": {"enabled": true}, "config": {"http": null}}), "ingress.enabled needs config.http");
+    refused(json!({"ledgerInit": {"enabled": "yes"}}), "'/ledgerInit/enabled'");
     refused(json!({"moveDatabase": {"enabled": true}}), "moveDatabase.enabled needs config.target");
 }
 

@@ -137,6 +137,27 @@ fn a_run_that_is_at_it_turns_around() {
     api.is_sound();
 }
 
+/// What nobody has set is named: all of it, by the API and on the page.
+#[test]
+fn a_recipe_without_its_parameters_says_which() {
+    let main = Scratch::new("needy");
+    let api = api(&main);
+    let parameters = "parameters:\n  table: {type: identifier, description: Of `made`}\n  rows: {type: integer}\n  \
+                      more: {type: integer, default: 1}\n";
+    let recipe = RECIPE.replace("stages:", &format!("{parameters}stages:"));
+    std::fs::write(api.site.path().join("recipes/one-table.yaml"), recipe).unwrap();
+    for told in [api.get(PATH).problem(409), api.post(RUN, &format!("{PATH}/runs"), "").problem(409)] {
+        assert_eq!(told["detail"], "`one-table` needs parameters: `rows`, `table`");
+        assert_eq!(told["hint"], "set `rows`, `table` under `migrations.parameters.one-table` in sexton.yaml");
+    }
+    let page = api.get("/migrations/one-table").expect(200).body;
+    assert!(page.contains("It needs parameters: rows, table."), "{page}");
+    assert!(page.contains("<dd>Of <code>made</code></dd>"), "{page}");
+    assert!(!page.contains("<code>more</code>"), "{page}");
+    api.get("/migrations").expect(200);
+    api.is_sound();
+}
+
 #[test]
 fn a_plan_that_has_changed_is_not_approved() {
     let main = Scratch::new("edited");

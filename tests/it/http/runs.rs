@@ -37,7 +37,9 @@ fn a_run_is_started_and_waited_for() {
         api.get(&path).problem(404);
     }
     api.post(RUN, &format!("{unknown}/cancel"), "").problem(404);
-    api.post(RUN, "/api/v1/jobs/nonsense/runs", "").problem(404);
+    let told = api.post(RUN, "/api/v1/jobs/nonsense/runs", "").problem(404);
+    let jobs = "the jobs are: retention, overdue, audit, visibility, reconcile, backup, drill, prune, migrate";
+    assert_eq!((&told["detail"], &told["hint"]), (&"there is no job of that name".into(), &jobs.into()));
     api.post(RUN, "/api/v1/jobs/visibility/runs", "{\"shorten\": true}").problem(422);
     api.post(RUN, "/api/v1/jobs/retention/runs", "{\"shorten\": true}").problem(403);
     // Nothing is configured for it: the run says so.

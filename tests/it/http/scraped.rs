@@ -23,10 +23,26 @@ fn scraped(prometheus: &Prometheus) -> Option<BTreeSet<String>> {
     Some(own.map(|name| if name.starts_with(histogram) { histogram } else { name }.to_owned()).collect())
 }
 
+/// Backups as `backup list` tells them, and namespaces of which the policy says nothing as such.
+fn as_the_commands_tell(lived: &Lived) {
+    let seen = |view: &str| lived.api.get(&format!("/api/v1/{view}")).expect(200).json()["value"].take();
+    let listed = lived.api.site.run(&["backup", "list", "--json"]).expect(0).json();
+    assert_eq!(listed["backups"][0]["state"], "readable", "{listed}");
+    assert_eq!(seen("backups"), listed["backups"]);
+    let namespaces = seen("retention")["namespaces"].take();
+    let namespaces = namespaces.as_array().unwrap();
+    let scopes = |wanted: bool| namespaces.iter().filter(|one| one["in_scope"] == wanted).count();
+    assert_eq!((scopes(true), scopes(false)), (1, namespaces.len() - 1), "{namespaces:?}");
+    assert!(scopes(false) > 0, "{namespaces:?}");
+    let page = lived.api.get("/retention").expect(200).body;
+    assert_eq!(page.matches(">not in scope<").count(), scopes(false), "{page}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_real_prometheus_finds_every_metric_that_is_documented_and_no_other() {
     let lived = Lived::new("scraped").await;
     lived.is_known();
+    as_the_commands_tell(&lived);
     let prometheus = prometheus(&lived.api.base);
     eventually("the target", || prometheus.ask("up{job=\"sexton\"} == 1"));
     let documented = documented("sexton");

@@ -39,7 +39,8 @@ fn a_cookie_alone_changes_nothing() {
     let (cookie, csrf) = session(&api, "ops", RUN, FAR);
     api.ask("", "/api/v1/status", &["-H", &cookie]).expect(200);
     let told = post(&api, &[&cookie]).problem(403);
-    assert!(told["detail"].as_str().unwrap().contains("another session"), "{told}");
+    assert!(told["detail"].as_str().unwrap().contains("`X-CSRF-Token` is missing, or of another session"), "{told}");
+    assert!(told["hint"].as_str().unwrap().starts_with("send `X-CSRF-Token`, or `Authorization: Bearer"), "{told}");
     let (_, other) = session(&api, "ada", APPROVE, FAR);
     post(&api, &[&cookie, &other]).problem(403);
     post(&api, &[&cookie, "X-CSRF-Token: "]).problem(403);

@@ -121,7 +121,9 @@ fn check(documents: &[Value]) {
 #[test]
 fn certificates_are_mounted_where_the_configuration_looks() {
     let api = with_cert_manager();
-    for overlay in ["overlays/cronjobs", "overlays/daemon", "overlays/staging", "recipes/tune-autovacuum"] {
+    for overlay in
+        ["overlays/cronjobs", "overlays/daemon", "overlays/staging", "recipes/ledger-init", "recipes/tune-autovacuum"]
+    {
         let overlay = with_certificates(overlay);
         let documents = render(&overlay.path);
         check(&documents);
