@@ -105,6 +105,18 @@ pub fn chain(error: &dyn Error) -> String {
         }
         source = if last { None } else { cause.source() };
     }
+    cut(text)
+}
+
+/// Bytes of the longest error: a server may repeat a statement of any length, and what failed is kept and served.
+const LONGEST: usize = 4_000;
+
+fn cut(mut text: String) -> String {
+    if text.len() > LONGEST {
+        let (end, all) = (text.floor_char_boundary(LONGEST), text.len());
+        text.truncate(end);
+        text.push_str(&format!("… ({} bytes more)", all - end));
+    }
     text
 }
 

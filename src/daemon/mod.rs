@@ -129,6 +129,10 @@ impl Daemon {
             let (dispatcher, term) = (self.runner.dispatcher(), term.clone());
             async move { dispatcher.serve(&term).await }
         });
+        let sweeps = tokio::spawn({
+            let (runner, term) = (self.runner.clone(), term.clone());
+            async move { runner.keep_sweeping(&term).await }
+        });
         let (due_in, mut due_out) = mpsc::channel(64);
         match schedule::missed(&self.policy, self.runner.ledger(), Timestamp::now()).await {
             Ok(missed) => {
@@ -165,6 +169,9 @@ impl Daemon {
             warn!(%error, "stopping the scheduler");
         }
         let drained = self.drain(runs, busy).await;
+        if sweeps.await.is_err() {
+            error!("the look for interrupted runs panicked");
+        }
         if deliveries.await.is_err() {
             error!("the delivery of webhooks panicked");
         }

@@ -39,6 +39,11 @@ pub struct Runner {
     webhooks: Webhooks,
 }
 
+/// How often it is looked for runs whose process has died.
+const SWEEP: Duration = Duration::from_secs(15);
+/// After how long without a sign of life a run is looked at: several heartbeats. That its lock is free decides.
+const SILENT: Duration = Duration::from_secs(20);
+
 /// How one run is to be made.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -177,7 +182,24 @@ impl Runner {
     /// # Errors
     /// When the ledger cannot be used.
     pub async fn sweep_interrupted(&self, cancel: &CancellationToken) -> Result<(), LedgerError> {
-        for job in JobName::ALL {
+        self.sweep(&JobName::ALL, cancel).await
+    }
+
+    /// The same again and again, of runs that have fallen silent: whoever made them need not be the one who leads.
+    pub async fn keep_sweeping(&self, stop: &CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
+            let swept = async {
+                let silent = self.ledger.silent(SILENT).await?;
+                self.sweep(&silent, stop).await
+            };
+            if let Err(error) = swept.await {
+                warn!(error = %chain(&error), "looking for interrupted runs");
+            }
+        }
+    }
+
+    async fn sweep(&self, jobs: &[JobName], cancel: &CancellationToken) -> Result<(), LedgerError> {
+        for &job in jobs {
             if let Some(lock) = self.ledger.lock(&lock_name(job), Duration::ZERO, cancel).await? {
                 self.mark_interrupted(job).await?;
                 lock.release().await;

@@ -50,6 +50,8 @@ pub struct Approval {
 /// What is to be approved.
 #[derive(Debug, Clone)]
 pub struct Granted<'a> {
+    /// Its id, chosen by whoever asks: asked again under the same one, it is the approval that was given.
+    pub id: Uuid,
     /// The name of the person.
     pub by: &'a str,
     /// For how long it is good.
@@ -73,6 +75,9 @@ pub async fn approve(
     ctx: &Context,
 ) -> Result<Approval, MigrateError> {
     let name = migration.name();
+    if let Some(given) = approvals(name, journal).await?.into_iter().find(|approval| approval.id == granted.id) {
+        return Ok(given);
+    }
     let plan = migration.plan_digest();
     if let Some(seen) = granted.seen.filter(|seen| !plan.as_str().starts_with(seen) || seen.len() < SHORTEST_DIGEST) {
         let (name, seen) = (name.to_owned(), seen.to_owned());
@@ -100,7 +105,7 @@ pub async fn approve(
     if rehearsal.is_none() && migration.recipe.rehearsal == RehearsalRule::Required && granted.step.is_none() {
         return Err(MigrateError::NotRehearsed { name: name.to_owned() });
     }
-    let id = Uuid::now_v7();
+    let id = granted.id;
     let query = sqlx::query(
         "INSERT INTO migration_approvals \
          (id, migration, step, plan, source, source_bytes, rehearsal, approved_by, expires_at) \

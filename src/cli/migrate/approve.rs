@@ -1,5 +1,7 @@
 use clap::Args;
 
+use uuid::Uuid;
+
 use super::{NamedArgs, check, output, signals};
 use crate::cli::failures::Shown;
 use crate::context::Context;
@@ -58,7 +60,13 @@ pub(super) async fn approve(site: &Site, args: &ApproveArgs) -> Result<Exit, Sho
         return Err(usage("`--plan` is too short to tell plans apart", "write 8 characters of the digest or more"));
     }
     let ctx = Context { cancel: signals::stop_token(), ..Context::plain() };
-    let granted = Granted { by, expires: args.expires.into(), step: args.step.as_deref(), seen: args.plan.as_deref() };
+    let granted = Granted {
+        id: Uuid::now_v7(),
+        by,
+        expires: args.expires.into(),
+        step: args.step.as_deref(),
+        seen: args.plan.as_deref(),
+    };
     let approval = migrate::approve(&migration, &journal, &site.world(), &granted, &ctx).await.map_err(Shown::of)?;
     if args.named.json {
         output::json(&approval);

@@ -1,6 +1,7 @@
 //! The rows of `runs`.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -231,6 +232,21 @@ impl Ledger {
             tracing::warn!(run = %id, "the run was called interrupted before its end could be written");
         }
         Ok(())
+    }
+
+    /// The jobs of which a run is called running and has given no sign of life for that long.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn silent(&self, since: Duration) -> Result<Vec<JobName>, LedgerError> {
+        let asked = sqlx::query_scalar(
+            "SELECT DISTINCT job FROM runs WHERE job = ANY ($1) AND outcome = 'running' \
+             AND heartbeat_at < now() - make_interval(secs => $2)",
+        )
+        .bind(JobName::ALL.map(JobName::as_str))
+        .bind(since.as_secs_f64());
+        let jobs: Vec<String> = answer("looking for silent runs", asked.fetch_all(&self.pool)).await?;
+        Ok(jobs.iter().filter_map(|job| JobName::parse(job)).collect())
     }
 
     /// Marks runs of a job that never ended as interrupted, and writes what webhooks are to be told of them. The caller

@@ -336,9 +336,9 @@ pub(super) async fn approve(
     if !is_digest || !(migrate::SHORTEST_DIGEST..=64).contains(&value.plan.len()) {
         return Err(Problem::bad_request("`plan` is the digest of a plan, or its first 8 characters or more"));
     }
-    once(&app, &by.name, &headers, &[b"approve", name.as_bytes(), &bytes], async |_| {
+    once(&app, &by.name, &headers, &[b"approve", name.as_bytes(), &bytes], async |id| {
         let (step, seen) = (value.step.as_deref(), Some(value.plan.as_str()));
-        let granted = Granted { by: &by.name, expires: expires.into(), step, seen };
+        let granted = Granted { id, by: &by.name, expires: expires.into(), step, seen };
         let approval = grant(&app, &name, &granted).await?;
         let location = Some(format!("/api/v1/migrations/{name}"));
         Ok(Given { status: StatusCode::CREATED, location, body: json!(approval) })

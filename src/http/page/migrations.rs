@@ -297,7 +297,7 @@ pub(super) async fn approve(
         .parse()
         .map_err(|error: crate::units::UnitError| Problem::bad_request(error.to_string()))?;
     let (step, seen) = (form.step.as_deref(), Some(form.plan.as_str()));
-    let granted = Granted { by: &visitor.name, expires: expires.into(), step, seen };
+    let granted = Granted { id: Uuid::now_v7(), by: &visitor.name, expires: expires.into(), step, seen };
     api::grant(&app, &name, &granted).await?;
     Ok(see(&format!("/migrations/{name}")))
 }

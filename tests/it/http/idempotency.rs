@@ -66,6 +66,23 @@ fn a_request_in_progress_is_not_begun_again() {
 }
 
 #[test]
+fn an_approval_that_was_given_is_not_given_again() {
+    let api = Api::new("idemapp");
+    let path = "/api/v1/migrations/tune-autovacuum";
+    let plan = api.get(path).expect(200).json()["digest"].as_str().unwrap().to_owned();
+    let approve =
+        || post(&api.base, APPROVE, &format!("{path}/approvals"), "agreed", &format!("{{\"plan\": \"{plan}\"}}"));
+    let first = approve().expect(201).json();
+    // Its process died before the answer was kept, and meanwhile somebody has taken it back.
+    api.psql("UPDATE migration_approvals SET revoked_at = now()");
+    api.psql("UPDATE http_idempotency SET status = NULL, body = NULL, created_at = now() - interval '2 minutes'");
+    let again = approve().expect(201).json();
+    assert_eq!((&again["id"], again["state"].as_str()), (&first["id"], Some("revoked")), "{again}");
+    assert_eq!(api.psql("SELECT count(*) FROM migration_approvals"), "1");
+    api.is_sound();
+}
+
+#[test]
 fn many_at_once_are_one_run() {
     let api = BlackHole::new().api("idemmany");
     let (_second, other) = serve(&api.site, "second.log");

@@ -34,6 +34,19 @@ fn both_serve_and_one_leads() {
 }
 
 #[test]
+fn a_run_of_a_standby_that_was_killed_is_called_interrupted_by_the_leader() {
+    let api = BlackHole::new().api("orphaned");
+    api.daemon.wait_for("this daemon leads");
+    let (mut second, other) = serve(&api.site, "second.log");
+    second.wait_for("standing by");
+    let run = ask(&other, RUN, "/api/v1/jobs/retention/runs", &["-X", "POST"]).unwrap().expect(202).json();
+    second.signal("KILL");
+    second.wait();
+    api.wait_for(run["id"].as_str().unwrap(), "interrupted");
+    api.is_sound();
+}
+
+#[test]
 fn it_is_not_ready_without_its_ledger() {
     let api = super::Api::new("unready");
     api.ask("", "/readyz", &[]).expect(200);

@@ -11,7 +11,7 @@ use super::{Ground, from_text};
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn granted(seen: Option<&str>) -> Granted<'_> {
-    Granted { by: "Ada", expires: DAY, step: None, seen }
+    Granted { id: uuid::Uuid::now_v7(), by: "Ada", expires: DAY, step: None, seen }
 }
 
 async fn approved(ground: &Ground, migration: &Migration) {
