@@ -273,6 +273,11 @@ pub(in crate::http) async fn run_it(
 /// Undoes a migration for somebody; the run that does it. One that is at it is asked to turn around.
 pub(in crate::http) async fn undo_it(app: &App, run: Uuid, name: &str, by: &str) -> Result<Uuid, Problem> {
     named(app, name)?;
+    // Said at once, not by a run that was begun for nothing.
+    if app.journal().read(name).await.map_err(crate::failure::Failure::from)?.is_none() {
+        let detail = format!("the migration `{name}` was never begun: there is nothing to undo");
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
     let begun = begun_with(&app.site, name).await?;
     let migration = MigrateJob::named(app.site.clone(), name, begun).migrations()?.pop();
     let migration = migration.ok_or_else(|| Problem::not_found("migration of that name"))?;
