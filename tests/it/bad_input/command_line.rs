@@ -66,18 +66,18 @@ Usage: sexton doctor --json
 
 For more information, try '--help'."))
         .case(args("too many jobs", "backup restore --into x --jobs 65").says(64, "\
-error: invalid value '65' for '--jobs <JOBS>': 65 is not in 1..=64
+error: invalid value '65' for '--jobs <CONNECTIONS>': 65 is not in 1..=64
 
 For more information, try '--help'."))
         .case(args("a target that is an unset variable", "backup restore --into=").says(64, "\
-error: invalid value '' for '--into <NAME>': write the name of a database
+error: invalid value '' for '--into <DATABASE>': write the name of a database
 
 For more information, try '--help'."))
         .case(args("no target", "backup restore").says(64, "\
 error: the following required arguments were not provided:
-  --into <NAME>
+  --into <DATABASE>
 
-Usage: sexton backup restore --into <NAME> [ID]
+Usage: sexton backup restore --into <DATABASE> [BACKUP]
 
 For more information, try '--help'."))
         .case(args("quiet and verbose", "doctor -q -v").says(64, "\
