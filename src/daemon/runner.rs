@@ -15,7 +15,7 @@ use super::ledger::{Ended, Ledger, LedgerError, Lock, Outcome, Trigger};
 use super::runlog::RunLog;
 use super::webhooks::{Dispatcher, Webhooks};
 use crate::context::Context;
-use crate::failure::{Failure, Kind};
+use crate::failure::{Failure, Kind, chain};
 use crate::job::{Applied, Job, JobName, Planned};
 use crate::plan::Plan;
 use crate::progress::{Progress, Recorded};
