@@ -173,8 +173,8 @@ async fn a_step_is_not_approved_for_another_database() {
     let ask = "  - name: ask\n    steps:\n      - {name: sure, do: {approve: {question: Is Temporal stopped}}}\n  - name: late\n";
     let migration = from_text(&three_tables("waits", "", "").replace("  - name: late\n", ask));
     ground.run(&migration).await.unwrap_err();
-    let step = Granted { step: Some("sure"), ..granted(None) };
-    approve(&migration, &ground.journal, &ground.world, &step, &ground.ctx).await.unwrap();
+    let step = || Granted { step: Some("sure"), ..granted(None) };
+    approve(&migration, &ground.journal, &ground.world, &step(), &ground.ctx).await.unwrap();
     let other = crate::support::postgres::Scratch::new("other");
     let given = ground.ledger.psql("SELECT source FROM migration_approvals");
     let oid = |name: &str| {
@@ -186,7 +186,7 @@ async fn a_step_is_not_approved_for_another_database() {
     assert_eq!(error.kind(), Kind::Stale, "{error}");
     assert!(error.to_string().contains("Ada approved step sure for another source: the OID of database"), "{error}");
     assert_eq!(ground.main.psql("SELECT to_regclass('three') IS NULL"), "t");
-    approve(&migration, &ground.journal, &ground.world, &step, &ground.ctx).await.unwrap();
+    approve(&migration, &ground.journal, &ground.world, &step(), &ground.ctx).await.unwrap();
     ground.run(&migration).await.unwrap();
 }
 
@@ -259,8 +259,8 @@ async fn a_step_is_approved_while_the_migration_is_on_its_way_there() {
     let ground = Ground::new().await;
     let ask = "  - name: ask\n    steps:\n      - {name: sure, do: {approve: {question: Is Temporal stopped}}}\n  - name: late\n";
     let migration = from_text(&three_tables("gate", "", "").replace("  - name: late\n", ask));
-    let step = Granted { step: Some("sure"), ..granted(None) };
-    let approve = async || approve(&migration, &ground.journal, &ground.world, &step, &ground.ctx).await;
+    let step = || Granted { step: Some("sure"), ..granted(None) };
+    let approve = async || approve(&migration, &ground.journal, &ground.world, &step(), &ground.ctx).await;
     assert_eq!(approve().await.unwrap_err().kind(), Kind::Usage, "it was never begun");
     ground.run(&migration).await.unwrap_err();
     approve().await.unwrap();
