@@ -1,19 +1,18 @@
-use std::fs::File;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
 
 use super::failures::Shown;
+use super::page::Page;
 use super::{Global, once, output, progress, signals};
 use crate::context::Context;
 use crate::daemon::jobs::{AuditJob, Site};
 use crate::daemon::ledger::Trigger;
 use crate::daemon::runner::Request;
 use crate::exit::Exit;
-use crate::failure::{Failure, Kind, without_errno};
+use crate::failure::{Failure, Kind};
 use crate::job::JobName;
 use crate::retention::audit::{self, Audit, Example, NamespaceSum, Proof};
 use crate::units::{Span, counted, human_bytes};
@@ -37,8 +36,7 @@ pub(super) struct AuditArgs {
 
 pub(super) async fn audit(site: Site, args: &AuditArgs, global: &Global) -> Result<Exit, Shown> {
     // Before anything is read: a file that cannot be written is not found out afterwards.
-    let page = args.html.as_ref().map(|file| Ok::<_, Failure>((File::create(file).map_err(no_file(file))?, file)));
-    let page = page.transpose()?;
+    let page = args.html.as_deref().map(Page::begin).transpose()?;
     let cancel = signals::stop_token();
     let progress = progress::sink(global.quiet);
     let mut runs = None;
@@ -70,21 +68,13 @@ pub(super) async fn audit(site: Site, args: &AuditArgs, global: &Global) -> Resu
     } else {
         show(&audit);
     }
-    if let Some((mut page, file)) = page {
-        page.write_all(audit::html(&audit).as_bytes()).map_err(no_file(file))?;
+    if let Some(page) = page {
+        page.write(&audit::html(&audit))?;
     }
     if let Some(runner) = runs {
         runner.deliver(&cancel).await;
     }
     Ok(Exit::Done)
-}
-
-fn no_file(file: &Path) -> impl Fn(std::io::Error) -> Failure {
-    move |error| {
-        let why = without_errno(&error.to_string());
-        Failure::new(Kind::Failed, format!("{} cannot be written: {why}", file.display()))
-            .with_hint("name a file in a folder that exists and may be written to")
-    }
 }
 
 fn show(audit: &Audit) {

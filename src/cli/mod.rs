@@ -16,6 +16,7 @@ mod man;
 mod migrate;
 mod once;
 mod output;
+mod page;
 mod plan;
 mod progress;
 mod run;

@@ -3,7 +3,6 @@
 mod approve;
 pub(super) mod lint;
 mod list;
-mod page;
 mod plan;
 mod rehearse;
 

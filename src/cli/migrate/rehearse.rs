@@ -3,11 +3,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::page::Page;
 use super::{NamedArgs, check, output, progress, signals};
 use crate::backup::BackupId;
 use crate::cli::Global;
 use crate::cli::failures::{self, Shown};
+use crate::cli::page::Page;
 use crate::clients::postgres::Postgres;
 use crate::context::Context;
 use crate::daemon::jobs::Site;
