@@ -1,6 +1,8 @@
 //! One run, end to end: the lock, the ledger, the deadline, plan and apply. The schedule, a CronJob and the command
 //! line all come through here, and none of it knows what a job does.
 
+mod sweep;
+
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -15,7 +17,7 @@ use super::ledger::{Ended, Ledger, LedgerError, Lock, Outcome, Trigger};
 use super::runlog::RunLog;
 use super::webhooks::{Dispatcher, Webhooks};
 use crate::context::Context;
-use crate::failure::{Failure, Kind, chain};
+use crate::failure::{Failure, Kind};
 use crate::job::{Applied, Job, JobName, Planned};
 use crate::plan::Plan;
 use crate::progress::{Progress, Recorded};
@@ -38,11 +40,6 @@ pub struct Runner {
     host: Arc<str>,
     webhooks: Webhooks,
 }
-
-/// How often it is looked for runs whose process has died.
-const SWEEP: Duration = Duration::from_secs(15);
-/// After how long without a sign of life a run is looked at: several heartbeats. That its lock is free decides.
-const SILENT: Duration = Duration::from_secs(20);
 
 /// How one run is to be made.
 #[derive(Debug, Clone)]
@@ -144,8 +141,8 @@ impl Runner {
         }
     }
 
-    /// Takes the job's lock and writes the run as begun, under this id; [`Runner::finish`] does the rest. The inner error says why
-    /// it cannot begin now.
+    /// Takes the job's lock and writes the run as begun, under this id; [`Runner::finish`] does the rest. The inner error
+    /// says why it cannot begin now.
     ///
     /// # Errors
     /// When the ledger cannot be used.
@@ -175,44 +172,6 @@ impl Runner {
     /// When the ledger cannot be read.
     pub async fn is_busy(&self, job: JobName) -> Result<bool, LedgerError> {
         self.ledger.is_locked(&lock_name(job)).await
-    }
-
-    /// Marks what earlier processes left behind as interrupted, for the jobs nobody is running.
-    ///
-    /// # Errors
-    /// When the ledger cannot be used.
-    pub async fn sweep_interrupted(&self, cancel: &CancellationToken) -> Result<(), LedgerError> {
-        self.sweep(&JobName::ALL, cancel).await
-    }
-
-    /// The same again and again, of runs that have fallen silent: whoever made them need not be the one who leads.
-    pub async fn keep_sweeping(&self, stop: &CancellationToken) {
-        while stop.run_until_cancelled(tokio::time::sleep(SWEEP)).await.is_some() {
-            let swept = async {
-                let silent = self.ledger.silent(SILENT).await?;
-                self.sweep(&silent, stop).await
-            };
-            if let Err(error) = swept.await {
-                warn!(error = %chain(&error), "looking for interrupted runs");
-            }
-        }
-    }
-
-    async fn sweep(&self, jobs: &[JobName], cancel: &CancellationToken) -> Result<(), LedgerError> {
-        for &job in jobs {
-            if let Some(lock) = self.ledger.lock(&lock_name(job), Duration::ZERO, cancel).await? {
-                self.mark_interrupted(job).await?;
-                lock.release().await;
-            }
-        }
-        Ok(())
-    }
-
-    async fn mark_interrupted(&self, job: JobName) -> Result<(), LedgerError> {
-        for run in self.ledger.mark_interrupted(job, &self.webhooks).await? {
-            warn!(%job, interrupted = %run, "an earlier run never ended; its process must have died");
-        }
-        Ok(())
     }
 
     async fn locked(
