@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::approvals::RECIPE;
 use super::{Api, section, site};
 use crate::support::cluster::{Cluster, Index};
 use crate::support::postgres::Scratch;
@@ -16,19 +17,6 @@ use crate::support::stack;
 pub(super) const MARKUP: &str = "<b data-pwned=1>x</b><img src=x onerror=pwned()>";
 /// An index may be called so, and it is markup once something takes it apart twice.
 pub(super) const INDEX_MARKUP: &str = "'onload='pwned()'&lt;b-data-pwned=1&gt;";
-
-const RECIPE: &str = "\
-name: one-table
-description: MARKUP
-database: main
-approval: required
-stages:
-  - name: make
-    steps:
-      - name: table
-        description: MARKUP
-        do: {sql: {check: SELECT to_regclass('made') IS NOT NULL, run: [CREATE TABLE made (n int)], undo: [DROP TABLE IF EXISTS made]}}
-";
 
 pub(super) struct Lived {
     pub api: Api,
@@ -73,7 +61,10 @@ impl Lived {
             .policy("backup", "keep: {last: 3}\n")
             .policy("schedule", &format!("jobs:\n{}", far_schedule()));
         std::fs::create_dir(site.path().join("recipes")).unwrap();
-        let site = site.file("recipes/one-table.yaml", &RECIPE.replace("MARKUP", &format!("'{MARKUP}'")));
+        let said = format!("description: '{MARKUP}'");
+        let step = format!("- name: table\n        {said}");
+        let recipe = RECIPE.replace("description: One table", &said).replace("- name: table", &step);
+        let site = site.file("recipes/one-table.yaml", &recipe);
         let run = |args: &[&str]| site.run(args).expect(0);
         run(&["ledger", "init"]);
 
