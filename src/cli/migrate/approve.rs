@@ -1,5 +1,4 @@
 use clap::Args;
-
 use uuid::Uuid;
 
 use super::{NamedArgs, check, output, signals};

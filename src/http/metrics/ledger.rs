@@ -6,7 +6,7 @@ use crate::daemon::ledger::JobStats;
 use crate::failure::Failure;
 use crate::http::App;
 use crate::job::JobName;
-use crate::migrate::{Journal, MigrationState};
+use crate::migrate::MigrationState;
 use crate::policy::cron::CronSchedule;
 
 /// The outcomes that a job's last run may have had.
@@ -36,8 +36,7 @@ pub(super) async fn collect(app: &App, scrape: &mut Scrape) -> Result<(), Failur
         let help = "Deliveries to webhooks that wait, or were given up";
         scrape.gauge("webhook_deliveries", help, &[("state", state)], count as f64);
     }
-    let journal = Journal::new(ledger.pool().clone());
-    for entry in journal.list().await? {
+    for entry in app.journal().list().await? {
         use MigrationState::{Applied, Failed, Running, Stopped, Undoing, Undone};
         for state in [Running, Applied, Failed, Stopped, Undoing, Undone] {
             let labels = [("migration", entry.name.as_str()), ("state", state.as_str())];
