@@ -18,8 +18,8 @@ use crate::progress;
 /// How long the job's lock is waited for: a daemon that starts holds each for a moment, to see what was left behind.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Begins a run under this id; it stands in the ledger then.
-pub(super) async fn start(app: &App, id: Uuid, job: Arc<dyn Job>, by: &str) -> Result<(), Problem> {
+/// Begins a run under this id, and gives it back once it stands in the ledger.
+pub(super) async fn start(app: &App, id: Uuid, job: Arc<dyn Job>, by: &str) -> Result<Uuid, Problem> {
     if app.stop.is_cancelled() {
         return Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "this daemon is stopping"));
     }
@@ -41,5 +41,5 @@ pub(super) async fn start(app: &App, id: Uuid, job: Arc<dyn Job>, by: &str) -> R
         after.changed();
     });
     app.changed();
-    Ok(())
+    Ok(id)
 }

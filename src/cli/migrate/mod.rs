@@ -201,7 +201,7 @@ fn steps(report: Option<&Value>) -> Vec<Vec<String>> {
 /// around, and waited for.
 async fn undo(site: Site, args: &NamedArgs, global: &Global) -> Result<Exit, Shown> {
     // What it was begun with is in the journal; what is given all the same is held against that.
-    let begun = begun_with(&site, &args.name).await?;
+    let begun = begun_with(&site, &args.name).await?.unwrap_or_default();
     let given = args.set.iter().cloned();
     let set = begun.into_iter().chain(given).collect::<BTreeMap<_, _>>().into_iter().collect();
     let migration = check(&site, &NamedArgs { name: args.name.clone(), set, json: args.json })?;

@@ -17,16 +17,16 @@ pub struct UndoJob {
     migration: Migration,
 }
 
-/// The parameters that a migration was begun with, by its journal; none when it never was.
+/// The parameters that a migration was begun with, by its journal; `None` when it never was.
 ///
 /// # Errors
 /// When its recipe was edited since, or the ledger cannot be read.
-pub async fn begun_with(site: &Site, name: &str) -> Result<BTreeMap<String, String>, Failure> {
-    let Some(entry) = site.journal().await?.read(name).await? else { return Ok(BTreeMap::new()) };
+pub async fn begun_with(site: &Site, name: &str) -> Result<Option<BTreeMap<String, String>>, Failure> {
+    let Some(entry) = site.journal().await?.read(name).await? else { return Ok(None) };
     // What an edited recipe does not know any more was not typed by who undoes it.
     let recipes = RecipeSet::load(site.config.recipes.as_deref())?;
     recipes.get(name).map_or(Ok(()), |recipe| migrate::unedited(recipe, &entry))?;
-    Ok(entry.parameters)
+    Ok(Some(entry.parameters))
 }
 
 struct PlannedUndo {

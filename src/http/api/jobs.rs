@@ -108,7 +108,7 @@ pub(in crate::http) async fn start_job(
     job: JobName,
     shorten: bool,
     by: &Principal,
-) -> Result<(), Problem> {
+) -> Result<Uuid, Problem> {
     let mut site = app.site.clone();
     if shorten {
         if job != JobName::Retention {
@@ -141,13 +141,24 @@ pub(super) async fn start(
     headers: HeaderMap,
     body::Json { value, bytes }: body::Json<Start>,
 ) -> Result<Given, Problem> {
+    let request: &[&[u8]] = &[b"start", job.as_str().as_bytes(), &bytes];
+    begun(&app, &by.name, &headers, &wait, request, async |run| start_job(&app, run, job, value.shorten, &by).await)
+        .await
+}
+
+/// A start that is made once for each key and may be waited for. `begin` begins a run under the id that it is given, and says
+/// which run it is.
+pub(super) async fn begun<F: Future<Output = Result<Uuid, Problem>>>(
+    app: &App,
+    who: &str,
+    headers: &HeaderMap,
+    wait: &Wait,
+    request: &[&[u8]],
+    begin: impl FnOnce(Uuid) -> F,
+) -> Result<Given, Problem> {
     let wait = wait.duration()?;
-    let given = once(&app, &by.name, &headers, &[b"start", job.as_str().as_bytes(), &bytes], async |run| {
-        start_job(&app, run, job, value.shorten, &by).await?;
-        started(&app, run).await
-    })
-    .await?;
-    waited(&app, given, wait).await
+    let given = once(app, who, headers, request, |run| async move { started(app, begin(run).await?).await }).await?;
+    waited(app, given, wait).await
 }
 
 /// The answer to a start, which is kept: the run as it has begun.
@@ -159,7 +170,7 @@ pub(super) async fn started(app: &App, id: Uuid) -> Result<Given, Problem> {
 
 /// The answer to a start that is waited for. The run is the one of the answer, so that a request that is sent again waits
 /// for the same run.
-pub(super) async fn waited(app: &App, given: Given, wait: Option<Duration>) -> Result<Given, Problem> {
+async fn waited(app: &App, given: Given, wait: Option<Duration>) -> Result<Given, Problem> {
     let id = given.body.get("id").and_then(|id| id.as_str()).and_then(|id| id.parse().ok());
     let (Some(id), Some(wait)) = (id, wait) else { return Ok(given) };
     let run = wait_for(app, id, Some(wait)).await?;

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::idempotency::{Given, KeyHeader, once};
-use super::jobs::{started, waited};
+use super::jobs::begun;
 use super::runs::{Wait, running};
 use super::types::{Path, Query, Run};
 use crate::context::Context;
@@ -44,6 +44,18 @@ pub(in crate::http) struct Recipe {
     pub error: Option<String>,
     /// True of a migration that was begun from a recipe that is not there any more.
     pub recipe_missing: bool,
+}
+
+impl Recipe {
+    fn of(recipe: &migrate::Recipe, entry: Option<&migrate::Entry>) -> Self {
+        Self {
+            name: recipe.name.to_string(),
+            description: recipe.description.clone(),
+            state: entry.map_or("not_begun", |entry| entry.state.as_str()).to_owned(),
+            error: entry.and_then(|entry| entry.error.clone()),
+            recipe_missing: false,
+        }
+    }
 }
 
 /// All recipes, and what was begun from others.
@@ -133,16 +145,8 @@ pub(in crate::http) async fn all(app: &App) -> Result<Vec<Recipe>, Problem> {
     let recipes = recipes(app)?;
     let journal = app.journal();
     let entries = journal.list().await.map_err(Failure::from)?;
-    let of_recipe = |recipe: &migrate::Recipe| {
-        let entry = entries.iter().find(|entry| entry.name == recipe.name.as_str());
-        Recipe {
-            name: recipe.name.to_string(),
-            description: recipe.description.clone(),
-            state: entry.map_or("not_begun", |entry| entry.state.as_str()).to_owned(),
-            error: entry.and_then(|entry| entry.error.clone()),
-            recipe_missing: false,
-        }
-    };
+    let of_recipe =
+        |recipe: &migrate::Recipe| Recipe::of(recipe, entries.iter().find(|entry| entry.name == recipe.name.as_str()));
     let of_entry = |entry: &migrate::Entry| Recipe {
         name: entry.name.clone(),
         description: migrate::RECIPE_MISSING.to_owned(),
@@ -173,12 +177,13 @@ fn unset(app: &App, recipe: &migrate::Recipe) -> Vec<(String, Option<String>)> {
 /// The recipe of that name, if that is all that can be said of it yet.
 pub(in crate::http) async fn needy(app: &App, name: &str) -> Result<Option<Needy>, Problem> {
     let recipes = recipes(app)?;
-    let parameters = recipes.get(name).map(|recipe| unset(app, recipe)).unwrap_or_default();
+    let Some(recipe) = recipes.get(name) else { return Ok(None) };
+    let parameters = unset(app, recipe);
     if parameters.is_empty() {
         return Ok(None);
     }
-    let recipe = all(app).await?.into_iter().find(|recipe| recipe.name == name);
-    Ok(recipe.map(|recipe| Needy { recipe, parameters }))
+    let entry = app.journal().read(name).await.map_err(Failure::from)?;
+    Ok(Some(Needy { recipe: Recipe::of(recipe, entry.as_ref()), parameters }))
 }
 
 /// The migration of that name with the parameters of the configuration.
@@ -216,13 +221,7 @@ pub(in crate::http) async fn state(app: &App, name: &str) -> Result<MigrationSta
         }
     });
     Ok(MigrationState {
-        recipe: Recipe {
-            name: name.to_owned(),
-            description: migration.recipe.description.clone(),
-            state: seen.entry.as_ref().map_or("not_begun", |entry| entry.state.as_str()).to_owned(),
-            error: seen.entry.as_ref().and_then(|entry| entry.error.clone()),
-            recipe_missing: false,
-        },
+        recipe: Recipe::of(&migration.recipe, seen.entry.as_ref()),
         digest: seen.planned.digest().to_string(),
         source_digest: seen.source.digest().to_string(),
         parameters: migration.values.iter().map(|(name, value)| (name.to_string(), value.clone())).collect(),
@@ -259,7 +258,7 @@ pub(in crate::http) async fn run_it(
     name: &str,
     until: Option<&str>,
     by: &str,
-) -> Result<(), Problem> {
+) -> Result<Uuid, Problem> {
     let migration = named(app, name)?;
     let wrong = |message: String| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, message);
     let until = until.map(|stage| Name::try_from(stage.to_owned())).transpose().map_err(wrong)?;
@@ -273,11 +272,12 @@ pub(in crate::http) async fn run_it(
 
 /// Undoes a migration for somebody; the run that does it. One that is at it is asked to turn around.
 pub(in crate::http) async fn undo_it(app: &App, run: Uuid, name: &str, by: &str) -> Result<Uuid, Problem> {
-    named(app, name)?;
-    if app.journal().read(name).await.map_err(Failure::from)?.is_none() {
-        return Err(Failure::from(MigrateError::NeverBegun { name: name.to_owned() }).into());
+    if recipes(app)?.get(name).is_none() {
+        return Err(Problem::not_found("migration of that name"));
     }
-    let begun = begun_with(&app.site, name).await?;
+    // What it was begun with need not be what is configured now.
+    let never = || Failure::from(MigrateError::NeverBegun { name: name.to_owned() });
+    let begun = begun_with(&app.site, name).await?.ok_or_else(never)?;
     let migration = MigrateJob::named(app.site.clone(), name, begun).migrations()?.pop();
     let migration = migration.ok_or_else(|| Problem::not_found("migration of that name"))?;
     let job = UndoJob::new(app.site.clone(), migration);
@@ -288,8 +288,7 @@ pub(in crate::http) async fn undo_it(app: &App, run: Uuid, name: &str, by: &str)
             return at_it.map(|line| line.id).ok_or_else(|| Problem::not_found("run any more: it has just ended"));
         }
     }
-    start::start(app, run, Arc::new(job), by).await?;
-    Ok(run)
+    start::start(app, run, Arc::new(job), by).await
 }
 
 /// The recipes and how far each is.
@@ -374,13 +373,9 @@ pub(super) async fn run(
     headers: HeaderMap,
     body::Json { value, bytes }: body::Json<RunIt>,
 ) -> Result<Given, Problem> {
-    let wait = wait.duration()?;
-    let given = once(&app, &by.name, &headers, &[b"migrate", name.as_bytes(), &bytes], async |run| {
-        run_it(&app, run, &name, value.until.as_deref(), &by.name).await?;
-        started(&app, run).await
-    })
-    .await?;
-    waited(&app, given, wait).await
+    let request: &[&[u8]] = &[b"migrate", name.as_bytes(), &bytes];
+    let run = async |run| run_it(&app, run, &name, value.until.as_deref(), &by.name).await;
+    begun(&app, &by.name, &headers, &wait, request, run).await
 }
 
 /// Undoes what a migration has done, in reverse. A run that is at it turns around, and is the answer.
@@ -396,11 +391,6 @@ pub(super) async fn undo(
     Query(wait): Query<Wait>,
     headers: HeaderMap,
 ) -> Result<Given, Problem> {
-    let wait = wait.duration()?;
-    let given = once(&app, &by.name, &headers, &[b"undo", name.as_bytes()], async |run| {
-        let run = undo_it(&app, run, &name, &by.name).await?;
-        started(&app, run).await
-    })
-    .await?;
-    waited(&app, given, wait).await
+    let request: &[&[u8]] = &[b"undo", name.as_bytes()];
+    begun(&app, &by.name, &headers, &wait, request, async |run| undo_it(&app, run, &name, &by.name).await).await
 }

@@ -322,8 +322,7 @@ pub(super) async fn run(
 ) -> Result<Response, Oops> {
     visitor.sends(&form.csrf, Role::Run)?;
     let Path(name) = name?;
-    let id = Uuid::now_v7();
-    api::run_it(&app, id, &name, None, &visitor.name).await?;
+    let id = api::run_it(&app, Uuid::now_v7(), &name, None, &visitor.name).await?;
     Ok(see(&format!("/runs/{id}")))
 }
 

@@ -161,8 +161,7 @@ pub(super) async fn start(
 ) -> Result<Response, Oops> {
     visitor.sends(&form.csrf, Role::Run)?;
     let OfJob(job) = job?;
-    let id = Uuid::now_v7();
-    start_job(&app, id, job, false, &visitor).await?;
+    let id = start_job(&app, Uuid::now_v7(), job, false, &visitor).await?;
     Ok(see(&format!("/runs/{id}")))
 }
 

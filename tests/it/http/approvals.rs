@@ -6,7 +6,7 @@ use super::{APPROVE, Api, READ, RUN, section, site};
 use crate::support::postgres::Scratch;
 use crate::support::site::{eventually, postgres_sections};
 
-const RECIPE: &str = "\
+pub(super) const RECIPE: &str = "\
 name: one-table
 description: One table
 database: main
@@ -155,6 +155,20 @@ fn a_recipe_without_its_parameters_says_which() {
     assert!(page.contains("<dd>Of <code>made</code></dd>"), "{page}");
     assert!(!page.contains("<code>more</code>"), "{page}");
     api.get("/migrations").expect(200);
+    api.is_sound();
+}
+
+/// The journal has them; the configuration does not.
+#[test]
+fn what_was_begun_with_parameters_of_the_command_line_is_undone_with_them() {
+    let main = Scratch::new("typed");
+    let api = api(&main);
+    let recipe = RECIPE.replace("approval: required\n", "parameters:\n  rows: {type: integer}\n");
+    std::fs::write(api.site.path().join("recipes/one-table.yaml"), recipe).unwrap();
+    api.site.run(&["migrate", "run", "one-table", "--set", "rows=1", "-q"]).expect(0);
+    let run = api.post(APPROVE, &format!("{PATH}/undo?wait=30s"), "").expect(200).json();
+    assert_eq!(run["outcome"], "changed", "{run}");
+    assert_eq!(main.psql("SELECT to_regclass('made') IS NULL"), "t");
     api.is_sound();
 }
 
