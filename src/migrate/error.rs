@@ -227,6 +227,26 @@ pub enum MigrateError {
         /// Why it was to be undone.
         cause: Option<Box<MigrateError>>,
     },
+    /// Its ledger, or its lock there, was gone while it was undone.
+    #[error("{source}; migration `{name}` was being undone, and stands half undone at step `{step}`")]
+    CutOff {
+        /// Of the migration.
+        name: String,
+        /// The step that was being undone, or was next.
+        step: String,
+        /// What was gone.
+        source: Box<MigrateError>,
+    },
+    /// Said to be undone by hand, and it did not fail to be undone.
+    #[error("step `{step}` of migration `{name}` is not one whose undoing failed{stands}")]
+    NotByHand {
+        /// Of the migration.
+        name: String,
+        /// As given.
+        step: String,
+        /// How it stands.
+        stands: String,
+    },
     /// On its way back it came to where the way back ends.
     #[error("{}the way back ends at step `{step}` of `{name}`: {source}{}", cause.as_ref().map_or_else(String::new, |cause| format!("{cause}; ")),
         if *again { "; what was undone before that was seen has been done again" } else { "" })]
@@ -339,6 +359,7 @@ impl MigrateError {
         match self {
             Self::Cancelled { .. }
             | Self::LockLost { .. }
+            | Self::CutOff { .. }
             | Self::Awaits { .. }
             | Self::AwaitsApproval { .. }
             | Self::StaleApproval { .. }

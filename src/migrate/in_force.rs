@@ -65,9 +65,29 @@ pub fn in_force(migration: &Migration, entry: &Entry) -> Option<String> {
     if !programs.is_empty() {
         lines.push(format!("Temporal may be stopped, if a program does that: step {}", programs.join(", ")));
     }
+    if lines.is_empty() && entry.state == MigrationState::Undoing {
+        return Some(half_undone(migration, entry));
+    }
     let last = lines.last_mut()?;
     last.push_str(&where_to(migration, entry, sure));
     Some(lines.join("\n"))
+}
+
+/// Where to go from half undone, also when the undo of a step can never succeed.
+fn half_undone(migration: &Migration, entry: &Entry) -> String {
+    let name = migration.name();
+    let is_tried =
+        |step: &&MigrationStep| entry.steps.get(&step.key).is_some_and(|one| one.state == StepState::Undoing);
+    let or = match migration.steps.iter().find(is_tried) {
+        Some(step) => {
+            let key = &step.key;
+            format!(
+                "; where the undo of `{key}` cannot succeed, undo it by hand and say so: `sexton migrate undo {name} --by-hand {key}`"
+            )
+        }
+        None => String::new(),
+    };
+    format!("Migration `{name}` is half undone: `sexton migrate undo {name}` goes on{or}")
 }
 
 /// Whether a migration may leave something in force: it stops or closes something, or runs programs that may.

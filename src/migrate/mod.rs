@@ -47,7 +47,7 @@ pub use plan::{MigratePlan, MigrationPlan, Standing, StepPlan, Work, decide, pla
 pub use recipe::{Each, Recipe, RehearsalRule, Requirement, Stage, Step};
 pub use saga::{
     FailedStep, MigrateReport, MigrationOutcome, MigrationReport, Options, StepOutcome, StepReport, apply, call_back,
-    plan_back, settle_call, undo,
+    plan_back, settle_call, undo, undo_around,
 };
 pub use set::{RecipeError, RecipeSet, files};
 pub use steps::{

@@ -113,6 +113,9 @@ impl TryFrom<String> for Sql {
         if trimmed.is_empty() {
             return Err("a statement must not be empty; write SQL, or leave it out".to_owned());
         }
+        if without_comments(trimmed).is_empty() {
+            return Err("a statement must be more than a comment; write SQL, or leave it out".to_owned());
+        }
         if trimmed.contains('\0') {
             return Err("a statement must not hold a NUL; take it out".to_owned());
         }
@@ -139,7 +142,7 @@ fn controls_transaction(sql: &str) -> Option<String> {
     is_meant.then_some(first)
 }
 
-/// A statement from its first word on.
+/// A statement from its first word on; nothing, of a text that is comments all through.
 fn without_comments(mut sql: &str) -> &str {
     loop {
         sql = sql.trim_start();
@@ -261,6 +264,15 @@ mod tests {
         check("SELECT 'COMMIT'", None);
         check("/* BEGIN */ SELECT 1 -- COMMIT", None);
         assert!(Sql::try_from("SELECT 'a\0'".to_owned()).is_err());
-        assert!(Sql::try_from("/* open".to_owned()).is_ok(), "the server says what is wrong with it");
+        assert!(Sql::try_from("SELECT 1 /* open".to_owned()).is_ok(), "the server says what is wrong with it");
+    }
+
+    #[test]
+    fn a_comment_is_no_statement() {
+        for comment in ["-- nothing", "-- one\n-- two\n;", "/* all of /* it */ */", "/* open", "--"] {
+            let why = Sql::try_from(comment.to_owned()).unwrap_err();
+            assert!(why.contains("more than a comment"), "{comment}: {why}");
+        }
+        assert!(Sql::try_from("-- first\nSELECT 1".to_owned()).is_ok());
     }
 }

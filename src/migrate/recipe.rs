@@ -158,6 +158,8 @@ pub struct Broken {
 /// A part of a recipe, by its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Part {
+    /// The recipe's own description.
+    Description,
     /// A parameter's declaration.
     Parameter(Name),
     /// A requirement.
@@ -191,7 +193,11 @@ impl Recipe {
     pub fn validate(&self) -> Result<(), Broken> {
         let mut steps = BTreeSet::new();
         let mut stages = BTreeSet::new();
+        legible("the description", &self.description).map_err(|e| Part::Description.breaks(e))?;
         for (name, parameter) in &self.parameters {
+            let text = parameter.description.as_deref().unwrap_or_default();
+            legible(&format!("the description of parameter `{name}`"), text)
+                .map_err(|e| Part::Parameter(name.clone()).breaks(e))?;
             let broken = |e| format!("parameter `{name}`: {e}; write a default that fits its `type`");
             parameter.validate().map_err(|e| Part::Parameter(name.clone()).breaks(broken(e)))?;
         }
@@ -200,6 +206,7 @@ impl Recipe {
             let query = [Placed::Sql(requirement.query.as_str())];
             let broken = |e| Part::Requirement(position).breaks(format!("requirement `{}`: {e}", requirement.that));
             self.known(query, &none).map_err(broken)?;
+            legible("`that`", &requirement.that).map_err(|e| Part::Requirement(position).breaks(e))?;
         }
         if self.stages.is_empty() {
             return Err(Part::Stages.breaks("a recipe needs at least one stage; write one under `stages`"));
@@ -220,7 +227,9 @@ impl Recipe {
                 if !steps.insert(&step.name) {
                     return Err(part.breaks(format!("two steps are named `{}`; give one another name", step.name)));
                 }
-                self.validate_step(step).map_err(|e| part.breaks(format!("step `{}`: {e}", step.name)))?;
+                let text = step.description.as_deref().unwrap_or_default();
+                let checked = legible("its description", text).and_then(|()| self.validate_step(step));
+                checked.map_err(|e| part.breaks(format!("step `{}`: {e}", step.name)))?;
             }
         }
         self.validate_order()
@@ -284,6 +293,14 @@ impl Recipe {
             }
         }
         Ok(())
+    }
+}
+
+/// That a text for people is one: the journal keeps it, and PostgreSQL's JSON takes no NUL.
+fn legible(what: &str, text: &str) -> Result<(), String> {
+    match text.contains('\0') {
+        true => Err(format!("{what} holds a NUL, which the ledger cannot keep; take it out")),
+        false => Ok(()),
     }
 }
 

@@ -222,6 +222,8 @@ mod tests {
         check(&GOOD.replace("stages:", more), "r.yaml:5:9: parameter `rows`");
         let more = "requires:\n  - that: it is so\n    query: SELECT ${x}\nstages:";
         check(&GOOD.replace("stages:", more), "r.yaml:5:11: requirement `it is so`");
+        check(&GOOD.replace("description: d", "description: \"d\\0\""), "r.yaml:2:14: the description holds a NUL");
+        check(&GOOD.replace("{name: t,", "{name: t, description: \"\\0\","), "step `t`: its description holds a NUL");
         check("", "r.yaml");
     }
 

@@ -5,6 +5,7 @@ mod done_again;
 mod fences;
 mod ground;
 mod half_done;
+mod half_undone;
 mod kept;
 mod kills;
 mod kubernetes;

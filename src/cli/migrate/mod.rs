@@ -45,7 +45,7 @@ pub(super) enum MigrateVerb {
     /// Apply a migration once; a second time there is nothing to do
     Run(RunArgs),
     /// Undo what a migration has done, in reverse; asks a run that is at it to do so
-    Undo(NamedArgs),
+    Undo(UndoArgs),
 }
 
 /// How long `undo` waits for a run that it has asked to turn around.
@@ -75,6 +75,16 @@ pub(super) struct RunArgs {
     until: Option<Name>,
 }
 
+/// `sexton migrate undo`.
+#[derive(Debug, Args)]
+pub(super) struct UndoArgs {
+    #[command(flatten)]
+    named: NamedArgs,
+    /// You have undone this step yourself, since its own undo fails: take it for undone, and go on
+    #[arg(long, value_name = "STEP")]
+    by_hand: Option<String>,
+}
+
 fn stage(text: &str) -> Result<Name, String> {
     Name::try_from(text.to_owned())
 }
@@ -97,7 +107,7 @@ pub(super) async fn migrate(site: Site, verb: &MigrateVerb, global: &Global) -> 
 }
 
 /// What was typed is checked before anything is connected, and is a mistake of the command line, not of a file.
-fn check(site: &Site, args: &NamedArgs) -> Result<Migration, Shown> {
+async fn check(site: &Site, args: &NamedArgs) -> Result<Migration, Shown> {
     let recipes = RecipeSet::load(site.config.recipes.as_deref()).map_err(Shown::of)?;
     let mut parameters = site.config.parameters.clone();
     parameters.entry(args.name.clone()).or_default().extend(args.set.iter().cloned());
@@ -108,6 +118,11 @@ fn check(site: &Site, args: &NamedArgs) -> Result<Migration, Shown> {
         },
         Err(error) => error,
     };
+    if recipes.get(&args.name).is_none()
+        && let Some(failure) = gone(site, &args.name).await
+    {
+        return Err(failure.into());
+    }
     let hint = match &error {
         MigrateError::Parameter { source: ParameterError::Missing(_), .. } => error.hint(),
         _ => None,
@@ -129,13 +144,31 @@ fn check(site: &Site, args: &NamedArgs) -> Result<Migration, Shown> {
     Err(failure.into())
 }
 
+/// What to say of a migration that was begun and whose recipe is not there any more. A ledger that cannot be read knows of
+/// none.
+async fn gone(site: &Site, name: &str) -> Option<Failure> {
+    let entry = site.journal().await.ok()?.read(name).await.ok()??;
+    let state = entry.state.as_str();
+    let folder = site
+        .config
+        .recipes
+        .as_ref()
+        .map_or_else(|| "a folder that `migrations.recipes` names".to_owned(), |folder| folder.display().to_string());
+    let message = format!("the recipe of migration `{name}`, which is {state}, is not there any more");
+    let hint = format!(
+        "put its file back into {folder}; the ledger's database has kept it, as JSON, which is YAML too: SELECT recipe \
+         FROM migrations WHERE name = '{name}'"
+    );
+    Some(Failure::new(Kind::Config, message).with_hint(hint))
+}
+
 fn job(site: Site, args: &NamedArgs) -> MigrateJob {
     MigrateJob::named(site, &args.name, args.set.iter().cloned().collect::<BTreeMap<_, _>>())
 }
 
 async fn run(site: Site, args: &RunArgs, global: &Global) -> Result<Exit, Shown> {
     let named = &args.named;
-    let migration = check(&site, named)?;
+    let migration = check(&site, named).await?;
     let has = |until: &Name| migration.recipe.stages.iter().any(|stage| stage.name == *until);
     if let Some(until) = args.until.as_ref().filter(|until| !has(until)) {
         let known: Vec<&str> = migration.recipe.stages.iter().map(|stage| stage.name.as_str()).collect();
@@ -187,7 +220,7 @@ fn steps(report: Option<&Value>) -> Vec<Vec<String>> {
     for migration in report.and_then(|report| report["migrations"].as_array()).into_iter().flatten() {
         let steps = migration["steps"].as_array().map_or(&[][..], Vec::as_slice);
         let tried = steps.iter().position(|step| step["outcome"] == "undone").unwrap_or(steps.len());
-        let row = |step: &Value| vec![text(&step["stage"]), text(&step["step"]), text(&step["outcome"]), time(step)];
+        let row = |step: &Value| vec![text(&step["stage"]), text(&step["step"]), outcome(step), time(step)];
         let (forward, back) = steps.split_at(tried);
         rows.extend(forward.iter().map(row));
         let failed = migration.get("failed");
@@ -197,17 +230,28 @@ fn steps(report: Option<&Value>) -> Vec<Vec<String>> {
     rows
 }
 
+/// What came of a step, for people.
+fn outcome(step: &Value) -> String {
+    let outcome = step["outcome"].as_str().unwrap_or_default();
+    match &step["found"] {
+        found if found["by_hand"] == true => format!("{outcome} by hand"),
+        // What it had found to be undone was nothing, which may surprise.
+        found if outcome == "undone" && found["statements"] == 0 => format!("{outcome}: no statement did it"),
+        _ => outcome.to_owned(),
+    }
+}
+
 /// A run of the job like any other. One of the same job that is in progress may be at the very migration: it is asked to turn
 /// around, and waited for.
-async fn undo(site: Site, args: &NamedArgs, global: &Global) -> Result<Exit, Shown> {
+async fn undo(site: Site, UndoArgs { named: args, by_hand }: &UndoArgs, global: &Global) -> Result<Exit, Shown> {
     // What it was begun with is in the journal; what is given all the same is held against that.
     let begun = begun_with(&site, &args.name).await?.unwrap_or_default();
     let given = args.set.iter().cloned();
     let set = begun.into_iter().chain(given).collect::<BTreeMap<_, _>>().into_iter().collect();
-    let migration = check(&site, &NamedArgs { name: args.name.clone(), set, json: args.json })?;
+    let migration = check(&site, &NamedArgs { name: args.name.clone(), set, json: args.json }).await?;
     let runner = site.runner().await.map_err(Shown::of)?;
     let request = request(&site, UNDO_PATIENCE, global);
-    let job = UndoJob::new(site, migration);
+    let job = UndoJob::new(site, migration).by_hand(by_hand.clone());
     let called = match runner.is_busy(JobName::Migrate).await.map_err(Shown::of)? {
         true => {
             let (cancel, progress) = (request.cancel.clone(), Arc::clone(&request.progress));

@@ -11,7 +11,7 @@ use crate::job::JobName;
 use crate::migrate::{self, ApprovalState, Overview, RehearsalRule, Reversal, StepState, Work};
 
 pub(super) async fn plan(site: &Site, args: &NamedArgs) -> Result<Exit, Shown> {
-    let migration = check(site, args)?;
+    let migration = check(site, args).await?;
     let ctx = Context { cancel: signals::stop_token(), ..Context::plain() };
     // Planning writes nothing, so it may be dropped anywhere.
     let look = async {

@@ -39,7 +39,7 @@ pub(in crate::cli) struct RehearseArgs {
 }
 
 pub(super) async fn rehearse(site: &Site, args: &RehearseArgs, global: &Global) -> Result<Exit, Shown> {
-    let migration = check(site, &args.named)?;
+    let migration = check(site, &args.named).await?;
     let scratch = site.config.scratch.clone().ok_or_else(|| {
         Failure::new(Kind::Config, "a rehearsal needs the section `scratch:` in the configuration")
             .with_hint("sexton.example.yaml shows every section")

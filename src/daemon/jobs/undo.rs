@@ -15,6 +15,7 @@ use crate::plan::Plan;
 pub struct UndoJob {
     site: Site,
     migration: Migration,
+    by_hand: Option<String>,
 }
 
 /// The parameters that a migration was begun with, by its journal; `None` when it never was.
@@ -33,6 +34,7 @@ struct PlannedUndo {
     journal: Journal,
     world: World,
     migration: Migration,
+    by_hand: Option<String>,
     plan: Plan,
 }
 
@@ -40,7 +42,13 @@ impl UndoJob {
     /// Undoes this migration.
     #[must_use]
     pub const fn new(site: Site, migration: Migration) -> Self {
-        Self { site, migration }
+        Self { site, migration, by_hand: None }
+    }
+
+    /// The same, where somebody has undone this step already.
+    #[must_use]
+    pub fn by_hand(self, step: Option<String>) -> Self {
+        Self { by_hand: step, ..self }
     }
 
     /// Leaves word for the run that is in progress, should it be at this migration.
@@ -73,8 +81,9 @@ impl Job for UndoJob {
 
     async fn plan(&self, _: &Context) -> Result<Box<dyn Planned>, Failure> {
         let (world, journal, migration) = (self.site.world(), self.site.journal().await?, self.migration.clone());
-        let plan = migrate::plan_back(&migration, &journal, &world).await?;
-        Ok(Box::new(PlannedUndo { journal, world, migration, plan }))
+        let by_hand = self.by_hand.clone();
+        let plan = migrate::plan_back(&migration, &journal, &world, by_hand.as_deref()).await?;
+        Ok(Box::new(PlannedUndo { journal, world, migration, by_hand, plan }))
     }
 
     async fn in_force(&self) -> Option<String> {
@@ -90,7 +99,8 @@ impl Planned for PlannedUndo {
     }
 
     async fn apply(&self, ctx: &Context) -> Result<Applied, Failure> {
-        let undone = migrate::undo(&self.migration, &self.journal, &self.world, ctx).await?;
+        let by_hand = self.by_hand.as_deref();
+        let undone = migrate::undo_around(&self.migration, &self.journal, &self.world, by_hand, ctx).await?;
         let changed = undone.outcome != MigrationOutcome::Unchanged;
         let summary = if changed { "undid" } else { "undone already:" };
         let summary = format!("{summary} {}", undone.name);

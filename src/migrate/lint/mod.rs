@@ -4,7 +4,7 @@
 mod places;
 mod sql;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Serialize, Serializer};
@@ -109,7 +109,7 @@ pub struct Finding {
 pub fn lint(path: &Path, text: &str) -> Result<Vec<Finding>, RecipeError> {
     let recipe = parse(path, text)?;
     let document = Document::new(path, text);
-    let mut linting = Linting { path, text, places: Places::of(&document), found: Vec::new() };
+    let mut linting = Linting { path, lines: text.lines().collect(), places: Places::of(&document), found: Vec::new() };
     linting.parameters(&recipe);
     for (position, step) in steps(&recipe).enumerate() {
         linting.step(&recipe, step);
@@ -139,7 +139,7 @@ const fn can_fail(operation: &Operation) -> bool {
 
 struct Linting<'a> {
     path: &'a Path,
-    text: &'a str,
+    lines: Vec<&'a str>,
     places: Places,
     found: Vec<Finding>,
 }
@@ -148,9 +148,9 @@ impl Linting<'_> {
     fn parameters(&mut self, recipe: &Recipe) {
         let steps = steps(recipe).flat_map(|step| step.operation.templates());
         let requires = recipe.requires.iter().map(|one| super::parameters::Placed::Sql(one.query.as_str()));
-        let used: Vec<String> =
+        let used: BTreeSet<String> =
             steps.chain(requires).flat_map(|text| text.uses().unwrap_or_default()).map(|(name, _)| name).collect();
-        for name in recipe.parameters.keys().filter(|name| !used.iter().any(|used| used == name.as_str())) {
+        for name in recipe.parameters.keys().filter(|name| !used.contains(name.as_str())) {
             let line = self.places.parameter(name.as_str()).map_or(1, |at| at.line());
             self.add(line, Rule::Unused, None, format!("the parameter `{name}` is used nowhere; take it out"));
         }
@@ -223,8 +223,9 @@ impl Linting<'_> {
             let text = line.split('#').next().unwrap_or_default().trim();
             text.is_empty() || text.ends_with('|') || text.ends_with('>')
         };
-        let above = at.checked_sub(2).and_then(|at| self.text.lines().nth(at)).filter(belongs);
-        above.into_iter().chain(self.text.lines().nth(at.saturating_sub(1))).any(allows)
+        let line = |at: usize| self.lines.get(at).copied();
+        let above = at.checked_sub(2).and_then(line).filter(belongs);
+        above.into_iter().chain(line(at.saturating_sub(1))).any(allows)
     }
 }
 

@@ -13,11 +13,16 @@ use crate::migrate::recipe::Part;
 #[derive(Debug, Default, Deserialize)]
 pub(in crate::migrate) struct Places {
     #[serde(default)]
+    description: Option<Spanned<String>>,
+    #[serde(default)]
     stages: Option<Spanned<Vec<Stage>>>,
     #[serde(default)]
     requires: Vec<Requirement>,
     #[serde(default)]
     parameters: BTreeMap<String, Spanned<IgnoredAny>>,
+    /// Stage and position of each step: a recipe may have thousands.
+    #[serde(skip)]
+    by_name: BTreeMap<String, (usize, usize)>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -65,13 +70,22 @@ pub(in crate::migrate) enum List {
 impl Places {
     /// Reads them.
     pub(in crate::migrate) fn of(document: &Document) -> Self {
-        document.parse().unwrap_or_default()
+        let mut places: Self = document.parse().unwrap_or_default();
+        let mut by_name = BTreeMap::new();
+        for (at, stage) in places.stages().iter().enumerate() {
+            for (position, step) in stage.steps.iter().enumerate() {
+                by_name.entry(step.name.value.clone()).or_insert((at, position));
+            }
+        }
+        places.by_name = by_name;
+        places
     }
 
     /// Where a part stands.
     pub(in crate::migrate) fn part(&self, part: &Part) -> Option<Location> {
         let stage = |at: usize| self.stages().get(at);
         match part {
+            Part::Description => self.description.as_ref().map(|text| text.referenced),
             Part::Parameter(name) => self.parameter(name.as_str()),
             Part::Requirement(at) => self.requires.get(*at).map(|one| one.that.referenced),
             Part::Stages => self.stages.as_ref().map(|stages| stages.referenced),
@@ -105,6 +119,7 @@ impl Places {
     }
 
     fn find(&self, name: &str) -> Option<&Step> {
-        self.stages().iter().flat_map(|stage| &stage.steps).find(|step| step.name.value == name)
+        let (at, position) = *self.by_name.get(name)?;
+        self.stages().get(at)?.steps.get(position)
     }
 }

@@ -18,11 +18,28 @@ use crate::units::millis_since;
 pub(super) const fn left_by(error: &MigrateError) -> MigrationState {
     match error {
         MigrateError::LockLost { .. }
+        | MigrateError::CutOff { .. }
         | MigrateError::Journal(_)
         | MigrateError::JournalTimeout(_)
         | MigrateError::UndoFailed { .. } => MigrationState::Undoing,
         _ => MigrationState::Failed,
     }
+}
+
+/// Told of a step that somebody has undone without sexton.
+const BY_HAND: &str = "by_hand";
+
+/// Waits for what nobody's word to stop ends, and says so to who gives it.
+async fn goes_on<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> T {
+    tokio::pin!(work);
+    tokio::select! {
+        done = &mut work => return done,
+        () = stop.cancelled() => {}
+    }
+    tracing::warn!(
+        "it is being undone, and goes on with that for as long as it may: half undone is where it must not be left"
+    );
+    work.await
 }
 
 /// The steps that may have happened, the last one first. What happened in this very run is in the journal, too.
@@ -180,15 +197,37 @@ impl Run<'_> {
         let happened = happened(&self.hands).await?;
         let name = self.migration.name().to_owned();
         self.journal.undoing(&name).await?;
+        if let Some((step, _)) = happened.first() {
+            self.hands.step.clone_from(&step.key);
+        }
+        let stop = self.hands.ctx.cancel.clone();
+        let reversed = goes_on(&stop, self.all_back(happened, reports)).await;
+        reversed.map_err(|error| match error {
+            MigrateError::LockLost { .. }
+            | MigrateError::Journal(_)
+            | MigrateError::JournalTimeout(_)
+            | MigrateError::NoJournal => {
+                MigrateError::CutOff { name, step: self.hands.step.clone(), source: Box::new(error) }
+            }
+            error => error,
+        })
+    }
+
+    async fn all_back(
+        &mut self,
+        happened: Vec<(&MigrationStep, StepEntry)>,
+        reports: &mut Vec<StepReport>,
+    ) -> Result<(), MigrateError> {
+        let name = self.migration.name().to_owned();
         // A process that is asked to stop while it goes back leaves things half done for longer than it needs to: only
         // its end in earnest stops it.
         self.hands.ctx.cancel = CancellationToken::new();
         for (step, entry) in happened {
             let clock = Instant::now();
+            self.hands.step.clone_from(&step.key);
             if !self.lock.is_held().await {
                 return Err(MigrateError::LockLost { name, step: step.key.clone() });
             }
-            self.hands.step.clone_from(&step.key);
             self.hands.told = Value::Null;
             self.ctx.progress.note(&format!("undoing {}", step.key));
             match self.one_back(step, &entry).await? {
@@ -204,7 +243,10 @@ impl Run<'_> {
                     return Err(MigrateError::UndoFailed { name, step: step.key.clone(), source, cause: None });
                 }
             }
-            let evidence = json!({ "found": entry.found });
+            let mut evidence = entry.evidence();
+            if self.by_hand == Some(step.key.as_str()) {
+                evidence[BY_HAND] = Value::Bool(true);
+            }
             self.journal.evidence(self.migration, step, StepState::Undone, &evidence, None).await?;
             reports.push(StepReport {
                 step: step.key.clone(),
@@ -224,6 +266,10 @@ impl Run<'_> {
         step: &MigrationStep,
         entry: &StepEntry,
     ) -> Result<Result<(), StepError>, MigrateError> {
+        if self.by_hand == Some(step.key.as_str()) {
+            self.hands.told = json!({ BY_HAND: true });
+            return Ok(Ok(()));
+        }
         self.hands.renew().await;
         if matches!(entry.state, StepState::Intended | StepState::Undoing) {
             child::end_left_over(&entry.noted).await;

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::forward::Halt;
 pub use self::report::{FailedStep, MigrateReport, MigrationOutcome, MigrationReport, StepOutcome, StepReport};
-pub use self::undo::{call_back, plan_back, settle_call, undo};
+pub use self::undo::{call_back, plan_back, settle_call, undo, undo_around};
 use super::approval::{self, Agreement};
 use super::entry::{MigrationState, StepEntry};
 use super::error::MigrateError;
@@ -142,6 +142,8 @@ struct Run<'a> {
     /// The plan that nobody was asked about, since no step of it that was left could not be undone. When one comes all the
     /// same, it is asked about.
     asks: Option<&'a MigrationPlan>,
+    /// The step that somebody has undone without sexton.
+    by_hand: Option<&'a str>,
     /// True while it does again what it has undone: nobody's word turns it around, and what was agreed to is agreed to.
     is_again: bool,
 }
@@ -157,7 +159,8 @@ impl<'a> Run<'a> {
         options: &'a Options,
     ) -> Self {
         let (cancel, known) = (ctx.cancel.clone(), BTreeMap::new());
-        Self { migration, journal, ctx, cancel, lock, hands, known, options, asks: None, is_again: false }
+        let (asks, by_hand, is_again) = (None, None, false);
+        Self { migration, journal, ctx, cancel, lock, hands, known, options, asks, by_hand, is_again }
     }
 
     /// The whole run, under the lock.

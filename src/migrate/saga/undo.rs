@@ -14,12 +14,19 @@ use crate::migrate::world::World;
 use crate::plan::{Action, Change, Plan};
 
 /// What undoing a migration would undo, as the journal says: the steps that may have happened, the last one first.
-/// Whether they let it go back is looked at by [`undo`], under the migration's lock.
+/// Whether they let it go back is looked at by [`undo`], under the migration's lock. `by_hand` is the step that somebody has
+/// undone already.
 ///
 /// # Errors
 /// When it was never begun, or as another recipe, on another database or with other parameters.
-pub async fn plan_back(migration: &Migration, journal: &Journal, world: &World) -> Result<Plan, MigrateError> {
+pub async fn plan_back(
+    migration: &Migration,
+    journal: &Journal,
+    world: &World,
+    by_hand: Option<&str>,
+) -> Result<Plan, MigrateError> {
     let (name, entry) = (migration.name(), begun(migration, journal, world).await?);
+    has_failed(name, &entry, by_hand)?;
     let mut plan = Plan::default();
     if entry.state == MigrationState::Undone {
         let steps: Vec<&str> = undone(migration, &entry).map(|step| step.key.as_str()).collect();
@@ -29,7 +36,8 @@ pub async fn plan_back(migration: &Migration, journal: &Journal, world: &World) 
     }
     let happened = |step: &&MigrationStep| entry.steps.get(&step.key).is_some_and(StepEntry::may_have_happened);
     for step in migration.steps.iter().rev().filter(happened) {
-        plan.changes.push(Change::new(Action::Run, format!("migration {name} step {}", step.key), "undo it"));
+        let reason = if by_hand == Some(step.key.as_str()) { "journal it as undone by hand" } else { "undo it" };
+        plan.changes.push(Change::new(Action::Run, format!("migration {name} step {}", step.key), reason));
     }
     if plan.is_empty() {
         let reason = "nothing of it has happened; journal it as undone";
@@ -83,7 +91,22 @@ pub async fn undo(
     world: &World,
     ctx: &Context,
 ) -> Result<MigrationReport, MigrateError> {
+    undo_around(migration, journal, world, None, ctx).await
+}
+
+/// The same around a step that somebody has undone by hand, since its own undo cannot succeed.
+///
+/// # Errors
+/// As [`undo`]; [`MigrateError::NotByHand`] when the undoing of that step has not failed.
+pub async fn undo_around(
+    migration: &Migration,
+    journal: &Journal,
+    world: &World,
+    by_hand: Option<&str>,
+    ctx: &Context,
+) -> Result<MigrationReport, MigrateError> {
     let (name, entry) = (migration.name(), begun(migration, journal, world).await?);
+    has_failed(name, &entry, by_hand)?;
     if entry.state == MigrationState::Undone {
         return Ok(unchanged(migration));
     }
@@ -102,6 +125,7 @@ pub async fn undo(
     let hands = Hands::acting(world, migration, journal, ctx);
     let options = Options::default();
     let mut run = Run::new(migration, journal, ctx, &mut lock, hands, &options);
+    run.by_hand = by_hand;
     let mut report = unchanged(migration);
     let result = match journal.read(name).await {
         // The run that was at it has done it meanwhile.
@@ -111,7 +135,7 @@ pub async fn undo(
             Ok(())
         }
         // Whoever was at it meanwhile may have begun it anew, and elsewhere.
-        Ok(Some(entry)) => match run.is_as_begun(&entry).await {
+        Ok(Some(entry)) => match has_failed(name, &entry, by_hand).and(run.is_as_begun(&entry).await) {
             Ok(()) => run.undo(&mut report).await,
             Err(error) => journal.forget_undo(name).await.and(Err(error)),
         },
@@ -121,6 +145,19 @@ pub async fn undo(
     run.hands.close().await;
     lock.release().await;
     result.map(|()| report)
+}
+
+/// That the undoing of a step was begun and did not come to its end: of another, to say that it is undone would leave it
+/// as it is.
+fn has_failed(name: &str, entry: &Entry, by_hand: Option<&str>) -> Result<(), MigrateError> {
+    let Some(key) = by_hand else { return Ok(()) };
+    let stands = match (entry.state, entry.steps.get(key).map(|step| step.state)) {
+        (MigrationState::Undoing, Some(StepState::Undoing | StepState::Intended)) => return Ok(()),
+        (MigrationState::Undoing, Some(state)) => format!(": it is {}", state.as_str()),
+        (_, Some(_)) => format!(": the migration is {}", entry.state.as_str()),
+        (_, None) => ": the journal has none of that name".to_owned(),
+    };
+    Err(MigrateError::NotByHand { name: name.to_owned(), step: key.to_owned(), stands })
 }
 
 /// Its entry, when it was begun as it is given.

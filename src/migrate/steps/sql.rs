@@ -10,7 +10,8 @@ use sqlx::{Connection, PgConnection};
 use tokio_util::sync::CancellationToken;
 
 use super::statements::{
-    SqlFailure, StatementLimits, default_lock_timeout, default_statement_timeout, holds, is_contention, one, texts,
+    SqlFailure, StatementLimits, default_lock_timeout, default_statement_timeout, holds, is_contention, misread, one,
+    shortened, texts,
 };
 use super::{Act, Ran, Reversal, StepError};
 use crate::clients::postgres::PostgresError;
@@ -183,14 +184,14 @@ fn told(statement: &str, done: Result<(), sqlx::Error>) -> Result<(), SqlFailure
     done.map_err(|cause| SqlFailure::Statement { statement: statement.into(), cause: Box::new(cause) })
 }
 
-/// A row of `undo_query`. What could not be run on the way back is refused before there is anything to undo.
-fn statement(row: String) -> Result<Sql, StepError> {
-    Sql::try_from(row).map_err(|why| {
-        let message = format!("a row of `undo_query` is no statement that can be run: {why}");
-        StepError::new(Kind::Failed, message, "correct the recipe's `undo_query`; the step has done nothing")
-    })
+/// What could not be run on the way back is refused before there is anything to undo.
+fn no_statement(why: &str) -> StepError {
+    let message = format!("a row of `undo_query` is no statement that can be run: {why}");
+    StepError::new(Kind::Failed, message, "correct the recipe's `undo_query`; the step has done nothing")
 }
 
+/// How many statements have undone a step, in what is told of it.
+const UNDONE_BY: &str = "statements";
 /// Under which the transaction of a step is noted before it does anything. After a kill the server says what became of it.
 const NOTED: &str = "transaction";
 
@@ -266,8 +267,14 @@ impl Act for SqlStep {
     async fn prepare(&self, hands: &mut Hands<'_>) -> Result<Value, StepError> {
         Ok(match &self.undo_query {
             Some(query) => {
-                let rows = texts(self.session(hands).await?, query, self.limits()).await?;
-                json!(rows.into_iter().map(statement).collect::<Result<Vec<Sql>, _>>()?)
+                let session = self.session(hands).await?;
+                let rows = texts(session, query, self.limits()).await?.into_iter();
+                let rows: Vec<Sql> =
+                    rows.map(|row| Sql::try_from(row).map_err(|why| no_statement(&why))).collect::<Result<_, _>>()?;
+                if let Some((row, why)) = misread(session, &rows, self.limits()).await? {
+                    return Err(no_statement(&format!("{}: {why}", shortened(row.as_str()))));
+                }
+                json!(rows)
             }
             None => json!(self.undo),
         })
@@ -285,6 +292,8 @@ impl Act for SqlStep {
 
     async fn undo(&self, hands: &mut Hands<'_>, kept: &Value) -> Result<(), StepError> {
         let kept: Vec<Sql> = super::kept(kept)?;
+        // None at all may be right, where nothing had a former value, and is to be seen.
+        hands.told = json!({ UNDONE_BY: kept.len() });
         if kept.is_empty() {
             return Ok(());
         }

@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
+use futures::TryStreamExt;
+use sqlx::{AssertSqlSafe, Connection, Either, Executor, PgConnection, Row, SqlSafeStr, Statement};
 
 use crate::migrate::error::MigrateError;
 use crate::migrate::names::Sql;
 use crate::units::Span;
 
+/// What a query may come to whose rows are kept in the journal, in bytes.
+const MOST_TEXT: usize = 8 << 20;
 /// What the network may take on top of the server's own time-outs before an answer counts as lost.
 const NETWORK_MARGIN: Duration = Duration::from_secs(10);
 
@@ -45,6 +48,17 @@ pub enum SqlFailure {
     /// The answer of a check is not one boolean.
     #[error("`{0}` must return one row with one boolean that is not null")]
     NotBoolean(String),
+    /// A row of a query for texts is none.
+    #[error("each row of `{}` must be one text that is not null{found}", shortened(query))]
+    NotText {
+        /// The query.
+        query: Box<str>,
+        /// What it is instead.
+        found: &'static str,
+    },
+    /// The rows of a query for texts come to more than the journal is to keep.
+    #[error("the rows of `{}` come to more than {}", shortened(.0), crate::units::human_bytes(MOST_TEXT as u64))]
+    TooMuch(Box<str>),
     /// No answer within the server's time-outs and a margin.
     #[error("no answer from the server within {0:?}")]
     NoAnswer(Duration),
@@ -63,7 +77,7 @@ impl From<sqlx::Error> for SqlFailure {
 }
 
 /// A statement in an error, on one line.
-fn shortened(statement: &str) -> String {
+pub(super) fn shortened(statement: &str) -> String {
     const MOST: usize = 120;
     let words = statement.split_whitespace().collect::<Vec<_>>().join(" ");
     match words.char_indices().nth(MOST) {
@@ -164,9 +178,75 @@ pub(crate) async fn texts(
 ) -> Result<Vec<String>, SqlFailure> {
     let patience = limits.patience(1);
     let answer = read_only(connection, limits, async |connection| {
-        sqlx::query_scalar::<_, String>(AssertSqlSafe(query.as_str())).persistent(false).fetch_all(connection).await
+        let mut rows = sqlx::query(AssertSqlSafe(query.as_str())).persistent(false).fetch(connection);
+        let (mut found, mut bytes) = (Vec::new(), 0);
+        while let Some(row) = rows.try_next().await? {
+            let text = match row.len() {
+                1 => row.try_get::<Option<String>, _>(0),
+                _ => return Ok(Err(not_text(query, "; it has several columns, or none"))),
+            };
+            match text {
+                Ok(Some(text)) => found.push(text),
+                Ok(None) => return Ok(Err(not_text(query, "; one is"))),
+                Err(_) => return Ok(Err(not_text(query, "; write `::text` behind what is of another type"))),
+            }
+            bytes += found.last().map_or(0, String::len);
+            if bytes > MOST_TEXT {
+                return Ok(Err(SqlFailure::TooMuch(query.as_str().into())));
+            }
+        }
+        Ok(Ok(found))
     });
-    Ok(tokio::time::timeout(patience, answer).await.map_err(|_| SqlFailure::NoAnswer(patience))??)
+    tokio::time::timeout(patience, answer).await.map_err(|_| SqlFailure::NoAnswer(patience))??
+}
+
+fn not_text(query: &Sql, found: &'static str) -> SqlFailure {
+    SqlFailure::NotText { query: query.as_str().into(), found }
+}
+
+/// The first of some texts that cannot be run as one statement, and why, by the server's own parser. What they name may not
+/// be there yet.
+pub(super) async fn misread<'s>(
+    connection: &mut PgConnection,
+    statements: &'s [Sql],
+    limits: StatementLimits,
+) -> Result<Option<(&'s Sql, String)>, SqlFailure> {
+    let patience = limits.patience(statements.len());
+    let read = async {
+        limits.set(connection, false).await?;
+        let mut misread = None;
+        for statement in statements {
+            misread = misread_one(connection, statement).await?.map(|why| (statement, why));
+            if misread.is_some() {
+                break;
+            }
+        }
+        // Kept as prepared, one would fail when what it reads has other columns by then.
+        connection.clear_cached_statements().await?;
+        Ok::<_, sqlx::Error>(misread)
+    };
+    Ok(tokio::time::timeout(patience, read).await.map_err(|_| SqlFailure::NoAnswer(patience))??)
+}
+
+async fn misread_one(connection: &mut PgConnection, statement: &Sql) -> Result<Option<String>, sqlx::Error> {
+    /// syntax_error, undefined_parameter, indeterminate_datatype
+    const MISREAD: [&str; 3] = ["42601", "42P02", "42P18"];
+    let sql = AssertSqlSafe(statement.as_str().to_owned()).into_sql_str();
+    match connection.prepare(sql).await {
+        Ok(read) => {
+            let has_parameters = match read.parameters() {
+                Some(Either::Left(types)) => !types.is_empty(),
+                Some(Either::Right(count)) => count > 0,
+                None => false,
+            };
+            Ok(has_parameters.then(|| "it has a `$1`, which nothing fills".to_owned()))
+        }
+        Err(sqlx::Error::Database(error)) => {
+            let is_misread = error.code().is_some_and(|code| MISREAD.contains(&code.as_ref()));
+            Ok(is_misread.then(|| error.message().to_owned()))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 async fn read_only<T>(

@@ -45,10 +45,38 @@ async fn a_retry_that_was_taken_back_does_not_hide_what_was_committed_before() {
 #[tokio::test]
 async fn a_row_that_is_no_statement_is_refused_before_anything_is_done() {
     let ground = counter().await;
-    for (name, row) in [("ends", "COMMIT"), ("empty", "")] {
-        let migration = counting(name, &format!("undo_query: \"SELECT '{row}'::text\""));
-        let error = ground.run(&migration).await.unwrap_err();
-        assert!(error.to_string().contains("a row of `undo_query` is no statement that can be run"), "{error}");
+    let refused = async |name: &str, query: &str, why: &str| {
+        let error = ground.run(&counting(name, &format!("undo_query: \"{query}\""))).await.unwrap_err();
+        assert!(error.to_string().contains(why), "{query}: {error}");
+    };
+    for (name, row, why) in [
+        ("ends", "COMMIT", "`COMMIT` would begin or end a transaction"),
+        ("empty", "", "must not be empty"),
+        ("comment", "-- nothing", "more than a comment"),
+        ("garbage", "garbage here", "garbage here: syntax error at or near"),
+        ("several", "SELECT 1; SELECT 2", "cannot insert multiple commands"),
+        ("unfilled", "SELECT $1::int", "which nothing fills"),
+        ("open", "UPDATE counter SET n = ''0", "unterminated quoted string"),
+    ] {
+        refused(name, &format!("SELECT '{row}'::text"), why).await;
     }
+    refused("nothing", "SELECT NULL::text", "must be one text that is not null; one is").await;
+    refused("number", "SELECT 1", "; write `::text` behind").await;
+    refused("columns", "SELECT 'SELECT 1'::text, 2", "; it has several columns").await;
+    refused("large", "SELECT repeat('x', 9000000)", "come to more than 8.0 MiB").await;
+    refused("bad", "SELECT garbage", "garbage").await;
     assert_eq!((ground.main.psql("SELECT n FROM counter").as_str(), ground.steps().as_str()), ("0", ""));
+}
+
+#[tokio::test]
+async fn what_undoes_it_may_name_what_it_makes() {
+    let ground = counter().await;
+    let query = "undo_query: \"SELECT s FROM (VALUES ('UPDATE made SET n = 7'), ('DROP TABLE made')) v (s)\"";
+    let migration = from_text(&format!(
+        "name: makes\ndescription: x\ndatabase: main\nstages:\n  - name: s\n    steps:\n      \
+         - name: make\n        do: {{sql: {{run: [CREATE TABLE made (n int)], {query}}}}}\n"
+    ));
+    ground.run(&migration).await.unwrap();
+    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    assert_eq!(ground.main.psql("SELECT to_regclass('made') IS NULL"), "t");
 }

@@ -10,15 +10,15 @@ use super::saga::three_tables;
 use crate::support::postgres::{Scratch, postgres15};
 use crate::support::site::{Site, eventually, postgres_sections};
 
-struct Ground {
-    ledger: Scratch,
-    main: Scratch,
-    site: Site,
+pub(super) struct Ground {
+    pub(super) ledger: Scratch,
+    pub(super) main: Scratch,
+    pub(super) site: Site,
 }
 
 impl Ground {
     /// With one migration of three tables for each name; the last step of `first` waits for a lock of this number.
-    fn new(names: &[&str], last: &str, more: &str) -> Self {
+    pub(super) fn new(names: &[&str], last: &str, more: &str) -> Self {
         let (ledger, main) = (Scratch::new("ledger"), Scratch::new("main"));
         let config = format!("{}migrations: {{recipes: recipes}}\n", postgres_sections(&ledger, &main.name));
         let site = Site::new(&config);
@@ -34,13 +34,13 @@ impl Ground {
         Self { ledger, main, site }
     }
 
-    fn runs(&self) -> String {
+    pub(super) fn runs(&self) -> String {
         self.ledger.psql(
             "SELECT job, trigger, outcome, coalesce(summary, error->>'message'), plan_digest IS NOT NULL FROM runs ORDER BY id",
         )
     }
 
-    async fn gate(&self) -> PgConnection {
+    pub(super) async fn gate(&self) -> PgConnection {
         let mut gate = postgres15().connect(&self.main.name).await.unwrap();
         gate.execute("SELECT pg_advisory_lock(44)").await.unwrap();
         gate
@@ -131,6 +131,7 @@ fn an_undo_has_the_deadline_of_the_job() {
     std::fs::write(ground.site.path().join("policies/schedule.yaml"), "jobs: {migrate: {deadline: 2s}}\n").unwrap();
     let late = ground.site.run(&["migrate", "undo", "slow", "-q"]).expect(1);
     assert!(late.err.contains("the deadline of 2s passed"), "{late:?}");
+    assert!(late.err.contains("Migration `slow` is half undone: `sexton migrate undo slow` goes on"), "{late:?}");
     assert!(ground.runs().ends_with("migrate|cli|cancelled|the deadline of 2s passed|t"), "{}", ground.runs());
     assert_eq!(ground.ledger.psql("SELECT state FROM migrations"), "undoing", "what is undone stays so");
     assert_eq!(ground.main.psql("SELECT to_regclass('three') IS NULL, to_regclass('two') IS NULL"), "t|f");
@@ -154,16 +155,39 @@ fn an_edited_recipe_is_what_is_wrong_and_not_the_command_line() {
 }
 
 #[test]
-fn what_was_begun_is_listed_without_its_recipe() {
-    let ground = Ground::new(&["mine"], "", "");
+fn what_was_begun_is_not_lost_with_its_recipe() {
+    let ground = Ground::new(&["mine"], "", "approval: required\n");
+    let approve = ["migrate", "approve", "mine", "--by", "Ada", "-q"];
+    ground.site.run(&approve).expect(0);
     ground.site.run(&["migrate", "run", "mine", "-q"]).expect(0);
-    std::fs::remove_file(ground.site.path().join("recipes/mine.yaml")).unwrap();
+    let file = ground.site.path().join("recipes/mine.yaml");
+    std::fs::remove_file(&file).unwrap();
+    for args in [&["migrate", "plan", "mine"][..], &["migrate", "undo", "mine"], &approve] {
+        let said = ground.site.run(args).expect(78);
+        assert!(
+            said.err.contains("the recipe of migration `mine`, which is applied, is not there any more"),
+            "{said:?}"
+        );
+        assert!(said.err.contains("SELECT recipe FROM migrations WHERE name = 'mine'"), "{said:?}");
+    }
+    let typed = ground.site.run(&["migrate", "undo", "mien"]).expect(64);
+    assert!(typed.err.contains("there is no recipe `mien`"), "{typed:?}");
     let list = ground.site.run(&["migrate", "list"]).expect(0);
     let line = list.out.lines().find(|line| line.starts_with("mine ")).unwrap_or_else(|| panic!("{list:?}"));
     assert!(line.contains("applied") && line.contains("recipe missing"), "{line}");
     let list = ground.site.run(&["migrate", "list", "--json"]).expect(0).json();
     let mine = list["recipes"].as_array().unwrap().iter().find(|one| one["name"] == "mine").unwrap();
     assert_eq!((mine["state"].as_str(), mine["source"].as_str()), (Some("applied"), Some("recipe missing")));
+    // As the hint says.
+    std::fs::write(&file, ground.ledger.psql("SELECT recipe FROM migrations WHERE name = 'mine'")).unwrap();
+    ground.site.run(&["migrate", "undo", "mine", "-q"]).expect(0);
+    assert_eq!(ground.main.psql("SELECT count(*) FROM pg_class WHERE relname IN ('one', 'two', 'three')"), "0");
+    // An approval can be taken back without it.
+    ground.site.run(&approve).expect(0);
+    std::fs::remove_file(&file).unwrap();
+    let revoked = ground.site.run(&["migrate", "approve", "mine", "--revoke"]).expect(0);
+    assert!(revoked.out.contains("1 approval revoked"), "{revoked:?}");
+    ground.site.run(&["migrate", "approve", "mine", "--revoke"]).expect(78);
 }
 
 #[test]
