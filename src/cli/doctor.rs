@@ -3,8 +3,9 @@ use clap::Args;
 use super::failures::Shown;
 use super::output;
 use crate::daemon::jobs::Site;
-use crate::doctor::{Verdict, examine};
+use crate::doctor::{self, Verdict};
 use crate::exit::Exit;
+use crate::http;
 
 /// `sexton doctor`.
 #[derive(Debug, Args)]
@@ -15,7 +16,8 @@ pub(super) struct DoctorArgs {
 }
 
 pub(super) async fn doctor(site: Site, args: &DoctorArgs) -> Result<Exit, Shown> {
-    let findings = examine(&site).await;
+    let mut findings = doctor::examine(&site).await;
+    findings.extend(http::examine(&site).await);
     let failed = findings.iter().filter(|f| f.verdict == Verdict::Failed).count();
     let warnings = findings.iter().filter(|f| f.verdict == Verdict::Warning).count();
     if args.json {

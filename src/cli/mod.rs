@@ -166,11 +166,11 @@ pub fn main() -> Exit {
 async fn dispatch(cli: &Cli) -> Result<Exit, failures::Shown> {
     let global = &cli.global;
     match &cli.verb {
-        Verb::Run => run::run(site(global)?.with_secrets()?).await,
+        Verb::Run => run::run(site(global)?).await,
         Verb::Once(args) => once::once(site(global)?, args, global).await,
         Verb::Plan(args) => plan::plan(site(global)?, args).await,
         Verb::Status(args) => status::status(site(global)?, args).await,
-        Verb::Doctor(args) => doctor::doctor(site(global)?.with_secrets()?, args).await,
+        Verb::Doctor(args) => doctor::doctor(site(global)?, args).await,
         Verb::Audit(args) => audit::audit(site(global)?, args, global).await,
         // A key is best made where nothing else is configured.
         Verb::Backup(backup::BackupVerb::Keygen(args)) => keygen::keygen(args),

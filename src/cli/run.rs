@@ -10,6 +10,8 @@ use crate::failure::{Failure, Kind};
 use crate::http::Server;
 
 pub(super) async fn run(site: Site) -> Result<Exit, Shown> {
+    let http = site.config.http()?;
+    let site = site.with_webhooks_read()?;
     let stop = signals::stop_token();
     let policy = site.policies.schedule.clone();
     if policy.timed().next().is_none() {
@@ -18,7 +20,6 @@ pub(super) async fn run(site: Site) -> Result<Exit, Shown> {
             .with_hint("name at least one under `jobs:`; policies/schedule.yaml as shipped has all of them")
             .into());
     }
-    let http = site.config.http()?;
     let runner = site.runner().await.map_err(Shown::of)?;
     let jobs = site.jobs();
     let leads = Arc::new(AtomicBool::new(false));

@@ -8,6 +8,7 @@ use serde_saphyr::Spanned;
 
 use super::resolve::{address, readable};
 use super::secret::Secrets;
+use super::written::Network;
 use super::{secret, written};
 use crate::document::{ConfigError, Document};
 use crate::http::settings::{Proxy, Settings, Tls, Token};
@@ -77,17 +78,18 @@ fn tokens(doc: &Document, written: &[written::HttpToken], secrets: Secrets) -> R
         }
         let Some(secret) = secrets.read(|| secret::read(doc, &one.token))? else { continue };
         let text = secret.expose_secret();
-        let wrong = |message: &str| {
-            doc.error_at(one.token.referenced, message.to_owned(), "make one with `openssl rand -hex 24`")
+        let wrong = |what: &str| {
+            let message = format!("the token of `{name}` {what}");
+            doc.error_at(one.token.referenced, message, "make one with `openssl rand -hex 24`")
         };
         if text.len() < SHORTEST_TOKEN {
-            return Err(wrong(&format!("this token has fewer than {SHORTEST_TOKEN} characters")));
+            return Err(wrong(&format!("has fewer than {SHORTEST_TOKEN} characters")));
         }
         if !text.chars().all(|c| c.is_ascii_graphic()) {
-            return Err(wrong("this token has characters that a header cannot carry"));
+            return Err(wrong("has characters that a header cannot carry"));
         }
-        if tokens.iter().any(|token| token.secret.expose_secret() == text) {
-            return Err(wrong("this token is another one's too: who did what could not be told"));
+        if let Some(other) = tokens.iter().find(|token| token.secret.expose_secret() == text) {
+            return Err(wrong(&format!("is that of `{}` too: who did what could not be told", other.name)));
         }
         tokens.push(Token { name: name.clone(), role: one.role, secret });
     }
@@ -95,9 +97,10 @@ fn tokens(doc: &Document, written: &[written::HttpToken], secrets: Secrets) -> R
 }
 
 /// Where a proxy is. Everybody is none; `then` says what it would come to.
-fn networks(doc: &Document, written: &Spanned<Vec<IpNet>>, then: &str) -> Result<Vec<IpNet>, ConfigError> {
-    match written.value.iter().find(|net| net.prefix_len() == 0) {
-        None => Ok(written.value.clone()),
+fn networks(doc: &Document, written: &Spanned<Vec<Network>>, then: &str) -> Result<Vec<IpNet>, ConfigError> {
+    let networks: Vec<IpNet> = written.value.iter().map(|network| network.0).collect();
+    match networks.iter().find(|net| net.prefix_len() == 0) {
+        None => Ok(networks),
         Some(all) => Err(doc.error_at(
             written.referenced,
             format!("{all} is everybody: {then}"),

@@ -133,12 +133,11 @@ impl Config {
         webhooks::resolve(doc, webhooks, self.temporal.as_ref(), Secrets::Read)
     }
 
-    /// The same configuration with every secret read, as whoever examines it wants it.
+    /// The same configuration with what is secret of its webhooks read.
     ///
     /// # Errors
-    /// When one of them is not there, with file, line, column and a hint.
-    pub fn with_secrets(self) -> Result<Self, ConfigError> {
-        self.http()?;
+    /// As [`Config::webhooks_to_tell`].
+    pub fn with_webhooks_read(self) -> Result<Self, ConfigError> {
         Ok(Self { webhooks: self.webhooks_to_tell()?, ..self })
     }
 

@@ -1,10 +1,12 @@
 //! `sexton.yaml` as people write it. Every type refuses unknown keys; [`super::resolve`] makes settings of them.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Location, Spanned};
 
 use super::secret::{SecretRef, UrlRef};
@@ -19,22 +21,36 @@ use crate::units::Span;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Written {
+    #[serde(default, deserialize_with = "filled")]
     pub temporal: Option<Temporal>,
     pub postgres: Postgres,
+    #[serde(default, deserialize_with = "filled")]
     pub replica: Option<Postgres>,
+    #[serde(default, deserialize_with = "filled")]
     pub scratch: Option<Postgres>,
+    #[serde(default, deserialize_with = "filled")]
     pub target: Option<Postgres>,
+    #[serde(default, deserialize_with = "filled")]
     pub kubernetes: Option<Kubernetes>,
+    #[serde(default, deserialize_with = "filled")]
     pub search: Option<Search>,
+    #[serde(default, deserialize_with = "filled")]
     pub store: Option<Spanned<Store>>,
     pub ledger: Ledger,
     #[serde(default = "default_policies")]
     pub policies: PathBuf,
     #[serde(default)]
     pub migrations: Migrations,
+    #[serde(default, deserialize_with = "filled")]
     pub http: Option<Spanned<Http>>,
     #[serde(default)]
     pub webhooks: Vec<Spanned<Webhook>>,
+}
+
+/// A section that is there and says nothing was meant to say something: left out silently, `tls:` would serve without TLS.
+fn filled<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    let empty = || D::Error::custom("nothing stands below this; write its keys, or remove it");
+    Option::deserialize(deserializer)?.map(Some).ok_or_else(empty)
 }
 
 fn default_policies() -> PathBuf {
@@ -45,6 +61,7 @@ fn default_policies() -> PathBuf {
 #[serde(deny_unknown_fields)]
 pub(super) struct Temporal {
     pub address: Spanned<String>,
+    #[serde(default, deserialize_with = "filled")]
     pub tls: Option<TemporalTls>,
     pub api_key: Option<Spanned<SecretRef>>,
     #[serde(default = "ten_seconds")]
@@ -178,11 +195,13 @@ pub(super) struct Http {
     #[serde(default = "default_listen")]
     pub listen: Spanned<String>,
     pub public_url: Option<Spanned<String>>,
+    #[serde(default, deserialize_with = "filled")]
     pub tls: Option<HttpTls>,
     #[serde(default)]
     pub tokens: Vec<HttpToken>,
+    #[serde(default, deserialize_with = "filled")]
     pub proxy: Option<HttpProxy>,
-    pub trusted_proxies: Option<Spanned<Vec<IpNet>>>,
+    pub trusted_proxies: Option<Spanned<Vec<Network>>>,
     #[serde(default = "yes")]
     pub public_metrics: bool,
     #[serde(default = "twelve_hours")]
@@ -208,12 +227,27 @@ pub(super) struct HttpToken {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct HttpProxy {
-    pub trusted: Spanned<Vec<IpNet>>,
+    pub trusted: Spanned<Vec<Network>>,
     #[serde(default = "default_user_header")]
     pub user_header: Spanned<String>,
     #[serde(default)]
     pub roles: BTreeMap<String, Role>,
     pub others: Option<Role>,
+}
+
+/// A network, or one address.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Network(pub IpNet);
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let net = text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
+        let wrong = || {
+            D::Error::custom("this is neither a network nor an address; write for example `10.0.0.0/8` or `10.0.0.5`")
+        };
+        net.map(Self).ok_or_else(wrong)
+    }
 }
 
 fn default_listen() -> Spanned<String> {

@@ -44,11 +44,11 @@ pub struct Finding {
 }
 
 impl Finding {
-    fn ok(system: &'static str, subject: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub(crate) fn ok(system: &'static str, subject: impl Into<String>, detail: impl Into<String>) -> Self {
         Self { system, subject: subject.into(), verdict: Verdict::Ok, detail: detail.into(), hint: None }
     }
 
-    fn warning(
+    pub(crate) fn warning(
         system: &'static str,
         subject: impl Into<String>,
         detail: impl Into<String>,
@@ -58,7 +58,7 @@ impl Finding {
     }
 
     /// The system stands in front of the finding, so the message need not begin with it.
-    fn failed(system: &'static str, subject: impl Into<String>, failure: impl Into<Failure>) -> Self {
+    pub(crate) fn failed(system: &'static str, subject: impl Into<String>, failure: impl Into<Failure>) -> Self {
         let failure = failure.into();
         let detail = failure.message.strip_prefix(&format!("the {system}: ")).unwrap_or(&failure.message);
         Self { verdict: Verdict::Failed, hint: failure.hint, ..Self::ok(system, subject, detail) }
@@ -68,7 +68,7 @@ impl Finding {
 /// How long a system may take. Less than what whoever asks for all of them waits.
 const PATIENCE: Duration = Duration::from_secs(45);
 
-/// Examines everything a site is configured for, all systems at once; the findings are in the order of the configuration.
+/// Examines the systems a site is configured for, all at once; the findings are in the order of the configuration.
 pub async fn examine(site: &Site) -> Vec<Finding> {
     let config = &site.config;
     let temporal = async {

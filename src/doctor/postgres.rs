@@ -68,6 +68,19 @@ async fn ledger(site: &Site) -> Finding {
         Ok(ledger) => ledger,
         Err(error) => return Finding::failed(SYSTEM, subject, error),
     };
+    match ledger.lacking().await {
+        Ok(lacking) if lacking.is_empty() => {}
+        Ok(lacking) => {
+            let postgres = &site.config.postgres;
+            let role = postgres.role.as_ref().unwrap_or(&postgres.user);
+            let detail = format!("role `{role}` lacks {}", lacking.join("; "));
+            let hint = format!(
+                "let the owner of its tables run `GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO \"{role}\"` there"
+            );
+            return Finding { verdict: Verdict::Failed, ..Finding::warning(SYSTEM, subject, detail, hint) };
+        }
+        Err(error) => return Finding::failed(SYSTEM, subject, error),
+    }
     match ledger.is_open_to_public().await {
         Ok(false) => Finding::ok(SYSTEM, subject, "ready"),
         Ok(true) => Finding::warning(

@@ -5,10 +5,12 @@ use crate::units::counted;
 
 const SYSTEM: &str = "webhooks";
 
-/// What can be said of each without sending anything, and whether deliveries were given up. Addresses and secrets that
-/// are missing have been complained about when the configuration was read.
+/// What can be said of each without sending anything, and whether deliveries were given up.
 pub(super) async fn examine(site: &Site) -> Vec<Finding> {
-    let webhooks = &site.config.webhooks;
+    let webhooks = match site.config.webhooks_to_tell() {
+        Ok(webhooks) => webhooks,
+        Err(error) => return vec![Finding::failed(SYSTEM, "settings", error)],
+    };
     if webhooks.is_empty() {
         return Vec::new();
     }

@@ -62,6 +62,9 @@ fn meant(word: &str, known: &[&'static str], introduction: &str) -> String {
 }
 
 fn number(ty: &str) -> (String, String) {
+    if ty.starts_with("bool") {
+        return ("`true` or `false` is expected here".to_owned(), "write one of them".to_owned());
+    }
     let most = match ty {
         "u8" => Some(u64::from(u8::MAX)),
         "u16" => Some(u64::from(u16::MAX)),
@@ -69,11 +72,10 @@ fn number(ty: &str) -> (String, String) {
         "u64" | "usize" => Some(u64::MAX),
         _ => None,
     };
-    let what = match (most, ty) {
-        (Some(most), _) if most == u64::MAX => "a whole number, zero or more,".to_owned(),
-        (Some(most), _) => format!("a whole number from 0 to {most}"),
-        (None, "bool") => "`true` or `false`".to_owned(),
-        (None, _) => "a number".to_owned(),
+    let what = match most {
+        Some(most) if most == u64::MAX => "a whole number, zero or more,".to_owned(),
+        Some(most) => format!("a whole number from 0 to {most}"),
+        None => "a number".to_owned(),
     };
     (format!("{what} is expected here"), "write it without quotes and without a unit".into())
 }

@@ -15,6 +15,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The whole body.
 async fn read(request: Request) -> Result<Bytes, Problem> {
+    let encoded = request.headers().get(header::CONTENT_ENCODING);
+    if encoded.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        let problem =
+            Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body is compressed, and nothing here reads that");
+        return Err(problem.with_hint("send it without `Content-Encoding`"));
+    }
     let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
     let too_large =
         || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body has more than {LARGEST_BODY} bytes"));
@@ -27,6 +33,16 @@ async fn read(request: Request) -> Result<Bytes, Problem> {
         // The limit's own error is not told apart by its type, and a connection that broke gets no answer anyway.
         Ok(Err(_)) => Err(too_large()),
         Err(_) => Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
+    }
+}
+
+/// What a parser says, which may repeat all that it was given.
+pub(super) fn cut(error: impl std::fmt::Display) -> String {
+    const MOST: usize = 300;
+    let text = error.to_string();
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text,
     }
 }
 
@@ -59,7 +75,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
             _ => return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the body is no object")),
         };
         let value = serde_json::from_slice(text).map_err(|error| {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the body does not fit: {error}"))
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the body does not fit: {}", cut(error)))
         })?;
         Ok(Self { value, bytes })
     }
@@ -78,7 +94,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Form<T> {
         }
         let bytes = read(request).await?;
         let value = serde_urlencoded::from_bytes(&bytes).map_err(|error| {
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the form does not fit: {error}"))
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, format!("the form does not fit: {}", cut(error)))
         })?;
         Ok(Self(value))
     }

@@ -114,7 +114,7 @@ where
 ///
 /// # Errors
 /// When it is taken, or not this machine's.
-pub(super) async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     raise_files();
     let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
     // A restarted pod must not wait for the connections of the one before.

@@ -6,6 +6,7 @@ mod api;
 mod auth;
 mod body;
 mod events;
+mod examine;
 mod glance;
 mod idle;
 mod listen;
@@ -13,10 +14,12 @@ mod metrics;
 mod page;
 mod problem;
 pub mod settings;
+mod shared;
 mod start;
 mod tls;
 mod views;
 
+use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -27,15 +30,20 @@ use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
+use self::api::MigrationState;
 use self::auth::{Gate, Sessions, random};
 use self::events::Events;
-use self::glance::Glances;
+pub use self::examine::examine;
+use self::glance::Glance;
 use self::metrics::Requests;
+use self::problem::Problem;
 use self::settings::Settings;
+use self::shared::{Shared, SharedByName};
 use self::views::Views;
 use crate::daemon::jobs::Site;
 use crate::daemon::ledger::{Ledger, LedgerError};
@@ -67,7 +75,9 @@ struct Inner {
     settings: Settings,
     views: Views,
     events: Events,
-    glances: Glances,
+    glances: Shared<Glance>,
+    /// How migrations stand, each planned for everybody who looks.
+    plans: SharedByName<MigrationState>,
     requests: Requests,
     /// The runs that were asked for here.
     runs: TaskTracker,
@@ -81,6 +91,11 @@ impl Inner {
         self.runner.ledger()
     }
 
+    /// What the ledger says of all jobs.
+    async fn glance(&self) -> Result<Arc<Glance>, Problem> {
+        self.glances.get(Glance::of(self.ledger())).await
+    }
+
     /// The journal of the migrations, which is in the ledger.
     fn journal(&self) -> Journal {
         Journal::new(self.ledger().pool().clone())
@@ -89,6 +104,7 @@ impl Inner {
     /// Something was begun, stopped or has ended here.
     fn changed(&self) {
         self.glances.forget();
+        self.plans.forget();
         self.events.poke();
     }
 }
@@ -100,7 +116,7 @@ pub enum HttpError {
     #[error("listening on {address}")]
     Listen {
         /// Which.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// Why not.
         #[source]
         source: std::io::Error,
@@ -135,11 +151,15 @@ impl Explain for HttpError {
     }
 }
 
+fn bind(address: SocketAddr) -> Result<TcpListener, HttpError> {
+    listen::bind(address).map_err(|source| HttpError::Listen { address, source })
+}
+
 /// A server that has its address.
 #[derive(Debug)]
 pub struct Server {
     app: App,
-    listener: tokio::net::TcpListener,
+    listener: TcpListener,
     tls: Option<tls::Acceptor>,
 }
 
@@ -165,9 +185,7 @@ impl Server {
         let (one, two) = random().zip(random()).ok_or(HttpError::Random)?;
         let key = runner.ledger().key(SESSION_KEY, &format!("{one}{two}").into()).await?;
         let gate = Gate::new(settings.clone(), Sessions::new(&key, settings.is_secure()));
-        let listener = listen::bind(settings.listen)
-            .await
-            .map_err(|source| HttpError::Listen { address: settings.listen, source })?;
+        let listener = bind(settings.listen)?;
         let address = listener.local_addr().unwrap_or(settings.listen);
         if !settings.is_secure() && !address.ip().is_loopback() {
             warn!(%address, "tokens travel in clear text; set `http.tls`, or `http.public_url` of an ingress with TLS");
@@ -180,7 +198,8 @@ impl Server {
             settings,
             views: Views::default(),
             events: Events::default(),
-            glances: Glances::default(),
+            glances: Shared::default(),
+            plans: SharedByName::default(),
             requests: Requests::default(),
             runs: TaskTracker::new(),
             leads,
@@ -238,15 +257,15 @@ async fn healthz() -> &'static str {
 
 /// It is ready when the ledger is, without which it can neither tell nor do anything.
 async fn readyz(State(app): State<App>) -> Response {
-    match app.glances.get(app.ledger()).await {
+    match app.glance().await {
         Ok(_) => "ready\n".into_response(),
         // Anybody may ask this; the log says more.
-        Err(problem) => problem::Problem::new(problem.status(), "the ledger cannot be used").into_response(),
+        Err(problem) => Problem::new(problem.status(), "the ledger cannot be used").into_response(),
     }
 }
 
-async fn method_not_allowed(method: Method) -> problem::Problem {
-    problem::Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not for this path"))
+async fn method_not_allowed(method: Method) -> Problem {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not for this path"))
 }
 
 /// What browsers are told about every answer: that nothing of it may be framed, guessed at, kept or sent elsewhere.

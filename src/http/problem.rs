@@ -1,11 +1,12 @@
 //! What went wrong, as `application/problem+json` (RFC 9457) for programs.
 
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::daemon::ledger::LedgerError;
 use crate::failure::{Explain, Failure, Kind, chain};
+use crate::migrate::MigrateError;
 
 /// An error as it is answered. It holds what a caller may know: no secret, no path of the server.
 #[derive(Debug, Clone, Serialize, utoipa::ToSchema)]
@@ -59,6 +60,15 @@ impl Problem {
     }
 }
 
+/// The value of a header that may be there once; of two, which one counts would be a guess.
+pub(super) fn only<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h HeaderValue>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (first, None) => Ok(first),
+        _ => Err(Problem::bad_request(format!("the header `{name}` is there twice"))),
+    }
+}
+
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         let status = match failure.kind {
@@ -78,6 +88,21 @@ impl From<LedgerError> for Problem {
         tracing::warn!(error = %chain(&error), "a request could not be answered");
         let hint = error.hint();
         Self { hint, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, chain(&error)) }
+    }
+}
+
+impl From<MigrateError> for Problem {
+    fn from(error: MigrateError) -> Self {
+        let is_of_ledger =
+            matches!(error, MigrateError::Journal(_) | MigrateError::JournalTimeout(_) | MigrateError::NoJournal);
+        let problem = Self::from(Failure::from(error));
+        match is_of_ledger {
+            true => {
+                tracing::warn!(error = problem.detail, "a request could not be answered");
+                Self { hint: problem.hint, ..Self::new(StatusCode::SERVICE_UNAVAILABLE, problem.detail) }
+            }
+            false => problem,
+        }
     }
 }
 

@@ -35,6 +35,21 @@ pub use stats::JobStats;
 pub use webhooks::{Delivery, DeliveryCounts, DeliveryState, Retried};
 pub(super) use webhooks::{EndedRun, Taken};
 
+/// Its tables.
+const TABLES: [&str; 11] = [
+    "bookmarks",
+    "http_actions",
+    "http_idempotency",
+    "keys",
+    "migration_approvals",
+    "migration_rehearsals",
+    "migration_steps",
+    "migrations",
+    "runs",
+    "schedules",
+    "webhook_deliveries",
+];
+
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/ledger");
 
 /// A connected ledger whose schema is current.
@@ -184,6 +199,20 @@ impl Ledger {
             WHERE d.datname = current_database() AND acl.grantee = 0 AND acl.privilege_type = 'CONNECT')";
         let open = sqlx::query_scalar(OPEN).fetch_one(&self.pool);
         answer("reading who may connect", open).await
+    }
+
+    /// What this role lacks to keep it, as `INSERT ON runs`; nothing when it may do all.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub async fn lacking(&self) -> Result<Vec<String>, LedgerError> {
+        const LACKING: &str = "SELECT string_agg(privilege, ', ' ORDER BY privilege) || ' ON ' || name FROM \
+            unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege, unnest($1::text[]) AS name \
+            WHERE NOT has_table_privilege(to_regclass(name), privilege) GROUP BY name \
+            UNION ALL SELECT 'a server that can be written to' WHERE current_setting('transaction_read_only')::boolean \
+            ORDER BY 1";
+        let lacking = sqlx::query_scalar(LACKING).bind(TABLES).fetch_all(&self.pool);
+        answer("reading privileges", lacking).await
     }
 
     /// Takes the right to connect from PUBLIC, where this role may: the ledger has approvals, and the key for what one

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::jobs::started;
 use crate::daemon::ledger::{Answer, Key};
 use crate::http::App;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, only};
 
 /// Characters of the longest key.
 const LONGEST: usize = 200;
@@ -57,7 +57,7 @@ pub(super) async fn once<F: Future<Output = Result<Given, Problem>>>(
     act: impl FnOnce(Uuid) -> F,
 ) -> Result<Given, Problem> {
     let mut run = Uuid::now_v7();
-    let Some(key) = headers.get("idempotency-key") else { return act(run).await };
+    let Some(key) = only(headers, "idempotency-key")? else { return act(run).await };
     let key = key.to_str().unwrap_or_default();
     if key.is_empty() || key.len() > LONGEST || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
         let detail = format!("an Idempotency-Key has 1 to {LONGEST} characters of ASCII, and no space");

@@ -67,7 +67,7 @@ pub(super) struct Start {
 
 /// Every job, with its last run.
 pub(in crate::http) async fn states(app: &App) -> Result<Vec<JobState>, Problem> {
-    Ok(states_of(app, &*app.glances.get(app.ledger()).await?))
+    Ok(states_of(app, &*app.glance().await?))
 }
 
 /// The same from a look at the ledger.

@@ -144,7 +144,7 @@ fn recipes(app: &App) -> Result<RecipeSet, Problem> {
 pub(in crate::http) async fn all(app: &App) -> Result<Vec<Recipe>, Problem> {
     let recipes = recipes(app)?;
     let journal = app.journal();
-    let entries = journal.list().await.map_err(Failure::from)?;
+    let entries = journal.list().await?;
     let of_recipe =
         |recipe: &migrate::Recipe| Recipe::of(recipe, entries.iter().find(|entry| entry.name == recipe.name.as_str()));
     let of_entry = |entry: &migrate::Entry| Recipe {
@@ -162,51 +162,62 @@ pub(in crate::http) async fn all(app: &App) -> Result<Vec<Recipe>, Problem> {
 #[derive(Debug)]
 pub(in crate::http) struct Needy {
     pub recipe: Recipe,
-    /// Their names and what they are for.
-    pub parameters: Vec<(String, Option<String>)>,
+    pub parameters: Unset,
 }
 
+/// Names of parameters, and what they are for.
+type Unset = Vec<(String, Option<String>)>;
+
 /// Parameters of a recipe that have neither a default nor a value.
-fn unset(app: &App, recipe: &migrate::Recipe) -> Vec<(String, Option<String>)> {
+fn unset(app: &App, recipe: &migrate::Recipe) -> Unset {
     let given = app.site.config.parameters.get(recipe.name.as_str());
     let has_value = |name: &str| given.is_some_and(|given| given.contains_key(name));
     let unset = recipe.parameters.iter().filter(|(name, of)| of.default.is_none() && !has_value(name.as_str()));
     unset.map(|(name, of)| (name.to_string(), of.description.clone())).collect()
 }
 
-/// The recipe of that name, if that is all that can be said of it yet.
-pub(in crate::http) async fn needy(app: &App, name: &str) -> Result<Option<Needy>, Problem> {
+/// The migration of that name with the parameters of the configuration, or what it lacks.
+fn found(app: &App, name: &str) -> Result<Result<Migration, (migrate::Recipe, Unset)>, Problem> {
     let recipes = recipes(app)?;
-    let Some(recipe) = recipes.get(name) else { return Ok(None) };
-    let parameters = unset(app, recipe);
-    if parameters.is_empty() {
-        return Ok(None);
-    }
-    let entry = app.journal().read(name).await.map_err(Failure::from)?;
-    Ok(Some(Needy { recipe: Recipe::of(recipe, entry.as_ref()), parameters }))
-}
-
-/// The migration of that name with the parameters of the configuration.
-fn named(app: &App, name: &str) -> Result<Migration, Problem> {
-    let recipes = recipes(app)?;
-    let Some(recipe) = recipes.get(name) else { return Err(Problem::not_found("migration of that name")) };
+    let unknown = || Problem::not_found("migration of that name");
+    let recipe = recipes.get(name).ok_or_else(unknown)?;
     let unset = unset(app, recipe);
     if !unset.is_empty() {
-        let names = unset.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        let problem = Problem::new(StatusCode::CONFLICT, format!("`{name}` needs parameters: {names}"));
-        return Err(problem.with_hint(format!("set {names} under `migrations.parameters.{name}` in sexton.yaml")));
+        return Ok(Err((recipe.clone(), unset)));
     }
     let selected = recipes.select(&[name.to_owned()], &app.site.config.parameters);
-    let mut selected = selected.map_err(Failure::from)?;
-    selected.pop().ok_or_else(|| Problem::not_found("migration of that name"))
+    selected?.pop().map(Ok).ok_or_else(unknown)
 }
 
-/// How a migration stands here and now.
-pub(in crate::http) async fn state(app: &App, name: &str) -> Result<MigrationState, Problem> {
-    let migration = named(app, name)?;
-    let journal = app.journal();
-    let seen = Overview::of(&migration, &journal, &app.site.world(), &Context::plain()).await;
-    let seen = seen.map_err(Failure::from)?;
+/// The migration of that name; one that lacks parameters is told as a mistake.
+fn named(app: &App, name: &str) -> Result<Migration, Problem> {
+    found(app, name)?.map_err(|(_, unset)| {
+        let names = unset.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let problem = Problem::new(StatusCode::CONFLICT, format!("`{name}` needs parameters: {names}"));
+        problem.with_hint(format!("set {names} under `migrations.parameters.{name}` in sexton.yaml"))
+    })
+}
+
+/// How a migration stands here and now, or the recipe, if that is all that can be said of it yet.
+pub(in crate::http) async fn look(app: &App, name: &str) -> Result<Result<MigrationState, Needy>, Problem> {
+    match found(app, name)? {
+        Ok(migration) => state(app, migration).await.map(Ok),
+        Err((recipe, parameters)) => {
+            let entry = app.journal().read(name).await?;
+            Ok(Err(Needy { recipe: Recipe::of(&recipe, entry.as_ref()), parameters }))
+        }
+    }
+}
+
+/// To plan it asks the source much: whoever asks within a second shares the answer.
+async fn state(app: &App, migration: Migration) -> Result<MigrationState, Problem> {
+    let plans = app.plans.of(migration.name());
+    let seen = plans.get(planned(app, migration)).await?;
+    Ok(MigrationState::clone(&seen))
+}
+
+async fn planned(app: &App, migration: Migration) -> Result<MigrationState, Problem> {
+    let seen = Overview::of(&migration, &app.journal(), &app.site.world(), &Context::plain()).await?;
     let steps = migration.steps.iter().zip(&seen.planned.steps).map(|(step, planned)| {
         let entry = seen.entry.as_ref().and_then(|entry| entry.steps.get(&step.key));
         Step {
@@ -241,14 +252,17 @@ pub(in crate::http) async fn grant(app: &App, name: &str, granted: &Granted<'_>)
     let migration = named(app, name)?;
     let journal = app.journal();
     let approved = migrate::approve(&migration, &journal, &app.site.world(), granted, &Context::plain()).await;
-    Ok(approved.map_err(Failure::from)?)
+    app.changed();
+    Ok(approved?)
 }
 
 /// Takes back every approval of a migration that was not used yet.
 pub(in crate::http) async fn take_back(app: &App, name: &str) -> Result<u64, Problem> {
     let migration = named(app, name)?;
     let journal = app.journal();
-    Ok(migrate::revoke(migration.name(), &journal).await.map_err(Failure::from)?)
+    let revoked = migrate::revoke(migration.name(), &journal).await;
+    app.changed();
+    Ok(revoked?)
 }
 
 /// Runs a migration for somebody.
@@ -310,7 +324,7 @@ pub(super) async fn one(
     _: Reader,
     Path(name): Path<String>,
 ) -> Result<Json<MigrationState>, Problem> {
-    state(&app, &name).await.map(Json)
+    state(&app, named(&app, &name)?).await.map(Json)
 }
 
 /// Agrees to exactly the plan that was seen, in the name of the token.

@@ -21,7 +21,7 @@ use utoipa_axum::routes;
 
 pub(super) use self::docs::description_text;
 pub(super) use self::jobs::start_job;
-pub(super) use self::migrations::{Needy, Recipe, Step, all, grant, needy, run_it, state, take_back, undo_it};
+pub(super) use self::migrations::{MigrationState, Needy, Recipe, Step, all, grant, look, run_it, take_back, undo_it};
 pub(super) use self::runs::{cancel_run, running};
 pub(super) use self::state::overall;
 pub(super) use self::types::{OfJob, Path, Progress, Query, Run, RunLine, page_of};

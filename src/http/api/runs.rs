@@ -76,7 +76,7 @@ pub(super) async fn list(
     let limit = limit(wanted.limit)?;
     let is_first_page = wanted.job.is_none() && wanted.outcome.is_none() && wanted.before.is_none();
     let runs = if is_first_page && limit < RUNS {
-        app.glances.get(app.ledger()).await?.runs.iter().take(limit as usize + 1).cloned().collect()
+        app.glance().await?.runs.iter().take(limit as usize + 1).cloned().collect()
     } else {
         app.ledger().runs(&asked(&wanted, limit + 1)).await?
     };

@@ -52,7 +52,7 @@ impl<T: Serialize> From<Seen<T>> for Look {
 
 /// How it is on the whole, for the API and the page.
 pub(in crate::http) async fn overall(app: &App) -> Result<Status, Problem> {
-    let glance = app.glances.get(app.ledger()).await?;
+    let glance = app.glance().await?;
     let (jobs, daemon_leads) = (states_of(app, &glance), glance.leads);
     let (mut problems, mut worst) = (Vec::new(), Verdict::Ok);
     let mut add = |verdict: Verdict, text: String| {

@@ -7,6 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::daemon::ledger;
+use crate::http::body::cut;
 use crate::http::problem::Problem;
 use crate::job::JobName;
 
@@ -196,7 +197,7 @@ impl<T: serde::de::DeserializeOwned> axum::extract::FromRequestParts<crate::http
     async fn from_request_parts(parts: &mut axum::http::request::Parts, _: &crate::http::App) -> Result<Self, Problem> {
         let text = parts.uri.query().unwrap_or_default();
         let value = serde_urlencoded::from_str(text);
-        value.map(Self).map_err(|error| Problem::bad_request(format!("the query string does not fit: {error}")))
+        value.map(Self).map_err(|error| Problem::bad_request(format!("the query string does not fit: {}", cut(error))))
     }
 }
 

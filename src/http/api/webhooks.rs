@@ -41,6 +41,12 @@ pub(super) async fn list(
 
 /// Has a delivery that was given up tried again.
 pub(in crate::http) async fn try_again(app: &App, id: Uuid) -> Result<(), Problem> {
+    if let Some(delivery) = app.ledger().delivery(id).await?
+        && app.site.config.webhooks.get(&delivery.webhook).is_none()
+    {
+        let detail = format!("it is for `{}`, and there is no such webhook any more", delivery.webhook);
+        return Err(Problem::new(StatusCode::CONFLICT, detail));
+    }
     match app.ledger().retry_delivery(id).await? {
         Retried::Due => Ok(()),
         Retried::Delivered => Err(Problem::new(StatusCode::CONFLICT, "it was delivered already")),
@@ -52,7 +58,7 @@ pub(in crate::http) async fn try_again(app: &App, id: Uuid) -> Result<(), Proble
 #[utoipa::path(
     post, path = "/api/v1/webhooks/deliveries/{id}/retry", tag = "history",
     params(("id" = Uuid, Path, description = "The delivery"), KeyHeader),
-    responses((status = 202, description = "It is due"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, description = "It was delivered already", body = Problem), (status = 422, body = Problem), (status = 503, body = Problem))
+    responses((status = 202, description = "It is due"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, description = "It was delivered already, or its webhook is not configured any more", body = Problem), (status = 422, body = Problem), (status = 503, body = Problem))
 )]
 pub(super) async fn retry(
     State(app): State<App>,

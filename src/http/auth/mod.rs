@@ -18,7 +18,7 @@ use secrecy::ExposeSecret;
 pub(super) use self::session::{Sessions, random};
 use self::throttle::Throttle;
 use super::App;
-use super::problem::Problem;
+use super::problem::{Problem, only};
 use super::settings::{Role, Settings, Token};
 
 /// The other end of the connection.
@@ -186,7 +186,7 @@ impl Gate {
 
     /// Who asks; `None` when nobody says so.
     pub(super) fn principal(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<Option<Principal>, Problem> {
-        if let Some(given) = headers.get(header::AUTHORIZATION) {
+        if let Some(given) = only(headers, header::AUTHORIZATION.as_str())? {
             match bearer(given) {
                 Some(token) => {
                     let token = self.token(token, self.address(peer, headers))?;

@@ -9,18 +9,17 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::format::{Prose, Row as RunRow, tone};
+use super::format::{Prose, Row as RunRow, When, tone};
 use super::frame::{Frame, may_run};
 use super::sign_in::Signed;
 use super::{Form, Oops, Visitor, render, see};
-use crate::failure::Failure;
 use crate::http::App;
 use crate::http::api::{self, Path, Recipe, running};
 use crate::http::auth::Principal;
 use crate::http::problem::Problem;
 use crate::http::settings::Role;
 use crate::migrate::{self, ApprovalState, Granted, Reversal, Work, rehearsals};
-use crate::units::Span;
+use crate::units::{Span, took};
 
 /// Rehearsals that are listed.
 const REHEARSALS: u32 = 20;
@@ -112,15 +111,15 @@ struct StepRow {
 struct ApprovalRow {
     by: String,
     what: String,
-    at: String,
-    expires: String,
+    at: When,
+    expires: When,
     state: String,
     plan: String,
 }
 
 struct RehearsalRow {
     id: Uuid,
-    ended: String,
+    ended: When,
     word: &'static str,
     tone: &'static str,
     said: String,
@@ -191,10 +190,10 @@ pub(super) async fn one(
     name: Result<Path<String>, Problem>,
 ) -> Result<Response, Oops> {
     let Path(name) = name?;
-    if let Some(needy) = api::needy(&app, &name).await? {
-        return Ok(render(&NeedyPage::of(needy, &visitor)));
-    }
-    let seen = api::state(&app, &name).await?;
+    let seen = match api::look(&app, &name).await? {
+        Ok(seen) => seen,
+        Err(needy) => return Ok(render(&NeedyPage::of(needy, &visitor))),
+    };
     let mut stages: Vec<Stage> = Vec::new();
     for one in &seen.steps {
         let row = step(one, seen.point_of_no_return.as_deref());
@@ -203,17 +202,17 @@ pub(super) async fn one(
             None => stages.push(Stage { name: one.stage.clone(), steps: vec![row] }),
         }
     }
-    let journal = app.journal();
-    let kept = rehearsals(&name, None, REHEARSALS, &journal).await.map_err(Failure::from)?;
+    let (journal, now) = (app.journal(), Timestamp::now());
+    let kept = rehearsals(&name, None, REHEARSALS, &journal).await?;
     let rehearsals = kept.into_iter().map(|kept| RehearsalRow {
         id: kept.id,
-        ended: kept.ended,
+        ended: When::of_text(&kept.ended, now),
         word: if kept.passed { "passed" } else { "failed" },
         tone: if kept.passed { "good" } else { "bad" },
         said: kept.report.map_or_else(String::new, |report| {
-            let window = Span::milliseconds(report.window_milliseconds);
+            let window = took(report.window_milliseconds);
             let lock = report.longest_lock().map_or_else(String::new, |lock| {
-                format!(", longest lock {} on {} for {} ms", lock.mode, lock.relation, lock.milliseconds)
+                format!(", longest lock {} on {} for {}", lock.mode, lock.relation, took(lock.milliseconds))
             });
             format!("window to expect {window}{lock}")
         }),
@@ -229,7 +228,6 @@ pub(super) async fn one(
     let state = seen.recipe.state.clone();
     let begun = matches!(state.as_str(), "running" | "stopped" | "failed");
     let waits = seen.steps.iter().filter(|step| step.operation == "approve" && step.state.as_deref() != Some("done"));
-    let now = Timestamp::now();
     let running = running(&app).await?;
     Ok(render(&MigrationPage {
         frame: Frame::of(&visitor, format!("Migration {name}"), "/migrations"),
@@ -255,8 +253,8 @@ pub(super) async fn one(
             .map(|approval| ApprovalRow {
                 what: approval.step.map_or_else(|| "the beginning".to_owned(), |step| format!("step {step}")),
                 by: approval.by,
-                at: approval.at,
-                expires: approval.expires,
+                at: When::of_text(&approval.at, now),
+                expires: When::of_text(&approval.expires, now),
                 state: approval.state,
                 plan: short(approval.plan.as_str()),
             })
@@ -355,7 +353,7 @@ pub(super) async fn rehearsal(
 ) -> Result<Response, Oops> {
     let Path((name, id)) = path?;
     let journal = app.journal();
-    let kept = rehearsals(&name, Some(id), 1, &journal).await.map_err(Failure::from)?;
+    let kept = rehearsals(&name, Some(id), 1, &journal).await?;
     let report = kept.into_iter().next().and_then(|kept| kept.report);
     let report = report.ok_or_else(|| Problem::not_found("such rehearsal"))?;
     let mut response = Html(migrate::rehearse::html(&report)).into_response();

@@ -1,7 +1,7 @@
 //! `sexton doctor` where much is wrong at once: all of it is listed.
 
 use super::{CLOSED, Case, Table};
-use crate::support::postgres::Scratch;
+use crate::support::postgres::{Role, Scratch, Server};
 use crate::support::site::{Site, postgres_sections};
 use crate::support::stack;
 use crate::support::temporal::plain;
@@ -80,4 +80,71 @@ fn what_would_fail_later_is_said_now() {
     let able = Site::new(&config.replace("store: {directory: store}", &named));
     let able = able.policy("schedule", weekly).policy("backup", &sealed);
     assert!(!able.run(&["doctor"]).out.contains("schedule drill"));
+}
+
+/// What a daemon would not start with, and webhooks could not be told with, beside everything else.
+#[test]
+fn what_serves_and_tells_is_examined_too() {
+    let ledger = Scratch::new("doctor");
+    let server = plain();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap();
+    let config = |http: &str| {
+        let sections = postgres_sections(&ledger, server.database());
+        format!(
+            "{sections}http:\n  listen: '{listen}'\n  tokens: [{{name: ops, role: run, token: {{env: IT_TOKEN}}}}]\n{http}"
+        )
+    };
+    let first = Site::new(&config(""));
+    first.run(&["ledger", "init"]).expect(0);
+    let unset = first.run(&["doctor"]).expect(1);
+    assert!(unset.out.contains("FAIL  http      settings: sexton.yaml:"), "{unset:?}");
+    assert!(unset.out.contains("the environment variable IT_TOKEN is not set"), "{unset:?}");
+    assert!(unset.out.contains("ok    ledger    database"), "the rest is examined: {unset:?}");
+    let hooks = Site::new(&config("webhooks: [{name: a, url: {env: IT_NOT_SET}}]\n"))
+        .env("IT_TOKEN", "long-enough-for-a-token");
+    let unset = hooks.run(&["doctor"]).expect(1);
+    assert!(unset.out.contains("FAIL  webhooks  settings: sexton.yaml:"), "{unset:?}");
+    assert!(unset.out.contains(&format!("warn  http      address: something else listens at {listen}")), "{unset:?}");
+    drop(taken);
+    let free = hooks.run(&["doctor"]).expect(1);
+    assert!(free.out.contains(&format!("ok    http      address: {listen} is free")), "{free:?}");
+    let broken = Site::new(&config("  tls: {certificate: chain.pem, key: chain.pem}\n"))
+        .env("IT_TOKEN", "long-enough-for-a-token")
+        .file("chain.pem", "no certificate\n");
+    let broken = broken.run(&["doctor"]).expect(1);
+    assert!(broken.out.contains("FAIL  http      certificate: ") && broken.out.contains("chain.pem"), "{broken:?}");
+}
+
+/// It could be read, and the first run would fail.
+#[test]
+fn a_ledger_that_may_not_be_written_is_not_ready() {
+    let ledger = Scratch::new("doctor");
+    let server = plain();
+    let sections = postgres_sections(&ledger, server.database());
+    Site::new(&sections).run(&["ledger", "init"]).expect(0);
+    let role = Role::new(Server::Pg15);
+    let owner = |statement: &str| ledger.psql(statement);
+    owner(&format!(
+        "GRANT CONNECT ON DATABASE {} TO {1}; GRANT USAGE ON SCHEMA public TO {1}; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {1}",
+        ledger.name, role.name
+    ));
+    let user = stack().get("PG15_USER");
+    let config = sections
+        .replace(&format!("user: {user}"), &format!("user: {}", role.name))
+        .replace("STACK_PG15_PASSWORD", "IT_ROLE");
+    let site = Site::new(&config).env("IT_ROLE", &role.password);
+    let said = site.run(&["doctor"]).expect(1);
+    let line = said.out.lines().find(|line| line.contains("FAIL  ledger")).unwrap_or_else(|| panic!("{said:?}"));
+    let tables = owner(
+        "SELECT string_agg(tablename, ' ') FROM pg_tables WHERE schemaname = 'public' AND tablename <> '_sqlx_migrations'",
+    );
+    for table in tables.split(' ') {
+        assert!(line.contains(&format!("DELETE, INSERT, UPDATE ON {table}")), "{table}: {line}");
+    }
+    let hint = said.out.lines().find_map(|line| line.split_once("run `GRANT")).unwrap_or_else(|| panic!("{said:?}")).1;
+    let granted = hint.split('`').next().unwrap();
+    owner(&format!("GRANT{granted}"));
+    let said = site.run(&["doctor"]);
+    assert!(!said.out.contains("FAIL  ledger"), "{said:?}");
 }

@@ -9,7 +9,7 @@ const OTHER: &str = "another-token-of-the-test-5527";
 /// The good configuration with this under `http:`.
 fn http(name: &'static str, text: &str) -> Case {
     let site = Site::new(&format!("{GOOD}http:\n{text}")).env("IT_TOKEN", OTHER).env("IT_SHORT", "only-15-charact");
-    Case::new(name, site.env("IT_SPACE", "a token with spaces in it"), "doctor")
+    Case::new(name, site.env("IT_SPACE", "a token with spaces in it"), "run")
 }
 
 /// Verbs that serve nothing, where neither a token nor a certificate is there.
@@ -87,10 +87,10 @@ error: sexton.yaml:11:3: unknown key `adress`
 error: sexton.yaml:11:22: gone.pem cannot be read: No such file or directory
   hint: check the path and that the user that runs sexton may read it"))
         .case(tokens("too short", "    - {name: ops, role: run, token: {env: IT_SHORT}}\n").says(78, "\
-error: sexton.yaml:11:37: this token has fewer than 16 characters
+error: sexton.yaml:11:37: the token of `ops` has fewer than 16 characters
   hint: make one with `openssl rand -hex 24`"))
         .case(tokens("with spaces", "    - {name: ops, role: run, token: {env: IT_SPACE}}\n").says(78, "\
-error: sexton.yaml:11:37: this token has characters that a header cannot carry
+error: sexton.yaml:11:37: the token of `ops` has characters that a header cannot carry
   hint: make one with `openssl rand -hex 24`"))
         .case(tokens("no name", "    - {name: 'o p s', role: run, token: {env: IT_TOKEN}}\n").says(78, "\
 error: sexton.yaml:11:14: this is not a name
@@ -119,15 +119,27 @@ error: sexton.yaml:12:14: two tokens are called `ops`
                 "    - {name: ops, role: run, token: {env: IT_TOKEN}}\n    - {name: ada, role: read, token: {env: IT_TOKEN}}\n",
             )
             .says(78, "\
-error: sexton.yaml:12:38: this token is another one's too: who did what could not be told
+error: sexton.yaml:12:38: the token of `ada` is that of `ops` too: who did what could not be told
   hint: make one with `openssl rand -hex 24`"),
         )
         .case(beside("everybody is a proxy", "  trusted_proxies: [0.0.0.0/0]\n").says(78, "\
 error: sexton.yaml:11:20: 0.0.0.0/0 is everybody: anyone could say to come from anywhere
   hint: write the networks that the proxy's pods are in"))
         .case(beside("no network of proxies", "  trusted_proxies: [ingress-nginx]\n").says(78, "\
-error: sexton.yaml:11:21: invalid IP address syntax
-  hint: sexton.example.yaml and the files in policies/ show how it is written"))
+error: sexton.yaml:11:21: this is neither a network nor an address
+  hint: write for example `10.0.0.0/8` or `10.0.0.5`"))
+        .case(beside("one address is a network, and not all", "  trusted_proxies: [10.0.0.5, 0.0.0.0/0]\n").says(78, "\
+error: sexton.yaml:11:20: 0.0.0.0/0 is everybody: anyone could say to come from anywhere
+  hint: write the networks that the proxy's pods are in"))
+        .case(beside("neither yes nor no", "  public_metrics: maybe\n").says(78, "\
+error: sexton.yaml:11:19: `true` or `false` is expected here
+  hint: write one of them"))
+        .case(beside("TLS without anything", "  tls:\n").says(78, "\
+error: sexton.yaml:11:6: nothing stands below this
+  hint: write its keys, or remove it"))
+        .case(http("nothing at all", "").says(78, "\
+error: sexton.yaml:9:5: nothing stands below this
+  hint: write its keys, or remove it"))
         .case(proxy("everybody is trusted", "{trusted: [0.0.0.0/0], others: read}").says(78, "\
 error: sexton.yaml:10:20: 0.0.0.0/0 is everybody: anyone could write the header and be anybody
   hint: write the networks that the proxy's pods are in"))
@@ -138,8 +150,8 @@ error: sexton.yaml:10:20: ::/0 is everybody: anyone could write the header and b
 error: sexton.yaml:10:20: no address of the proxy is trusted, so that nobody could sign in through it
   hint: write its networks: `trusted: [10.0.0.0/8]`"))
         .case(proxy("not a network", "{trusted: [10.0.0.0/33], others: read}").says(78, "\
-error: sexton.yaml:10:21: invalid IP address syntax
-  hint: sexton.example.yaml and the files in policies/ show how it is written"))
+error: sexton.yaml:10:21: this is neither a network nor an address
+  hint: write for example `10.0.0.0/8` or `10.0.0.5`"))
         .case(proxy("nobody may anything", "{trusted: [10.0.0.0/8]}").says(78, "\
 error: sexton.yaml:10:3: http.proxy: nobody behind the proxy may do anything
   hint: add `others: read`, or `roles: {\"ada@example.com\": approve}`"))

@@ -5,7 +5,7 @@ use crate::support::site::Site;
 
 /// The good configuration with these webhooks, from line 10 on.
 fn hooks(name: &'static str, lines: &str) -> Case {
-    Case::new(name, Site::new(&format!("{GOOD}webhooks:\n{lines}")), "doctor")
+    Case::new(name, Site::new(&format!("{GOOD}webhooks:\n{lines}")), "run")
 }
 
 /// Their secrets are asked for by whoever delivers.

@@ -85,6 +85,14 @@ fn bodies() {
         post(START, &["-H", &format!("Content-Type: {kind}"), "-d", "{}"]).problem(415);
     }
     post(START, &["-H", "Content-Type:", "-d", "{}"]).problem(415);
+    for encoding in ["gzip", "br", "deflate, gzip", "nonsense"] {
+        let encoded = format!("Content-Encoding: {encoding}");
+        let told = post(START, &["-H", JSON, "-H", &encoded, "-d", "{}"]).problem(415);
+        assert!(told["detail"].as_str().unwrap().contains("compressed"), "{told}");
+    }
+    let long = format!("{{\"{}\": 1}}", "k".repeat(30_000));
+    let told = post(START, &["-H", JSON, "-d", &long]).problem(422);
+    assert!(told["detail"].as_str().unwrap().len() < 400, "{told}");
     assert_eq!(api.psql("SELECT count(*) FROM runs"), "0");
     post(&format!("{START}?wait=20s"), &["-H", "Content-Type: APPLICATION/JSON; charset=utf-8", "-d", "{}"])
         .expect(200);
@@ -110,6 +118,9 @@ fn queries_paths_and_methods() {
     {
         api.get(&format!("/api/v1/runs?{query}")).problem(400);
     }
+    // What was sent is not sent back whole.
+    let told = api.get(&format!("/api/v1/runs?limit={}", "9".repeat(25_000))).problem(400);
+    assert!(told["detail"].as_str().unwrap().len() < 400, "{told}");
     for wait in ["x", "-1s", "6m", "99999999999999999999s", "", "1s%00", "1h"] {
         api.post(RUN, &format!("{START}?wait={wait}"), "").problem(400);
     }
@@ -187,6 +198,13 @@ fn heads() {
             api.ask("", "/api/v1/runs", &["-H", &format!("Authorization: {value}"), "--interface", "127.0.0.77"]);
         assert_eq!(answer.status, 401, "{value}: {answer:?}");
     }
+    // Which of two counts would be a guess, also when they are alike.
+    let two = ["-H", &format!("Authorization: Bearer {READ}"), "-H", "Authorization: Bearer another-token-than-this"];
+    api.ask("", "/api/v1/runs", &two).problem(400);
+    api.ask("", "/api/v1/runs", &[two[0], two[1], two[0], two[1]]).problem(400);
+    let keys = ["-X", "POST", "-H", "Idempotency-Key: one", "-H", "Idempotency-Key: two"];
+    api.ask(RUN, START, &keys).problem(400);
+    assert_eq!(api.psql("SELECT count(*) FROM runs"), "0");
     // In whatever case the scheme is written.
     api.ask("", "/api/v1/runs", &["-H", &format!("authorization: BEARER {READ}")]).expect(200);
     api.is_sound();

@@ -64,6 +64,8 @@ fn it_is_not_ready_without_its_ledger() {
     assert!(!told.to_string().contains(name), "{told}");
     api.ask("", "/healthz", &[]).expect(200);
     api.ask(READ, "/api/v1/status", &["--max-time", "40"]).problem(503);
+    api.ask(READ, "/api/v1/migrations", &["--max-time", "40"]).problem(503);
+    api.ask(READ, "/api/v1/migrations/tune-autovacuum", &["--max-time", "40"]).problem(503);
     api.ask(RUN, "/api/v1/jobs/visibility/runs", &["-X", "POST", "--max-time", "40"]).problem(503);
     server.psql("postgres", &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"));
     let came = crate::support::site::eventually(std::time::Duration::from_secs(40), || {
