@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Error, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Failure, Kind, without_errno};
@@ -18,10 +19,12 @@ impl Page {
     /// Finds out whether it can be written, and leaves it as it is.
     pub(super) fn begin(file: &Path) -> Result<Self, Failure> {
         let no_file = |error: Error| no_file(file, &error);
-        // A link stays one: what it leads to is written.
-        let file = std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+        let file = behind(file);
         if std::fs::metadata(&file).is_ok_and(|there| !there.is_file()) {
-            let open = File::options().write(true).open(&file).map_err(no_file)?;
+            // A pipe that nobody reads from is an error, and no wait without an end.
+            let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+            let open = File::options().write(true).custom_flags(flags).open(&file).map_err(no_file)?;
+            rustix::fs::fcntl_setfl(&open, rustix::fs::OFlags::empty()).map_err(|error| no_file(error.into()))?;
             return Ok(Self { file, beside: None, open });
         }
         if file.exists() {
@@ -44,6 +47,17 @@ impl Page {
         self.beside = None;
         Ok(())
     }
+}
+
+/// What a link leads to, also when that is not there yet: the link stays one. One that leads to itself is left as it is.
+fn behind(file: &Path) -> PathBuf {
+    const LINKS: usize = 40;
+    let mut file = file.to_owned();
+    for _ in 0..LINKS {
+        let Ok(to) = std::fs::read_link(&file) else { break };
+        file = file.parent().map_or_else(|| to.clone(), |folder| folder.join(&to));
+    }
+    file
 }
 
 impl Drop for Page {
@@ -80,6 +94,16 @@ mod tests {
         std::os::unix::fs::symlink(&file, &link).unwrap();
         Page::begin(&link).unwrap().write("third").unwrap();
         assert_eq!((there().as_str(), link.is_symlink()), ("third", true));
+        let (ahead, none) = (folder.path().join("ahead.html"), folder.path().join("none.html"));
+        std::os::unix::fs::symlink("none.html", &ahead).unwrap();
+        Page::begin(&ahead).unwrap().write("fourth").unwrap();
+        assert_eq!((std::fs::read_to_string(&none).unwrap().as_str(), ahead.is_symlink()), ("fourth", true));
+        let round = folder.path().join("round.html");
+        std::os::unix::fs::symlink("round.html", &round).unwrap();
+        assert!(Page::begin(&round).is_err());
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        assert!(Page::begin(&pipe).is_err(), "nobody reads from it");
         Page::begin(Path::new("/dev/null")).unwrap().write("nowhere").unwrap();
         assert!(Page::begin(&folder.path().join("none/page.html")).is_err());
         assert!(Page::begin(folder.path()).is_err());

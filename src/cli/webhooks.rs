@@ -183,13 +183,14 @@ async fn test(site: &Site, args: &TestArgs) -> Result<Exit, Shown> {
 
 async fn retry(site: &Site, args: &RetryArgs) -> Result<Exit, Shown> {
     let runner = site.runner().await.map_err(Shown::of)?;
+    let known = site.config.webhooks.names();
     let due = match args.id {
-        Some(id) => vec![retry_one(runner.ledger(), id).await?],
+        Some(id) => vec![retry_one(runner.ledger(), id, &known).await?],
         None => runner.ledger().retry_dead_deliveries().await.map_err(Shown::of)?,
     };
     let stop = signals::stop_token();
     runner.deliver(&stop).await;
-    let seen = settled(runner.ledger(), &due, &stop).await?;
+    let seen = settled(runner.ledger(), &due, &known, &stop).await?;
     let delivered = seen.iter().filter(|delivery| delivery.state == "delivered").count();
     if args.json {
         output::json(&json!({ "deliveries": seen }));
@@ -201,15 +202,24 @@ async fn retry(site: &Site, args: &RetryArgs) -> Result<Exit, Shown> {
     Ok(if delivered == due.len() { Exit::Done } else { Exit::Failed })
 }
 
-/// The deliveries after an attempt of each. A daemon may have taken some of them, and is waited for.
-async fn settled(ledger: &Ledger, due: &[Uuid], stop: &CancellationToken) -> Result<Vec<Delivery>, Shown> {
+/// The deliveries after an attempt of each. A daemon may have taken some of them, and is waited for; to a webhook that is not
+/// configured any more nobody delivers.
+async fn settled(
+    ledger: &Ledger,
+    due: &[Uuid],
+    known: &[&str],
+    stop: &CancellationToken,
+) -> Result<Vec<Delivery>, Shown> {
     let give_up = Instant::now() + DAEMON_PATIENCE;
     loop {
         let mut seen = Vec::new();
         for id in due {
             seen.extend(ledger.delivery(*id).await.map_err(Shown::of)?);
         }
-        let under_way = seen.iter().any(|delivery| delivery.state == "pending" && delivery.last_error.is_none());
+        let is_under_way = |one: &Delivery| {
+            one.state == "pending" && one.last_error.is_none() && known.contains(&one.webhook.as_str())
+        };
+        let under_way = seen.iter().any(is_under_way);
         if !under_way || Instant::now() > give_up || stop.is_cancelled() {
             return Ok(seen);
         }
@@ -217,7 +227,15 @@ async fn settled(ledger: &Ledger, due: &[Uuid], stop: &CancellationToken) -> Res
     }
 }
 
-async fn retry_one(ledger: &Ledger, id: Uuid) -> Result<Uuid, Shown> {
+async fn retry_one(ledger: &Ledger, id: Uuid, known: &[&str]) -> Result<Uuid, Shown> {
+    if let Some(delivery) = ledger.delivery(id).await.map_err(Shown::of)?
+        && !known.contains(&delivery.webhook.as_str())
+    {
+        let webhook = &delivery.webhook;
+        let message = format!("the delivery {id} is for `{webhook}`, and there is no such webhook any more");
+        let hint = format!("configure `{webhook}` again, or let it be: what was given up is removed in time");
+        return Err(Failure::new(Kind::Refused, message).with_hint(hint).into());
+    }
     match ledger.retry_delivery(id).await.map_err(Shown::of)? {
         Retried::Due => Ok(id),
         Retried::Delivered => {

@@ -114,12 +114,13 @@ impl Hook {
     }
 }
 
-/// A number of seconds, or an instant as HTTP writes it.
+/// A number of seconds, or an instant as HTTP writes it. One of more digits than can be counted is a long time, too.
 fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
-    if let Ok(seconds) = text.trim().parse() {
-        return Some(Duration::from_secs(seconds));
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
-    let at = jiff::fmt::rfc2822::parse(text.trim()).ok()?.timestamp();
+    let at = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
     Some(at.duration_since(now).try_into().unwrap_or(Duration::ZERO))
 }
 
@@ -136,6 +137,8 @@ mod tests {
         check("120", Some(120));
         check("Sat, 31 Jan 2026 07:30:00 GMT", Some(120));
         check("Sat, 31 Jan 2026 07:00:00 GMT", Some(0));
+        check("99999999999999999999999999", Some(u64::MAX));
+        check("", None);
         check("soon", None);
         check("-1", None);
     }

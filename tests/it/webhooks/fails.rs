@@ -70,6 +70,11 @@ fn a_refusal_is_final_until_somebody_asks_again() {
 
     receiver.answer(&json!([{"status": 200}]));
     let first = listed["deliveries"][1]["id"].as_str().unwrap();
+    // Nobody delivers to a webhook that is not there any more.
+    let renamed = super::site(&ledger, &hook("others", &receiver, ""));
+    let gone = renamed.run(&["webhooks", "retry", first]).expect(1);
+    assert!(gone.err.contains("is for `ops`, and there is no such webhook any more"), "{gone:?}");
+    assert_eq!(ledger.psql(states), "dead 1,dead 1");
     site.run(&["webhooks", "retry", first]).expect(0);
     assert_eq!(ledger.psql(states), "delivered 1,dead 1");
     let said = site.run(&["webhooks", "retry", first]).expect(1);
