@@ -4,12 +4,16 @@
 mod book;
 mod chart;
 mod deploy;
+mod release;
 mod roles;
 mod search_roles;
 mod workflows;
 
 use std::process::{Command, Output};
 
+use serde_json::json;
+
+use crate::k8s::api::Ground;
 use crate::support::stack;
 
 /// A program of the stack, from the project's folder.
@@ -17,6 +21,22 @@ fn program(name: &str) -> Command {
     let mut command = Command::new(stack().get(name));
     command.current_dir(env!("CARGO_MANIFEST_DIR"));
     command
+}
+
+/// Writes into a Job's status what its controller would: `Complete` or `Failed`.
+fn end_job(ground: &Ground, name: &str, condition: &str) {
+    let before = if condition == "Complete" { "SuccessCriteriaMet" } else { "FailureTarget" };
+    let now = "2026-01-01T00:00:00Z";
+    let mut status = json!({"startTime": now, "conditions": [
+        {"type": before, "status": "True", "lastTransitionTime": now},
+        {"type": condition, "status": "True", "lastTransitionTime": now},
+    ]});
+    if condition == "Complete" {
+        status["completionTime"] = now.into();
+    }
+    let patch = json!({ "status": status }).to_string();
+    let args = ["patch", "job", name, "-n", &ground.sexton, "--subresource", "status", "--type", "merge", "-p", &patch];
+    ground.api.ask(&args).done();
 }
 
 fn text(bytes: &[u8]) -> String {

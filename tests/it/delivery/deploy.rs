@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{done, text};
+use super::{done, end_job, text};
 use crate::k8s::api::{Api, Ground};
 use crate::k8s::certificates::Overlay;
 use crate::k8s::render;
@@ -63,19 +63,7 @@ fn a_rehearsal_ends_as_its_job_ends() {
     let job = |name: &str| ground.api.ask(&["get", "job", name, "-n", &ground.sexton, "-o", "json"]);
     let ends = |name: &str, condition: &str| {
         assert!(eventually(Duration::from_secs(30), || job(name).ok), "the Job {name} was never made");
-        let before = if condition == "Complete" { "SuccessCriteriaMet" } else { "FailureTarget" };
-        let now = "2026-01-01T00:00:00Z";
-        let mut status = json!({"startTime": now, "conditions": [
-            {"type": before, "status": "True", "lastTransitionTime": now},
-            {"type": condition, "status": "True", "lastTransitionTime": now},
-        ]});
-        if condition == "Complete" {
-            status["completionTime"] = now.into();
-        }
-        let patch = json!({ "status": status }).to_string();
-        let args =
-            ["patch", "job", name, "-n", &ground.sexton, "--subresource", "status", "--type", "merge", "-p", &patch];
-        ground.api.ask(&args).done();
+        end_job(&ground, name, condition);
     };
     let good = start("good", "60");
     ends("good", "Complete");
@@ -112,4 +100,33 @@ fn a_deployment_that_does_not_come_up_fails() {
     let get = ["get", "deployment", "sexton", "-n", &ground.sexton, "-o"];
     let image = [&get[..], &["jsonpath={.spec.template.spec.containers[0].image}"]].concat();
     assert_eq!(ground.api.ask(&image).done().out, IMAGE);
+}
+
+/// The ledger, before the daemon: the Job in the place of the former one, and its end is the script's.
+#[test]
+fn a_job_of_a_folder_is_run_in_the_place_of_the_former_one() {
+    let ground = Ground::of("k8s/base");
+    let text_of = |namespace: &str| format!("resources: [../sexton/k8s/recipes/ledger-init]\nnamespace: {namespace}\n");
+    let folder = Overlay::new(&text_of(&ground.sexton));
+    let run = |folder: &str| {
+        let mut command = deploy(&ground.api, &["job", folder, IMAGE]);
+        command.env("DEPLOY_NAMESPACE", &ground.sexton).env("DEPLOY_TIMEOUT", "60");
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let uid = || {
+        let get = ["get", "job", "sexton-ledger-init", "-n", &ground.sexton, "-o", "jsonpath={.metadata.uid}"];
+        ground.api.ask(&get).out
+    };
+    let mut before = String::new();
+    for (condition, said) in [("Complete", "is complete"), ("Failed", "failed"), ("Complete", "is complete")] {
+        let child = run(folder.path.to_str().unwrap());
+        assert!(eventually(Duration::from_secs(30), || !uid().is_empty() && uid() != before), "no new Job was made");
+        before = uid();
+        end_job(&ground, "sexton-ledger-init", condition);
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.success(), condition == "Complete", "{output:?}");
+        assert!(text(&output.stderr).contains(&format!("the Job sexton-ledger-init {said}")), "{output:?}");
+    }
+    let none = run("k8s/overlays/daemon").wait_with_output().unwrap();
+    assert!(!none.status.success() && text(&none.stderr).contains("does not hold exactly one Job"), "{none:?}");
 }
