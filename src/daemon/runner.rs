@@ -17,7 +17,7 @@ use super::ledger::{Ended, Ledger, LedgerError, Lock, Outcome, Trigger};
 use super::runlog::RunLog;
 use super::webhooks::{Dispatcher, Webhooks};
 use crate::context::Context;
-use crate::failure::{Failure, Kind};
+use crate::failure::{Failure, Kind, chain};
 use crate::job::{Applied, Job, JobName, Planned};
 use crate::plan::Plan;
 use crate::progress::{Progress, Recorded};
@@ -252,7 +252,11 @@ impl Runner {
         if let Some(lock) = lock {
             lock.release().await;
         }
-        written?;
+        match written {
+            // Why the job did not end well weighs more than that it could not be written down.
+            Err(error) if failure.is_some() => error!(error = %chain(&error), "the run's end is not in the ledger"),
+            written => written?,
+        }
         Ok(finished(Some(id), name, outcome, plan, applied, failure))
     }
 
@@ -266,7 +270,7 @@ impl Runner {
         (|| self.ledger.end(id, job, ended, &self.webhooks))
             .retry(attempts)
             .when(|_| clock.elapsed() < LEDGER_PATIENCE)
-            .notify(|error, _| warn!(error = %crate::failure::chain(error), "the run's end is not written yet"))
+            .notify(|error, _| warn!(error = %chain(error), "the run's end is not written yet"))
             .await
     }
 

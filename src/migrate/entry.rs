@@ -10,6 +10,9 @@ use super::names::Digest;
 /// Noted of a step that failed, when the server took back all of it.
 pub(crate) const ROLLED_BACK: &str = "rolled_back";
 
+/// Noted, and told, of a step that somebody has undone without sexton.
+pub(crate) const BY_HAND: &str = "by_hand";
+
 /// How far a migration is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -109,6 +112,21 @@ impl StepEntry {
             StepState::Failed => self.noted.get(ROLLED_BACK) != Some(&Value::Bool(true)),
             StepState::Present | StepState::Undone => false,
         }
+    }
+
+    /// Whether its undoing was tried, and did not come to its end.
+    pub(crate) fn was_undo_tried(&self) -> bool {
+        match self.state {
+            StepState::Undoing => true,
+            // What became of it could not be asked.
+            StepState::Intended => self.error.is_some(),
+            _ => false,
+        }
+    }
+
+    /// Whether somebody has said that it is undone.
+    pub(crate) fn is_undone_by_hand(&self) -> bool {
+        self.state == StepState::Undone && self.noted.get(BY_HAND) == Some(&Value::Bool(true))
     }
 
     /// Its evidence once more, for while it is undone.

@@ -228,7 +228,8 @@ pub enum MigrateError {
         cause: Option<Box<MigrateError>>,
     },
     /// Its ledger, or its lock there, was gone while it was undone.
-    #[error("{source}; migration `{name}` was being undone, and stands half undone at step `{step}`")]
+    #[error("{}{source}; migration `{name}` was being undone, and stands half undone at step `{step}`",
+        cause.as_ref().map_or_else(String::new, |cause| format!("{cause}; ")))]
     CutOff {
         /// Of the migration.
         name: String,
@@ -236,9 +237,11 @@ pub enum MigrateError {
         step: String,
         /// What was gone.
         source: Box<MigrateError>,
+        /// Why it was to be undone.
+        cause: Option<Box<MigrateError>>,
     },
     /// Said to be undone by hand, and it did not fail to be undone.
-    #[error("step `{step}` of migration `{name}` is not one whose undoing failed{stands}")]
+    #[error("step `{step}` of migration `{name}` is not one whose undoing failed: {stands}")]
     NotByHand {
         /// Of the migration.
         name: String,
@@ -345,9 +348,10 @@ impl MigrateError {
     pub(crate) fn failed_at(&self) -> Option<&str> {
         match self {
             Self::Step { step, .. } | Self::NotVerified { step, .. } | Self::Unknown { step, .. } => Some(step),
-            Self::Undone { cause, .. } | Self::UndoFailed { cause, .. } | Self::WayBackClosed { cause, .. } => {
-                cause.as_ref()?.failed_at()
-            }
+            Self::Undone { cause, .. }
+            | Self::UndoFailed { cause, .. }
+            | Self::CutOff { cause, .. }
+            | Self::WayBackClosed { cause, .. } => cause.as_ref()?.failed_at(),
             Self::OnlyForward { cause, .. } => cause.failed_at(),
             Self::NotDoneAgain { closed, .. } => closed.failed_at(),
             _ => None,

@@ -1,6 +1,6 @@
 //! What a migration that stopped on its way leaves in force: a Temporal that is stopped, databases that are closed.
 
-use super::entry::{Entry, MigrationState, StepState};
+use super::entry::{Entry, MigrationState, StepEntry, StepState};
 use super::migration::{Migration, MigrationStep};
 use super::steps::{Operation, Reversal, ScaleTo};
 
@@ -66,28 +66,22 @@ pub fn in_force(migration: &Migration, entry: &Entry) -> Option<String> {
         lines.push(format!("Temporal may be stopped, if a program does that: step {}", programs.join(", ")));
     }
     if lines.is_empty() && entry.state == MigrationState::Undoing {
-        return Some(half_undone(migration, entry));
+        lines.push(format!("Migration `{}` is half undone", migration.name()));
     }
     let last = lines.last_mut()?;
     last.push_str(&where_to(migration, entry, sure));
     Some(lines.join("\n"))
 }
 
-/// Where to go from half undone, also when the undo of a step can never succeed.
-fn half_undone(migration: &Migration, entry: &Entry) -> String {
-    let name = migration.name();
-    let is_tried =
-        |step: &&MigrationStep| entry.steps.get(&step.key).is_some_and(|one| one.state == StepState::Undoing);
-    let or = match migration.steps.iter().find(is_tried) {
-        Some(step) => {
-            let key = &step.key;
-            format!(
-                "; where the undo of `{key}` cannot succeed, undo it by hand and say so: `sexton migrate undo {name} --by-hand {key}`"
-            )
-        }
-        None => String::new(),
-    };
-    format!("Migration `{name}` is half undone: `sexton migrate undo {name}` goes on{or}")
+/// The way on for a step whose undo can never succeed, when one has failed.
+fn by_hand(migration: &Migration, entry: &Entry) -> String {
+    // One that was cut off may well succeed.
+    let has_failed = |one: &StepEntry| one.was_undo_tried() && one.error.is_some();
+    let failed = |step: &&MigrationStep| entry.steps.get(&step.key).is_some_and(has_failed);
+    migration.steps.iter().find(failed).map_or_else(String::new, |step| {
+        let (name, key) = (migration.name(), &step.key);
+        format!("; where the undo of `{key}` cannot succeed, undo it by hand and say so: `sexton migrate undo {name} --by-hand {key}`")
+    })
 }
 
 /// Whether a migration may leave something in force: it stops or closes something, or runs programs that may.
@@ -100,7 +94,8 @@ pub fn may_leave_in_force(migration: &Migration) -> bool {
 fn where_to(migration: &Migration, entry: &Entry, sure: impl Fn(&MigrationStep) -> Sure) -> String {
     let name = migration.name();
     if entry.state == MigrationState::Undoing {
-        return format!("; it is going back: go on with `sexton migrate undo {name}`");
+        let by_hand = by_hand(migration, entry);
+        return format!("; it is going back: go on with `sexton migrate undo {name}`{by_hand}");
     }
     let happened = |step: &&MigrationStep| sure(step) != Sure::No;
     let is_over = migration.steps.iter().filter(happened).any(|step| step.operation.reversal() == Reversal::Never);

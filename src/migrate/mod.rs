@@ -34,6 +34,7 @@ mod steps;
 mod world;
 
 pub use approval::{Approval, Granted, SHORTEST_DIGEST, approvals, approve, is_needed, rehearsal, revoke};
+pub(crate) use entry::BY_HAND;
 pub use entry::{Entry, MigrationState, StepEntry, StepState};
 pub use error::MigrateError;
 pub use fingerprint::{Fingerprint, fingerprint};
@@ -47,9 +48,10 @@ pub use plan::{MigratePlan, MigrationPlan, Standing, StepPlan, Work, decide, pla
 pub use recipe::{Each, Recipe, RehearsalRule, Requirement, Stage, Step};
 pub use saga::{
     FailedStep, MigrateReport, MigrationOutcome, MigrationReport, Options, StepOutcome, StepReport, apply, call_back,
-    plan_back, settle_call, undo, undo_around,
+    plan_back, settle_call, undo,
 };
 pub use set::{RecipeError, RecipeSet, files};
+pub(crate) use steps::UNDONE_BY;
 pub use steps::{
     AdoptStep, ApproveStep, BackupStep, CompareStep, CopyStep, ExecStep, FenceStep, HealthStep, Operation, RestartStep,
     RestoreStep, Reversal, ScaleStep, ScaleTo, SecretKey, SecretOf, SetSecretStep, SqlStep, StepError,

@@ -119,6 +119,10 @@ impl TryFrom<String> for Sql {
         if trimmed.contains('\0') {
             return Err("a statement must not hold a NUL; take it out".to_owned());
         }
+        if is_client_copy(trimmed) {
+            let what = "COPY to or from whoever is connected has nobody here who sends or takes rows";
+            return Err(format!("{what}; write INSERT or CREATE TABLE … AS"));
+        }
         if let Some(word) = controls_transaction(trimmed) {
             let what = format!("`{word}` would begin or end a transaction in the middle of the step");
             return Err(format!("{what}; a step is one transaction, unless it says `transaction: false`"));
@@ -142,12 +146,20 @@ fn controls_transaction(sql: &str) -> Option<String> {
     is_meant.then_some(first)
 }
 
-/// A statement from its first word on; nothing, of a text that is comments all through.
+/// Whether a COPY speaks to the client instead of a file or a program of the server.
+fn is_client_copy(sql: &str) -> bool {
+    let mut words = without_comments(sql).split_whitespace().map(str::to_ascii_uppercase);
+    words.next().as_deref() == Some("COPY")
+        && words.any(|word| matches!(word.trim_end_matches([';', ',']), "STDIN" | "STDOUT"))
+}
+
+/// A statement from its first word on; nothing, of a text that is comments, or statements of nothing, all through.
 fn without_comments(mut sql: &str) -> &str {
     loop {
-        sql = sql.trim_start();
+        // Empty statements before the first one are none to PostgreSQL, which ends a line at a carriage return as well.
+        sql = sql.trim_start_matches(|c: char| c.is_whitespace() || c == ';');
         sql = if let Some(rest) = sql.strip_prefix("--") {
-            rest.split_once('\n').map_or("", |(_, rest)| rest)
+            rest.split_once(['\n', '\r']).map_or("", |(_, rest)| rest)
         } else if let Some(rest) = sql.strip_prefix("/*") {
             after_comment(rest)
         } else {
@@ -200,9 +212,10 @@ impl TryFrom<String> for Text {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        match text.trim().is_empty() || text.contains('\0') {
-            true => Err("this text must not be empty; write something, or leave it out".to_owned()),
-            false => Ok(Self(text)),
+        match (text.trim().is_empty(), text.contains('\0')) {
+            (true, _) => Err("this text must not be empty; write something, or leave it out".to_owned()),
+            (_, true) => Err("this text must not hold a NUL; take it out".to_owned()),
+            _ => Ok(Self(text)),
         }
     }
 }
@@ -255,6 +268,8 @@ mod tests {
         check("COMMIT", Some("COMMIT"));
         check("commit;", Some("COMMIT"));
         check("-- so\n/* and /* nested */ */ Abort", Some("ABORT"));
+        check("-- c\rCOMMIT /*\nSELECT 1 */", Some("COMMIT"));
+        check("; /* a */ ; COMMIT", Some("COMMIT"));
         check("START TRANSACTION", Some("START"));
         check("PREPARE TRANSACTION 'x'", Some("PREPARE"));
         check("ROLLBACK", Some("ROLLBACK"));
@@ -269,10 +284,17 @@ mod tests {
 
     #[test]
     fn a_comment_is_no_statement() {
-        for comment in ["-- nothing", "-- one\n-- two\n;", "/* all of /* it */ */", "/* open", "--"] {
+        for comment in
+            ["-- nothing", "-- one\n-- two\n;", "/* all of /* it */ */", "/* open", "--", "/* a */ ; -- c", "; ; -- c"]
+        {
             let why = Sql::try_from(comment.to_owned()).unwrap_err();
             assert!(why.contains("more than a comment"), "{comment}: {why}");
         }
         assert!(Sql::try_from("-- first\nSELECT 1".to_owned()).is_ok());
+        assert!(Sql::try_from("-- first\rSELECT 1".to_owned()).is_ok());
+        for copy in ["COPY t FROM STDIN", "copy (SELECT 1)\nto stdout;", "/* c */ COPY t TO STDOUT WITH (FORMAT csv)"] {
+            assert!(Sql::try_from(copy.to_owned()).is_err(), "{copy}");
+        }
+        assert!(Sql::try_from("COPY t FROM '/tmp/stdin'".to_owned()).is_ok());
     }
 }

@@ -6,7 +6,7 @@ use super::output;
 use crate::cli::failures::Shown;
 use crate::document::Document;
 use crate::exit::Exit;
-use crate::failure::Kind;
+use crate::failure::{Failure, Kind};
 use crate::migrate::lint::{Finding, lint};
 use crate::migrate::{RecipeSet, files};
 use crate::units::counted;
@@ -42,7 +42,8 @@ pub(in crate::cli) fn run(args: &LintArgs) -> Result<Exit, Shown> {
     for path in &args.paths {
         let all = if path.is_dir() { files(path).map_err(Shown::of)? } else { vec![path.clone()] };
         for path in all {
-            let document = Document::read(&path).map_err(Shown::of)?;
+            let unread = |error| Failure::from(error).with_hint("name a recipe's file, or a folder of recipes");
+            let document = Document::read(&path).map_err(unread)?;
             one(&path, document.text())?;
         }
     }

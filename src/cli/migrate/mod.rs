@@ -22,7 +22,7 @@ use crate::daemon::runner::{Finished, Request};
 use crate::exit::Exit;
 use crate::failure::{Explain, Failure, Kind};
 use crate::job::JobName;
-use crate::migrate::{MigrateError, Migration, Name, Options, ParameterError, RecipeSet};
+use crate::migrate::{BY_HAND, MigrateError, Migration, Name, Options, ParameterError, RecipeSet, UNDONE_BY};
 use crate::units::took;
 
 /// `sexton migrate`.
@@ -106,7 +106,7 @@ pub(super) async fn migrate(site: Site, verb: &MigrateVerb, global: &Global) -> 
     }
 }
 
-/// What was typed is checked before anything is connected, and is a mistake of the command line, not of a file.
+/// What was typed is a mistake of the command line, not of a file. Only of a recipe that is not there the ledger is asked.
 async fn check(site: &Site, args: &NamedArgs) -> Result<Migration, Shown> {
     let recipes = RecipeSet::load(site.config.recipes.as_deref()).map_err(Shown::of)?;
     let mut parameters = site.config.parameters.clone();
@@ -234,9 +234,9 @@ fn steps(report: Option<&Value>) -> Vec<Vec<String>> {
 fn outcome(step: &Value) -> String {
     let outcome = step["outcome"].as_str().unwrap_or_default();
     match &step["found"] {
-        found if found["by_hand"] == true => format!("{outcome} by hand"),
+        found if found[BY_HAND] == true => format!("{outcome} by hand"),
         // What it had found to be undone was nothing, which may surprise.
-        found if outcome == "undone" && found["statements"] == 0 => format!("{outcome}: no statement did it"),
+        found if outcome == "undone" && found[UNDONE_BY] == 0 => format!("{outcome}: no statement did it"),
         _ => outcome.to_owned(),
     }
 }

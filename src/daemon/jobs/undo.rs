@@ -7,7 +7,7 @@ use super::migrate::in_force;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::job::{Applied, Job, JobName, Planned};
-use crate::migrate::{self, Journal, MigrateError, MigrateReport, Migration, MigrationOutcome, RecipeSet, World};
+use crate::migrate::{self, Journal, MigrateError, Migration, RecipeSet, World};
 use crate::plan::Plan;
 
 /// One migration undone: a run of the job `migrate`, so that it never meets one that goes forward.
@@ -57,7 +57,7 @@ impl UndoJob {
     /// When there is no way back, or the world cannot be asked.
     pub async fn call_back(&self, ctx: &Context) -> Result<(), Failure> {
         let journal = self.site.journal().await?;
-        migrate::call_back(&self.migration, &journal, &self.site.world(), ctx).await?;
+        migrate::call_back(&self.migration, &journal, &self.site.world(), self.by_hand.as_deref(), ctx).await?;
         Ok(())
     }
 
@@ -100,11 +100,21 @@ impl Planned for PlannedUndo {
 
     async fn apply(&self, ctx: &Context) -> Result<Applied, Failure> {
         let by_hand = self.by_hand.as_deref();
-        let undone = migrate::undo_around(&self.migration, &self.journal, &self.world, by_hand, ctx).await?;
-        let changed = undone.outcome != MigrationOutcome::Unchanged;
-        let summary = if changed { "undid" } else { "undone already:" };
-        let summary = format!("{summary} {}", undone.name);
-        let report = MigrateReport { migrations: vec![undone], changed: usize::from(changed), error: None };
-        Ok(Applied::done(changed, summary, &report))
+        let mut report = migrate::undo(&self.migration, &self.journal, &self.world, by_hand, ctx).await;
+        let error = report.error.take();
+        let has_undone = report.migrations.iter().any(|one| !one.steps.is_empty());
+        let said = match &error {
+            Some(MigrateError::UndoFailed { .. } | MigrateError::CutOff { .. }) => "half undone:",
+            Some(_) => "not undone:",
+            None if report.changed > 0 => "undid",
+            None => "undone already:",
+        };
+        let summary = format!("{said} {}", self.migration.name());
+        let applied = || Applied::done(report.changed > 0, summary, &report);
+        match error {
+            None => Ok(applied()),
+            Some(error) if has_undone => Ok(applied().failed(error.into())),
+            Some(error) => Err(error.into()),
+        }
     }
 }

@@ -35,7 +35,6 @@ impl Explain for MigrateError {
             Self::NotVerified { .. } => Kind::VerificationFailed,
             Self::Cancelled { .. } => Kind::Cancelled,
             Self::Connect(error) => error.kind(),
-            Self::CutOff { source, .. } => source.kind(),
             _ => Kind::Failed,
         }
     }
@@ -115,12 +114,15 @@ impl Explain for MigrateError {
                 None => "the next run begins anew".to_owned(),
             },
             Self::WayBackClosed { source, .. } => return source.hint(),
-            // How to go on stands below it, with what else is in force.
-            Self::UndoFailed { source, .. } => source.hint().unwrap_or_else(|| "correct the cause".to_owned()),
-            // A new ledger would not know of it.
-            Self::CutOff { name, .. } => {
-                format!("bring the ledger's database back as it was, then `sexton migrate undo {name}` goes on")
-            }
+            Self::UndoFailed { name, source, .. } => match source.hint() {
+                Some(hint) => hint,
+                None => format!("correct the cause, then `sexton migrate undo {name}` goes on"),
+            },
+            Self::CutOff { name, source, .. } => match **source {
+                Self::LockLost { .. } => format!("`sexton migrate undo {name}` goes on"),
+                // A new ledger would not know of it.
+                _ => format!("bring the ledger's database back as it was, then `sexton migrate undo {name}` goes on"),
+            },
             Self::NotByHand { .. } => {
                 "say `--by-hand` only of the step at which `migrate undo` fails; the others are undone by sexton".to_owned()
             }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::forward::Halt;
 use super::{Hands, MigrationOutcome, MigrationReport, Run, StepOutcome, StepReport};
 use crate::failure::chain;
-use crate::migrate::entry::{MigrationState, StepEntry, StepState};
+use crate::migrate::entry::{BY_HAND, MigrationState, StepEntry, StepState};
 use crate::migrate::error::MigrateError;
 use crate::migrate::migration::MigrationStep;
 use crate::migrate::steps::{Reversal, StepError, child};
@@ -26,20 +26,15 @@ pub(super) const fn left_by(error: &MigrateError) -> MigrationState {
     }
 }
 
-/// Told of a step that somebody has undone without sexton.
-const BY_HAND: &str = "by_hand";
-
-/// Waits for what nobody's word to stop ends, and says so to who gives it.
-async fn goes_on<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> T {
-    tokio::pin!(work);
+/// Waits for an undoing, which nobody's word to stop ends, and says that to who gives it.
+async fn goes_on<T>(name: &str, stop: &CancellationToken, undoing: impl Future<Output = T>) -> T {
+    tokio::pin!(undoing);
     tokio::select! {
-        done = &mut work => return done,
+        done = &mut undoing => return done,
         () = stop.cancelled() => {}
     }
-    tracing::warn!(
-        "it is being undone, and goes on with that for as long as it may: half undone is where it must not be left"
-    );
-    work.await
+    tracing::warn!(migration = name, "it goes on being undone: it is not left half undone");
+    undoing.await
 }
 
 /// The steps that may have happened, the last one first. What happened in this very run is in the journal, too.
@@ -121,6 +116,9 @@ impl Run<'_> {
                     (MigrateError::WayBackClosed { step, source, again, .. }, cause) => {
                         MigrateError::WayBackClosed { name, step, source, again, cause: cause.map(Box::new) }
                     }
+                    (MigrateError::CutOff { step, source, .. }, cause) => {
+                        MigrateError::CutOff { name, step, source, cause: cause.map(Box::new) }
+                    }
                     (MigrateError::UndoFailed { step, source, .. }, cause) => {
                         MigrateError::UndoFailed { name, step, source, cause: cause.map(Box::new) }
                     }
@@ -200,14 +198,15 @@ impl Run<'_> {
         if let Some((step, _)) = happened.first() {
             self.hands.step.clone_from(&step.key);
         }
-        let stop = self.hands.ctx.cancel.clone();
-        let reversed = goes_on(&stop, self.all_back(happened, reports)).await;
+        // Not the hands' own, which a step's deadline ends, too.
+        let stop = self.cancel.clone();
+        let reversed = goes_on(&name, &stop, self.all_back(happened, reports)).await;
         reversed.map_err(|error| match error {
             MigrateError::LockLost { .. }
             | MigrateError::Journal(_)
             | MigrateError::JournalTimeout(_)
             | MigrateError::NoJournal => {
-                MigrateError::CutOff { name, step: self.hands.step.clone(), source: Box::new(error) }
+                MigrateError::CutOff { name, step: self.hands.step.clone(), source: Box::new(error), cause: None }
             }
             error => error,
         })
@@ -244,8 +243,8 @@ impl Run<'_> {
                 }
             }
             let mut evidence = entry.evidence();
-            if self.by_hand == Some(step.key.as_str()) {
-                evidence[BY_HAND] = Value::Bool(true);
+            if let Some(by_hand) = self.hands.told.get(BY_HAND) {
+                evidence[BY_HAND] = by_hand.clone();
             }
             self.journal.evidence(self.migration, step, StepState::Undone, &evidence, None).await?;
             reports.push(StepReport {
@@ -266,13 +265,13 @@ impl Run<'_> {
         step: &MigrationStep,
         entry: &StepEntry,
     ) -> Result<Result<(), StepError>, MigrateError> {
-        if self.by_hand == Some(step.key.as_str()) {
-            self.hands.told = json!({ BY_HAND: true });
-            return Ok(Ok(()));
-        }
         self.hands.renew().await;
         if matches!(entry.state, StepState::Intended | StepState::Undoing) {
             child::end_left_over(&entry.noted).await;
+        }
+        if self.by_hand == Some(step.key.as_str()) {
+            self.hands.told = json!({ BY_HAND: true });
+            return Ok(Ok(()));
         }
         let is_over = match self.is_over(step, entry).await {
             Ok(is_over) => is_over,

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::forward::Halt;
 pub use self::report::{FailedStep, MigrateReport, MigrationOutcome, MigrationReport, StepOutcome, StepReport};
-pub use self::undo::{call_back, plan_back, settle_call, undo, undo_around};
+pub use self::undo::{call_back, plan_back, settle_call, undo};
 use super::approval::{self, Agreement};
 use super::entry::{MigrationState, StepEntry};
 use super::error::MigrateError;
@@ -81,11 +81,7 @@ pub async fn apply(
         let result =
             if planned.is_applied() { Ok(()) } else { one(planned, journal, world, options, ctx, &mut done).await };
         if let Err(error) = result {
-            done.outcome = match &error {
-                MigrateError::Undone { .. } => MigrationOutcome::Undone,
-                error if error.leaves() == MigrationState::Stopped => MigrationOutcome::Stopped,
-                _ => MigrationOutcome::Failed,
-            };
+            done.outcome = MigrationOutcome::of(&error);
             done.failed = FailedStep::of(migration, &error);
             report.error = Some(error);
         }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::migrate::entry::MigrationState;
 use crate::migrate::error::MigrateError;
 use crate::migrate::migration::{Migration, MigrationStep};
 
@@ -78,6 +79,17 @@ pub enum MigrationOutcome {
     Failed,
     /// What was done was undone.
     Undone,
+}
+
+impl MigrationOutcome {
+    /// How a run ended with this.
+    pub(super) fn of(error: &MigrateError) -> Self {
+        match error {
+            MigrateError::Undone { .. } => Self::Undone,
+            error if error.leaves() == MigrationState::Stopped => Self::Stopped,
+            _ => Self::Failed,
+        }
+    }
 }
 
 /// What a run did about one step.

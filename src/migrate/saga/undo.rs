@@ -1,7 +1,7 @@
 //! A migration taken back because somebody wants that: what would be undone, the word to a run that is at it, and the
 //! undoing itself.
 
-use super::report::{MigrationOutcome, MigrationReport, StepReport};
+use super::report::{FailedStep, MigrateReport, MigrationOutcome, MigrationReport, StepReport};
 use super::{Hands, Options, Run, back, pinned, unchanged};
 use crate::context::Context;
 use crate::migrate::entry::{Entry, MigrationState, StepEntry, StepState};
@@ -18,7 +18,8 @@ use crate::plan::{Action, Change, Plan};
 /// undone already.
 ///
 /// # Errors
-/// When it was never begun, or as another recipe, on another database or with other parameters.
+/// When it was never begun, or as another recipe, on another database or with other parameters;
+/// [`MigrateError::NotByHand`] as [`undo`].
 pub async fn plan_back(
     migration: &Migration,
     journal: &Journal,
@@ -26,7 +27,7 @@ pub async fn plan_back(
     by_hand: Option<&str>,
 ) -> Result<Plan, MigrateError> {
     let (name, entry) = (migration.name(), begun(migration, journal, world).await?);
-    has_failed(name, &entry, by_hand)?;
+    may_be_by_hand(name, &entry, by_hand)?;
     let mut plan = Plan::default();
     if entry.state == MigrationState::Undone {
         let steps: Vec<&str> = undone(migration, &entry).map(|step| step.key.as_str()).collect();
@@ -55,9 +56,11 @@ pub async fn call_back(
     migration: &Migration,
     journal: &Journal,
     world: &World,
+    by_hand: Option<&str>,
     ctx: &Context,
 ) -> Result<bool, MigrateError> {
     let entry = begun(migration, journal, world).await?;
+    may_be_by_hand(migration.name(), &entry, by_hand)?;
     if entry.state == MigrationState::Undone {
         return Ok(false);
     }
@@ -80,35 +83,41 @@ pub async fn settle_call(migration: &Migration, journal: &Journal) -> Result<boo
     Ok(is_held)
 }
 
-/// Undoes a migration: its finished steps in reverse. Whoever is at it is asked to do that.
+/// Undoes a migration: its finished steps in reverse. Whoever is at it is asked to do that. The step that is `by_hand` is
+/// taken for undone: somebody has done that, since its own undo cannot succeed.
 ///
-/// # Errors
-/// When it was never begun, or behind a step that cannot be undone; [`MigrateError::UndoAsked`] when another process is
-/// at it and was asked.
+/// The report's `error` says why it did not come to its end: it was never begun, or stands behind a step that cannot be undone;
+/// [`MigrateError::UndoAsked`] when another process is at it and was asked; [`MigrateError::NotByHand`] when the undoing of
+/// that step was not tried. What was undone by then is in the report.
 pub async fn undo(
-    migration: &Migration,
-    journal: &Journal,
-    world: &World,
-    ctx: &Context,
-) -> Result<MigrationReport, MigrateError> {
-    undo_around(migration, journal, world, None, ctx).await
-}
-
-/// The same around a step that somebody has undone by hand, since its own undo cannot succeed.
-///
-/// # Errors
-/// As [`undo`]; [`MigrateError::NotByHand`] when the undoing of that step has not failed.
-pub async fn undo_around(
     migration: &Migration,
     journal: &Journal,
     world: &World,
     by_hand: Option<&str>,
     ctx: &Context,
-) -> Result<MigrationReport, MigrateError> {
+) -> MigrateReport {
+    let mut done = unchanged(migration);
+    let error = undo_into(&mut done, migration, journal, world, by_hand, ctx).await.err();
+    if let Some(error) = &error {
+        done.outcome = MigrationOutcome::of(error);
+        done.failed = FailedStep::of(migration, error);
+    }
+    let changed = usize::from(done.outcome != MigrationOutcome::Unchanged);
+    MigrateReport { migrations: vec![done], changed, error }
+}
+
+async fn undo_into(
+    report: &mut MigrationReport,
+    migration: &Migration,
+    journal: &Journal,
+    world: &World,
+    by_hand: Option<&str>,
+    ctx: &Context,
+) -> Result<(), MigrateError> {
     let (name, entry) = (migration.name(), begun(migration, journal, world).await?);
-    has_failed(name, &entry, by_hand)?;
+    may_be_by_hand(name, &entry, by_hand)?;
     if entry.state == MigrationState::Undone {
-        return Ok(unchanged(migration));
+        return Ok(());
     }
     let things = world.locked(migration)?;
     may_go_back(migration, &entry, journal, world, ctx).await?;
@@ -126,7 +135,6 @@ pub async fn undo_around(
     let options = Options::default();
     let mut run = Run::new(migration, journal, ctx, &mut lock, hands, &options);
     run.by_hand = by_hand;
-    let mut report = unchanged(migration);
     let result = match journal.read(name).await {
         // The run that was at it has done it meanwhile.
         Ok(Some(entry)) if entry.state == MigrationState::Undone => {
@@ -135,8 +143,8 @@ pub async fn undo_around(
             Ok(())
         }
         // Whoever was at it meanwhile may have begun it anew, and elsewhere.
-        Ok(Some(entry)) => match has_failed(name, &entry, by_hand).and(run.is_as_begun(&entry).await) {
-            Ok(()) => run.undo(&mut report).await,
+        Ok(Some(entry)) => match run.is_as_begun(&entry, by_hand).await {
+            Ok(()) => run.undo(report).await,
             Err(error) => journal.forget_undo(name).await.and(Err(error)),
         },
         Ok(None) => Err(MigrateError::NeverBegun { name: name.to_owned() }),
@@ -144,18 +152,21 @@ pub async fn undo_around(
     };
     run.hands.close().await;
     lock.release().await;
-    result.map(|()| report)
+    result
 }
 
-/// That the undoing of a step was begun and did not come to its end: of another, to say that it is undone would leave it
-/// as it is.
-fn has_failed(name: &str, entry: &Entry, by_hand: Option<&str>) -> Result<(), MigrateError> {
+/// That the undoing of a step was tried and did not come to its end: of another, to say that it is undone would leave it as it
+/// is. What was said before may be said again.
+fn may_be_by_hand(name: &str, entry: &Entry, by_hand: Option<&str>) -> Result<(), MigrateError> {
     let Some(key) = by_hand else { return Ok(()) };
-    let stands = match (entry.state, entry.steps.get(key).map(|step| step.state)) {
-        (MigrationState::Undoing, Some(StepState::Undoing | StepState::Intended)) => return Ok(()),
-        (MigrationState::Undoing, Some(state)) => format!(": it is {}", state.as_str()),
-        (_, Some(_)) => format!(": the migration is {}", entry.state.as_str()),
-        (_, None) => ": the journal has none of that name".to_owned(),
+    let step = entry.steps.get(key);
+    let is_under_way = matches!(entry.state, MigrationState::Undoing | MigrationState::Undone);
+    let stands = match step {
+        Some(step) if is_under_way && step.is_undone_by_hand() => return Ok(()),
+        Some(step) if entry.state == MigrationState::Undoing && step.was_undo_tried() => return Ok(()),
+        Some(step) if entry.state == MigrationState::Undoing => format!("it is {}", step.state.as_str()),
+        Some(_) => format!("the migration is {}", entry.state.as_str()),
+        None => "the journal has none of that name".to_owned(),
     };
     Err(MigrateError::NotByHand { name: name.to_owned(), step: key.to_owned(), stands })
 }
@@ -172,7 +183,8 @@ async fn begun(migration: &Migration, journal: &Journal, world: &World) -> Resul
 
 impl Run<'_> {
     /// That the journal speaks of what is to be undone, and of where it is to be undone.
-    async fn is_as_begun(&mut self, entry: &Entry) -> Result<(), MigrateError> {
+    async fn is_as_begun(&mut self, entry: &Entry, by_hand: Option<&str>) -> Result<(), MigrateError> {
+        may_be_by_hand(self.migration.name(), entry, by_hand)?;
         same(self.migration, entry, self.hands.world.source.name(self.migration.database())?)?;
         let now = Pin::now(self.migration, &mut self.hands).await?;
         pinned(self.migration, self.journal, &now).await

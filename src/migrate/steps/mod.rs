@@ -38,6 +38,7 @@ pub use self::restore::RestoreStep;
 pub use self::scale::{RestartStep, ScaleStep, ScaleTo, WaitPodsGoneStep};
 pub use self::set_secret::{SecretKey, SecretOf, SetSecretStep};
 pub use self::sql::SqlStep;
+pub(crate) use self::sql::UNDONE_BY;
 pub(crate) use self::statements::{SqlFailure, holds};
 pub use self::temporal_schema::TemporalSchemaStep;
 pub use self::wait::WaitStep;

@@ -191,7 +191,7 @@ fn no_statement(why: &str) -> StepError {
 }
 
 /// How many statements have undone a step, in what is told of it.
-const UNDONE_BY: &str = "statements";
+pub(crate) const UNDONE_BY: &str = "statements";
 /// Under which the transaction of a step is noted before it does anything. After a kill the server says what became of it.
 const NOTED: &str = "transaction";
 
@@ -267,11 +267,13 @@ impl Act for SqlStep {
     async fn prepare(&self, hands: &mut Hands<'_>) -> Result<Value, StepError> {
         Ok(match &self.undo_query {
             Some(query) => {
+                let cancel = hands.ctx.cancel.clone();
                 let session = self.session(hands).await?;
                 let rows = texts(session, query, self.limits()).await?.into_iter();
                 let rows: Vec<Sql> =
                     rows.map(|row| Sql::try_from(row).map_err(|why| no_statement(&why))).collect::<Result<_, _>>()?;
-                if let Some((row, why)) = misread(session, &rows, self.limits()).await? {
+                let read = cancel.run_until_cancelled(misread(session, &rows, self.limits())).await;
+                if let Some((row, why)) = read.ok_or(StepError::Cancelled)?? {
                     return Err(no_statement(&format!("{}: {why}", shortened(row.as_str()))));
                 }
                 json!(rows)

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use futures::TryStreamExt;
+use sqlx::error::DatabaseError;
+use sqlx::postgres::PgDatabaseError;
 use sqlx::{AssertSqlSafe, Connection, Either, Executor, PgConnection, Row, SqlSafeStr, Statement};
 
 use crate::migrate::error::MigrateError;
@@ -11,6 +13,8 @@ use crate::units::Span;
 
 /// What a query may come to whose rows are kept in the journal, in bytes.
 const MOST_TEXT: usize = 8 << 20;
+/// What reading a statement may wait for a lock at most.
+const READING_LOCK: Span = Span::milliseconds(10);
 /// What the network may take on top of the server's own time-outs before an answer counts as lost.
 const NETWORK_MARGIN: Duration = Duration::from_secs(10);
 
@@ -48,7 +52,7 @@ pub enum SqlFailure {
     /// The answer of a check is not one boolean.
     #[error("`{0}` must return one row with one boolean that is not null")]
     NotBoolean(String),
-    /// A row of a query for texts is none.
+    /// A query that is to return texts returns something else.
     #[error("each row of `{}` must be one text that is not null{found}", shortened(query))]
     NotText {
         /// The query.
@@ -180,17 +184,27 @@ pub(crate) async fn texts(
     let answer = read_only(connection, limits, async |connection| {
         let mut rows = sqlx::query(AssertSqlSafe(query.as_str())).persistent(false).fetch(connection);
         let (mut found, mut bytes) = (Vec::new(), 0);
-        while let Some(row) = rows.try_next().await? {
+        loop {
+            let row = match rows.try_next().await {
+                Ok(Some(row)) => row,
+                Ok(None) => break,
+                Err(sqlx::Error::ColumnDecode { .. } | sqlx::Error::TypeNotFound { .. }) => {
+                    return Ok(Err(not_text(query, "; write `::text` behind what is of another type")));
+                }
+                Err(error) => return Err(error),
+            };
             let text = match row.len() {
                 1 => row.try_get::<Option<String>, _>(0),
                 _ => return Ok(Err(not_text(query, "; it has several columns, or none"))),
             };
             match text {
-                Ok(Some(text)) => found.push(text),
-                Ok(None) => return Ok(Err(not_text(query, "; one is"))),
+                Ok(Some(text)) => {
+                    bytes += text.len() + size_of::<String>();
+                    found.push(text);
+                }
+                Ok(None) => return Ok(Err(not_text(query, "; one is NULL"))),
                 Err(_) => return Ok(Err(not_text(query, "; write `::text` behind what is of another type"))),
             }
-            bytes += found.last().map_or(0, String::len);
             if bytes > MOST_TEXT {
                 return Ok(Err(SqlFailure::TooMuch(query.as_str().into())));
             }
@@ -212,6 +226,8 @@ pub(super) async fn misread<'s>(
     limits: StatementLimits,
 ) -> Result<Option<(&'s Sql, String)>, SqlFailure> {
     let patience = limits.patience(statements.len());
+    // The parser comes before any lock: who waits for one has a statement that can be read.
+    let limits = StatementLimits { lock: READING_LOCK, ..limits };
     let read = async {
         limits.set(connection, false).await?;
         let mut misread = None;
@@ -229,8 +245,6 @@ pub(super) async fn misread<'s>(
 }
 
 async fn misread_one(connection: &mut PgConnection, statement: &Sql) -> Result<Option<String>, sqlx::Error> {
-    /// syntax_error, undefined_parameter, indeterminate_datatype
-    const MISREAD: [&str; 3] = ["42601", "42P02", "42P18"];
     let sql = AssertSqlSafe(statement.as_str().to_owned()).into_sql_str();
     match connection.prepare(sql).await {
         Ok(read) => {
@@ -241,11 +255,20 @@ async fn misread_one(connection: &mut PgConnection, statement: &Sql) -> Result<O
             };
             Ok(has_parameters.then(|| "it has a `$1`, which nothing fills".to_owned()))
         }
-        Err(sqlx::Error::Database(error)) => {
-            let is_misread = error.code().is_some_and(|code| MISREAD.contains(&code.as_ref()));
-            Ok(is_misread.then(|| error.message().to_owned()))
-        }
+        Err(sqlx::Error::Database(error)) => Ok(is_misread(&*error).then(|| error.message().to_owned())),
         Err(error) => Err(error),
+    }
+}
+
+/// Whether the parser itself has said no. The same code, 42601, is given for what does not fit a table as it is now, and may
+/// fit it when the step has changed it: such an error comes from elsewhere in the server (src/backend/parser).
+fn is_misread(error: &dyn DatabaseError) -> bool {
+    let routine = error.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::routine);
+    match error.code().as_deref() {
+        Some("42601") => matches!(routine, Some("scanner_yyerror" | "base_yyparse" | "exec_parse_message")),
+        // undefined_parameter, indeterminate_datatype
+        Some("42P02" | "42P18") => true,
+        _ => false,
     }
 }
 

@@ -40,7 +40,7 @@ async fn an_approval_is_for_one_beginning() {
     ground.run(&migration).await.unwrap();
     assert_eq!(ground.ledger.psql("SELECT approved_by, used_at IS NOT NULL FROM migration_approvals"), "Ada|t");
 
-    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap();
     let error = refused(&ground, &migration).await;
     assert!(error.to_string().contains("the approval of Ada was used already"), "{error}");
     assert_eq!(error.kind(), Kind::Awaited);
@@ -265,7 +265,7 @@ async fn a_step_is_approved_while_the_migration_is_on_its_way_there() {
     ground.run(&migration).await.unwrap_err();
     approve().await.unwrap();
     // Undone and begun anew, it asks anew.
-    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap();
     assert_eq!(approve().await.unwrap_err().kind(), Kind::Usage, "it is undone");
     assert_eq!(ground.run(&migration).await.unwrap_err().kind(), Kind::Awaited);
     approve().await.unwrap();

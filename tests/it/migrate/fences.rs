@@ -96,6 +96,6 @@ async fn sexton_stays_inside_whatever_role_it_acts_as() {
     another.ping().await.unwrap();
     assert_eq!(&list(), me);
     assert_eq!(ground.main.psql("SELECT tableowner FROM pg_tables WHERE tablename = 'made'"), "temporal");
-    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap();
     assert_eq!(list(), "temporal PUBLIC");
 }

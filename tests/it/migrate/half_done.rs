@@ -50,7 +50,7 @@ async fn a_transaction_that_never_ended_is_not_undone() {
     // As a kill before the end leaves the step: the server has taken the transaction back.
     let noted = aborted(&ground);
     ground.ledger.psql(&format!("UPDATE migration_steps SET state = 'intended', evidence = '{noted}'"));
-    let report = undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    let report = undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap();
     assert_eq!(ground.main.psql("SELECT n FROM counter"), "0", "{report:?}");
     assert_eq!(ground.journal.read("cut-off").await.unwrap().unwrap().state, MigrationState::Undone);
 }
@@ -65,7 +65,7 @@ async fn a_transaction_that_was_committed_is_not_run_again_and_is_undone_once() 
     assert_eq!(report.migrations[0].steps[0].outcome, StepOutcome::Recovered);
     assert_eq!(ground.main.psql("SELECT n FROM counter"), "10");
 
-    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap();
     assert_eq!(ground.main.psql("SELECT n FROM counter"), "0");
     forget_its_end(&ground, "undoing", "undoing");
     let error = ground.run(&migration).await.unwrap_err();
@@ -84,12 +84,12 @@ async fn an_undo_that_cannot_ask_the_server_forgets_nothing() {
         ground.main.server.psql("postgres", &format!("ALTER DATABASE {} ALLOW_CONNECTIONS {allowed}", ground.main.name))
     };
     allow(false);
-    let failed = undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap_err();
+    let failed = undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap_err();
     assert!(matches!(failed, MigrateError::UndoFailed { .. }), "{failed}");
     allow(true);
     let kept = ground.ledger.psql("SELECT state, evidence ? 'transaction', error IS NOT NULL FROM migration_steps");
     assert_eq!(kept, "intended|t|t");
-    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap();
     assert_eq!(ground.main.psql("SELECT n FROM counter"), "0");
 }
 
@@ -110,10 +110,10 @@ async fn what_cannot_be_undone_and_was_taken_back_closes_no_way() {
     // Committed, as far as the server says, it cannot be undone.
     let committed = ground.main.psql("SELECT json_build_object('transaction', xmin::text) FROM counter");
     intended(&committed);
-    let refused = undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap_err();
+    let refused = undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap_err();
     assert!(matches!(refused, MigrateError::NoWayBack { .. }), "{refused}");
     intended(&noted);
-    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap();
     assert_eq!(ground.main.psql("SELECT n, to_regclass('made') IS NULL FROM counter"), "0|t");
 }
 
@@ -130,7 +130,7 @@ async fn a_step_whose_undo_never_took_effect_is_not_run_again() {
     ));
     ground.run(&migration).await.unwrap();
     assert_eq!(ground.main.psql("SELECT n FROM counter"), "10");
-    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap();
     assert_eq!(ground.main.psql("SELECT n FROM counter"), "0");
 }
 
@@ -148,7 +148,7 @@ async fn what_was_committed_and_is_not_as_it_should_be_is_not_run_twice() {
     assert_eq!(ground.main.psql("SELECT n FROM counter"), "10");
     ground.run(&migration).await.unwrap_err();
     ground.run(&migration).await.unwrap_err();
-    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap();
     assert_eq!(ground.main.psql("SELECT n FROM counter"), "0");
 }
 
@@ -157,7 +157,7 @@ async fn an_undo_that_lacks_only_its_last_word_is_not_taken_for_applied() {
     let ground = counter().await;
     let migration = counting("last-word", "");
     ground.run(&migration).await.unwrap();
-    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap();
     ground.ledger.psql("UPDATE migrations SET state = 'undoing'");
     let planned = ground.plan(&migration).await.unwrap().plan();
     assert!(planned.changes.iter().any(|change| change.reason.contains("journal it as undone")), "{planned:?}");

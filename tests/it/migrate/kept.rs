@@ -38,7 +38,7 @@ async fn a_retry_that_was_taken_back_does_not_hide_what_was_committed_before() {
     held.rollback().await.unwrap();
     not_verified().await;
     assert_eq!(ground.main.psql("SELECT n FROM counter"), "20");
-    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap();
     assert_eq!(ground.main.psql("SELECT n FROM counter"), "0");
 }
 
@@ -60,23 +60,48 @@ async fn a_row_that_is_no_statement_is_refused_before_anything_is_done() {
     ] {
         refused(name, &format!("SELECT '{row}'::text"), why).await;
     }
-    refused("nothing", "SELECT NULL::text", "must be one text that is not null; one is").await;
+    refused("nothing", "SELECT NULL::text", "must be one text that is not null; one is NULL").await;
     refused("number", "SELECT 1", "; write `::text` behind").await;
     refused("columns", "SELECT 'SELECT 1'::text, 2", "; it has several columns").await;
-    refused("large", "SELECT repeat('x', 9000000)", "come to more than 8.0 MiB").await;
-    refused("bad", "SELECT garbage", "garbage").await;
+    refused("large", "SELECT repeat('x', 1000000) FROM generate_series(1, 9)", "come to more than 8.0 MiB").await;
+    refused("many", "SELECT ''::text FROM generate_series(1, 100000000)", "come to more than 8.0 MiB").await;
+    refused("multirange", "SELECT '{[1,2)}'::int4multirange", "; write `::text` behind").await;
+    refused("bad", "SELECT garbage", "column \"garbage\" does not exist").await;
     assert_eq!((ground.main.psql("SELECT n FROM counter").as_str(), ground.steps().as_str()), ("0", ""));
 }
 
 #[tokio::test]
 async fn what_undoes_it_may_name_what_it_makes() {
     let ground = counter().await;
-    let query = "undo_query: \"SELECT s FROM (VALUES ('UPDATE made SET n = 7'), ('DROP TABLE made')) v (s)\"";
+    // What the second one says of `wider` fits it only when the step has changed it.
+    ground.main.psql("CREATE TABLE wider (n int)");
+    let query = "undo_query: \"SELECT s FROM (VALUES ('UPDATE made SET n = 7'), ('INSERT INTO wider VALUES (1, 2)'), \
+                 ('ALTER TABLE wider DROP COLUMN m'), ('DROP TABLE made')) v (s)\"";
     let migration = from_text(&format!(
         "name: makes\ndescription: x\ndatabase: main\nstages:\n  - name: s\n    steps:\n      \
-         - name: make\n        do: {{sql: {{run: [CREATE TABLE made (n int)], {query}}}}}\n"
+         - name: make\n        do: {{sql: {{run: [CREATE TABLE made (n int), ALTER TABLE wider ADD COLUMN m int], {query}}}}}\n"
     ));
     ground.run(&migration).await.unwrap();
-    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
-    assert_eq!(ground.main.psql("SELECT to_regclass('made') IS NULL"), "t");
+    undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap();
+    assert_eq!(
+        ground.main.psql("SELECT to_regclass('made') IS NULL, (SELECT string_agg(w::text, '') FROM wider w)"),
+        "t|(1)"
+    );
+}
+
+/// Who waits for a lock only to be read stands in nobody's way, and is told of no mistake.
+#[tokio::test]
+async fn rows_are_read_also_while_somebody_holds_what_they_name() {
+    let ground = counter().await;
+    ground.main.psql("CREATE TABLE held (n int)");
+    let row = "SELECT format('UPDATE held SET n = %s', g) FROM generate_series(1, 100) g";
+    let migration = counting("behind", &format!("undo_query: \"{row}\""));
+    let mut holder = postgres15().connect(&ground.main.name).await.unwrap();
+    let mut held = holder.begin().await.unwrap();
+    held.execute("LOCK TABLE held IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let began = std::time::Instant::now();
+    ground.run(&migration).await.unwrap();
+    assert!(began.elapsed() < std::time::Duration::from_secs(25), "{:?}", began.elapsed());
+    held.rollback().await.unwrap();
+    assert_eq!(ground.main.psql("SELECT n FROM counter"), "10");
 }

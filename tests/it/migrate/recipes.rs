@@ -39,7 +39,7 @@ async fn an_index_is_built_in_place_of_one_that_broke_off() {
     let report = ground.run(&migration).await.unwrap();
     assert_eq!(report.migrations[0].steps[0].outcome, StepOutcome::Done);
     assert_eq!(valid("by_n"), "1|t|f");
-    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap();
     assert_eq!(valid("by_n"), "0||");
 
     // One of that name on another column is somebody else's.

@@ -101,7 +101,7 @@ async fn behind_a_step_that_cannot_be_undone_there_is_only_forward() {
     assert_eq!(error.kind(), Kind::Failed);
     assert_eq!(ground.main.psql("SELECT to_regclass('one'), to_regclass('two')"), "one|two", "nothing is undone");
     assert_eq!(ground.ledger.psql("SELECT state FROM migrations"), "failed");
-    let refused = undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap_err();
+    let refused = undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap_err();
     assert!(matches!(refused, MigrateError::NoWayBack { .. }), "{refused}");
 
     ground.main.psql("INSERT INTO one VALUES (7)");
@@ -116,7 +116,7 @@ async fn a_recipe_may_stop_where_it_fails() {
     let error = ground.run(&migration).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Failed);
     assert_eq!(ground.steps(), "one|done\ntwo|done\nthree|failed");
-    undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
+    undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap();
     assert_eq!(ground.main.psql("SELECT count(*) FROM pg_class WHERE relname IN ('one', 'two', 'three')"), "0");
 }
 
@@ -125,14 +125,14 @@ async fn an_applied_migration_can_be_undone_and_applied_again() {
     let ground = Ground::new().await;
     let before = ground.main.dump();
     let migration = from_text(&three_tables("twice", "", ""));
-    let never = undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap_err();
+    let never = undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap_err();
     assert!(matches!(never, MigrateError::NeverBegun { .. }), "{never}");
     ground.run(&migration).await.unwrap();
-    let report = undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
-    assert_eq!(report.steps.len(), 3);
+    let report = undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap();
+    assert_eq!(report.migrations[0].steps.len(), 3);
     assert_eq!(ground.main.dump(), before);
-    let again = undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap();
-    assert_eq!(again.outcome, MigrationOutcome::Unchanged);
+    let again = undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap();
+    assert_eq!(again.migrations[0].outcome, MigrationOutcome::Unchanged);
     assert_eq!(ground.run(&migration).await.unwrap().changed, 1);
     assert_eq!(ground.steps(), "one|done\ntwo|done\nthree|done");
 }
@@ -182,7 +182,7 @@ async fn a_refused_undo_does_not_disturb_a_run() {
     while !ground.steps().contains("three|intended") {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let refused = undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap_err();
+    let refused = undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap_err();
     assert!(matches!(refused, MigrateError::NoWayBack { .. }), "{refused}");
     tokio::time::sleep(Duration::from_secs(3)).await;
     gate.execute("SELECT pg_advisory_unlock(43)").await.unwrap();
@@ -248,7 +248,7 @@ async fn a_run_that_is_called_back_undoes_what_it_did() {
         "            check: SELECT to_regclass('three')",
         "            attempts: 1000\n            lock_timeout: 100ms\n            check: SELECT to_regclass('three')",
     ));
-    let asked = undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap_err();
+    let asked = undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap_err();
     assert!(matches!(asked, MigrateError::UndoAsked { .. }), "{asked}");
     let error = task.await.unwrap().unwrap_err();
     assert!(matches!(error, MigrateError::Undone { cause: None, .. }), "{error}");
@@ -342,7 +342,7 @@ async fn a_word_that_is_left_while_a_run_begins_is_not_lost() {
     let (journal, world, ctx) = (ground.journal.clone(), ground.world.clone(), ground.ctx.clone());
     let run = tokio::spawn(async move { apply(&planned, &journal, &world, &Options::default(), &ctx).await.verdict() });
     tokio::time::sleep(Duration::from_millis(700)).await;
-    let asked = undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap_err();
+    let asked = undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap_err();
     assert!(matches!(asked, MigrateError::UndoAsked { .. }), "{asked}");
     let error = run.await.unwrap().unwrap_err();
     assert!(matches!(error, MigrateError::Undone { cause: None, .. }), "{error}");
@@ -356,7 +356,7 @@ async fn what_cannot_be_undone_stays_applied_when_somebody_asks() {
     let text = three_tables("for-good", "", "approval: none\n");
     let migration = from_text(&text.replacen("            undo: [DROP TABLE IF EXISTS two]\n", "", 1));
     ground.run(&migration).await.unwrap();
-    let refused = undo(&migration, &ground.journal, &ground.world, &ground.ctx).await.unwrap_err();
+    let refused = undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap_err();
     assert!(matches!(refused, MigrateError::NoWayBack { .. }), "{refused}");
     assert_eq!(ground.ledger.psql("SELECT state, undo_requested_at FROM migrations"), "applied|");
     assert!(ground.plan(&migration).await.unwrap().plan().is_empty());

@@ -43,7 +43,8 @@ fn a_failure_that_leaves_temporal_stopped_says_so_last() {
     ground.command("start", "exit 4");
     let half = ground.site.run(&["migrate", "undo", "move-database", "-q"]).expect(1);
     let said = "Temporal may be stopped: step `stop-temporal` is half undone, and `start-temporal` is not; \
-                it is going back: go on with `sexton migrate undo move-database`";
+                it is going back: go on with `sexton migrate undo move-database`; where the undo of `stop-temporal` cannot \
+                succeed, undo it by hand and say so: `sexton migrate undo move-database --by-hand stop-temporal`";
     assert_eq!(last_line(&half.err), said, "{half:?}");
     ground.command("start", "");
     let back = ground.site.run(&["migrate", "undo", "move-database", "-q"]).expect(0);

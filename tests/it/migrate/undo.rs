@@ -46,7 +46,7 @@ impl Ground {
         gate
     }
 
-    fn is_at_the_gate(&self) -> bool {
+    pub(super) fn is_at_the_gate(&self) -> bool {
         let asked = "SELECT count(*) FROM migration_steps WHERE step = 'three' AND state = 'intended'";
         eventually(Duration::from_secs(60), || self.ledger.psql(asked) == "1")
     }
@@ -131,7 +131,10 @@ fn an_undo_has_the_deadline_of_the_job() {
     std::fs::write(ground.site.path().join("policies/schedule.yaml"), "jobs: {migrate: {deadline: 2s}}\n").unwrap();
     let late = ground.site.run(&["migrate", "undo", "slow", "-q"]).expect(1);
     assert!(late.err.contains("the deadline of 2s passed"), "{late:?}");
-    assert!(late.err.contains("Migration `slow` is half undone: `sexton migrate undo slow` goes on"), "{late:?}");
+    assert!(
+        late.err.contains("Migration `slow` is half undone; it is going back: go on with `sexton migrate undo slow`"),
+        "{late:?}"
+    );
     assert!(ground.runs().ends_with("migrate|cli|cancelled|the deadline of 2s passed|t"), "{}", ground.runs());
     assert_eq!(ground.ledger.psql("SELECT state FROM migrations"), "undoing", "what is undone stays so");
     assert_eq!(ground.main.psql("SELECT to_regclass('three') IS NULL, to_regclass('two') IS NULL"), "t|f");
@@ -221,8 +224,8 @@ async fn what_it_waited_for_may_have_begun_it_elsewhere() {
         ground.ledger.psql("UPDATE migrations SET target = 'elsewhere'");
         lock.release().await;
     };
-    let (undone, ()) = tokio::join!(undo(&migration, &patient, &ground.world, &ground.ctx), meanwhile);
-    let error = undone.unwrap_err();
+    let (undone, ()) = tokio::join!(undo(&migration, &patient, &ground.world, None, &ground.ctx), meanwhile);
+    let error = undone.verdict().unwrap_err();
     assert!(matches!(error, MigrateError::OtherDatabase { .. }), "{error}");
     assert_eq!(ground.main.psql("SELECT to_regclass('one')"), "one", "nothing is undone");
     assert_eq!(ground.ledger.psql("SELECT state, undo_requested_at FROM migrations"), "applied|", "no word is left");
