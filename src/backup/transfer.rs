@@ -30,6 +30,9 @@ const PIECE_BYTES: usize = 1 << 20;
 /// Pieces that were read and not sent on yet, for each table that is copied.
 const AHEAD: usize = 4;
 
+/// Pieces of a table that are being hashed, or wait for that, while the next is read.
+const HASHED_AT_ONCE: usize = 2;
+
 /// What a transfer came to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TransferReport {
@@ -224,17 +227,29 @@ async fn send(
         cancel: &ctx.cancel,
     };
     let mut reader = Reader::start(&mut connection, source, &sql, PIECE_BYTES).await?;
-    while let Some(piece) = reader.next().await? {
-        let keys = keys.clone();
-        let hashed = aside::work(move || (keys.content(&piece.bytes, &piece.ends), piece.bytes));
-        let (content, bytes) = hashed.await.map_err(|error| BackupError::Internal(error.to_string()))?;
-        {
-            let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
-            read.content = read.content.plus(content);
-            read.bytes += u64::try_from(bytes.len()).unwrap_or_default();
+    // Hashed while the next ones are read, and sent on in their order.
+    let mut hashing = VecDeque::new();
+    loop {
+        let piece = reader.next().await?;
+        let is_last = piece.is_none();
+        hashing.extend(piece.map(|piece| {
+            let keys = keys.clone();
+            aside::work(move || (keys.content(&piece.bytes, &piece.ends), piece.bytes))
+        }));
+        while hashing.len() > if is_last { 0 } else { HASHED_AT_ONCE } {
+            let Some(hashed) = hashing.pop_front() else { break };
+            let (content, bytes) = hashed.await.map_err(|error| BackupError::Internal(error.to_string()))?;
+            {
+                let mut read = read.lock().unwrap_or_else(PoisonError::into_inner);
+                read.content = read.content.plus(content);
+                read.bytes += u64::try_from(bytes.len()).unwrap_or_default();
+            }
+            if sender.send(Ok(Some(bytes))).await.is_err() {
+                return Ok(());
+            }
         }
-        if sender.send(Ok(Some(bytes))).await.is_err() {
-            return Ok(());
+        if is_last {
+            break;
         }
     }
     drop(reader);
