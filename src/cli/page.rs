@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Error, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Failure, Kind, without_errno};
@@ -19,14 +19,15 @@ impl Page {
     /// Finds out whether it can be written, and leaves it as it is.
     pub(super) fn begin(file: &Path) -> Result<Self, Failure> {
         let no_file = |error: Error| no_file(file, &error);
-        let file = behind(file);
-        if std::fs::metadata(&file).is_ok_and(|there| !there.is_file()) {
+        // As it was named: what stands behind `/dev/stdout` has no name of its own.
+        if std::fs::metadata(file).is_ok_and(|there| !there.is_file()) {
             // A pipe that nobody reads from is an error, and no wait without an end.
             let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-            let open = File::options().write(true).custom_flags(flags).open(&file).map_err(no_file)?;
+            let open = File::options().write(true).custom_flags(flags).open(file).map_err(no_file)?;
             rustix::fs::fcntl_setfl(&open, rustix::fs::OFlags::empty()).map_err(|error| no_file(error.into()))?;
-            return Ok(Self { file, beside: None, open });
+            return Ok(Self { file: file.to_owned(), beside: None, open });
         }
+        let file = behind(file).map_err(no_file)?;
         if file.exists() {
             File::options().append(true).open(&file).map_err(no_file)?;
         }
@@ -34,6 +35,11 @@ impl Page {
         name.push(format!(".{}.part", std::process::id()));
         let beside = file.with_file_name(name);
         let open = File::options().write(true).create_new(true).open(&beside).map_err(no_file)?;
+        // Whoever was not to read what stood there is not to read what comes.
+        if let Ok(there) = std::fs::metadata(&file) {
+            let _ = std::os::unix::fs::fchown(&open, Some(there.uid()), Some(there.gid()));
+            open.set_permissions(there.permissions()).map_err(no_file)?;
+        }
         Ok(Self { file, beside: Some(beside), open })
     }
 
@@ -49,15 +55,15 @@ impl Page {
     }
 }
 
-/// What a link leads to, also when that is not there yet: the link stays one. One that leads to itself is left as it is.
-fn behind(file: &Path) -> PathBuf {
+/// What a link leads to, also when that is not there yet: the link stays one.
+fn behind(file: &Path) -> Result<PathBuf, Error> {
     const LINKS: usize = 40;
     let mut file = file.to_owned();
     for _ in 0..LINKS {
-        let Ok(to) = std::fs::read_link(&file) else { break };
+        let Ok(to) = std::fs::read_link(&file) else { return Ok(file) };
         file = file.parent().map_or_else(|| to.clone(), |folder| folder.join(&to));
     }
-    file
+    Err(rustix::io::Errno::LOOP.into())
 }
 
 impl Drop for Page {
@@ -94,6 +100,9 @@ mod tests {
         std::os::unix::fs::symlink(&file, &link).unwrap();
         Page::begin(&link).unwrap().write("third").unwrap();
         assert_eq!((there().as_str(), link.is_symlink()), ("third", true));
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+        Page::begin(&file).unwrap().write("closed").unwrap();
+        assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o640);
         let (ahead, none) = (folder.path().join("ahead.html"), folder.path().join("none.html"));
         std::os::unix::fs::symlink("none.html", &ahead).unwrap();
         Page::begin(&ahead).unwrap().write("fourth").unwrap();
@@ -101,6 +110,11 @@ mod tests {
         let round = folder.path().join("round.html");
         std::os::unix::fs::symlink("round.html", &round).unwrap();
         assert!(Page::begin(&round).is_err());
+        let (reader, writer) = std::io::pipe().unwrap();
+        let open = format!("/dev/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&writer));
+        Page::begin(Path::new(&open)).unwrap().write("fifth").unwrap();
+        drop(writer);
+        assert_eq!(std::io::read_to_string(reader).unwrap(), "fifth");
         let pipe = folder.path().join("pipe");
         rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
         assert!(Page::begin(&pipe).is_err(), "nobody reads from it");

@@ -11,7 +11,6 @@ use crate::http::Server;
 
 pub(super) async fn run(site: Site) -> Result<Exit, Shown> {
     let http = site.config.http()?;
-    let site = site.with_webhooks_read()?;
     let stop = signals::stop_token();
     let policy = site.policies.schedule.clone();
     if policy.timed().next().is_none() {

@@ -16,6 +16,7 @@ use crate::daemon::webhooks::{Attempt, Webhook, send_test};
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
 use crate::job::JobName;
+use crate::units::counted;
 
 /// How long a daemon that has taken a delivery is waited for.
 const DAEMON_PATIENCE: Duration = Duration::from_secs(10);
@@ -186,40 +187,40 @@ async fn retry(site: &Site, args: &RetryArgs) -> Result<Exit, Shown> {
     let known = site.config.webhooks.names();
     let due = match args.id {
         Some(id) => vec![retry_one(runner.ledger(), id, &known).await?],
-        None => runner.ledger().retry_dead_deliveries().await.map_err(Shown::of)?,
+        None => runner.ledger().retry_dead_deliveries(&known).await.map_err(Shown::of)?,
     };
     let stop = signals::stop_token();
     runner.deliver(&stop).await;
-    let seen = settled(runner.ledger(), &due, &known, &stop).await?;
+    let seen = settled(runner.ledger(), &due, &stop).await?;
     let delivered = seen.iter().filter(|delivery| delivery.state == "delivered").count();
     if args.json {
         output::json(&json!({ "deliveries": seen }));
     } else if seen.is_empty() {
-        output::text("nothing to deliver again");
+        let dead = runner.ledger().delivery_counts().await.map_err(Shown::of)?.dead;
+        let dead = usize::try_from(dead).unwrap_or_default();
+        let why = match dead {
+            0 => String::new(),
+            _ => format!(
+                ": {} given up for webhooks that are not configured any more",
+                counted(dead, "delivery is", "deliveries are")
+            ),
+        };
+        output::text(format_args!("nothing to deliver again{why}"));
     } else {
         output::text(table(&seen, Timestamp::now()));
     }
     Ok(if delivered == due.len() { Exit::Done } else { Exit::Failed })
 }
 
-/// The deliveries after an attempt of each. A daemon may have taken some of them, and is waited for; to a webhook that is not
-/// configured any more nobody delivers.
-async fn settled(
-    ledger: &Ledger,
-    due: &[Uuid],
-    known: &[&str],
-    stop: &CancellationToken,
-) -> Result<Vec<Delivery>, Shown> {
+/// The deliveries after an attempt of each. A daemon may have taken some of them, and is waited for.
+async fn settled(ledger: &Ledger, due: &[Uuid], stop: &CancellationToken) -> Result<Vec<Delivery>, Shown> {
     let give_up = Instant::now() + DAEMON_PATIENCE;
     loop {
         let mut seen = Vec::new();
         for id in due {
             seen.extend(ledger.delivery(*id).await.map_err(Shown::of)?);
         }
-        let is_under_way = |one: &Delivery| {
-            one.state == "pending" && one.last_error.is_none() && known.contains(&one.webhook.as_str())
-        };
-        let under_way = seen.iter().any(is_under_way);
+        let under_way = seen.iter().any(|delivery| delivery.state == "pending" && delivery.last_error.is_none());
         if !under_way || Instant::now() > give_up || stop.is_cancelled() {
             return Ok(seen);
         }
@@ -228,20 +229,17 @@ async fn settled(
 }
 
 async fn retry_one(ledger: &Ledger, id: Uuid, known: &[&str]) -> Result<Uuid, Shown> {
-    if let Some(delivery) = ledger.delivery(id).await.map_err(Shown::of)?
-        && !known.contains(&delivery.webhook.as_str())
-    {
-        let webhook = &delivery.webhook;
-        let message = format!("the delivery {id} is for `{webhook}`, and there is no such webhook any more");
-        let hint = format!("configure `{webhook}` again, or let it be: what was given up is removed in time");
-        return Err(Failure::new(Kind::Refused, message).with_hint(hint).into());
-    }
-    match ledger.retry_delivery(id).await.map_err(Shown::of)? {
+    match ledger.retry_delivery(id, known).await.map_err(Shown::of)? {
         Retried::Due => Ok(id),
         Retried::Delivered => {
             Err(Failure::new(Kind::Refused, format!("the delivery {id} was delivered; it is not sent again"))
                 .with_hint("`sexton webhooks test NAME` sends an event to a webhook")
                 .into())
+        }
+        Retried::NoWebhook(webhook) => {
+            let message = format!("the delivery {id} is for `{webhook}`, and there is no such webhook any more");
+            let hint = format!("configure `{webhook}` again, or let it be: what was given up is removed in time");
+            Err(Failure::new(Kind::Refused, message).with_hint(hint).into())
         }
         Retried::Unknown => Err(Failure::new(Kind::Refused, format!("there is no delivery {id}"))
             .with_hint("`sexton webhooks list` shows what there is")

@@ -133,14 +133,6 @@ impl Config {
         webhooks::resolve(doc, webhooks, self.temporal.as_ref(), Secrets::Read)
     }
 
-    /// The same configuration with what is secret of its webhooks read.
-    ///
-    /// # Errors
-    /// As [`Config::webhooks_to_tell`].
-    pub fn with_webhooks_read(self) -> Result<Self, ConfigError> {
-        Ok(Self { webhooks: self.webhooks_to_tell()?, ..self })
-    }
-
     /// Finds the file: the one named, else `sexton.yaml` here, else the system's.
     #[must_use]
     pub fn find(named: Option<&Path>) -> PathBuf {

@@ -323,6 +323,11 @@ pub(super) fn readable(doc: &Document, file: &Spanned<PathBuf>) -> Result<PathBu
         return Err(doc.error_at(file.referenced, "here stands a file's content instead of its path", hint));
     }
     let path: PathBuf = doc.folder().join(Path::new(&file.value));
+    // A pipe would be waited for, and a device need not have an end.
+    if std::fs::metadata(&path).is_ok_and(|there| !there.is_file()) {
+        let message = format!("{} is not a file", path.display());
+        return Err(doc.error_at(file.referenced, message, "write the path of the file itself"));
+    }
     match std::fs::File::open(&path) {
         Ok(_) => Ok(path),
         Err(error) => Err(doc.error_at(

@@ -47,9 +47,9 @@ pub(super) struct Written {
     pub webhooks: Vec<Spanned<Webhook>>,
 }
 
-/// A section that is there and says nothing was meant to say something: left out silently, `tls:` would serve without TLS.
+/// A key that is there and has no value was meant to have one: taken for left out, `tls:` would serve without TLS.
 fn filled<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
-    let empty = || D::Error::custom("nothing stands below this; write its keys, or remove it");
+    let empty = || D::Error::custom("a value is missing here; write one after the colon, or remove the key");
     Option::deserialize(deserializer)?.map(Some).ok_or_else(empty)
 }
 
@@ -63,6 +63,7 @@ pub(super) struct Temporal {
     pub address: Spanned<String>,
     #[serde(default, deserialize_with = "filled")]
     pub tls: Option<TemporalTls>,
+    #[serde(default, deserialize_with = "filled")]
     pub api_key: Option<Spanned<SecretRef>>,
     #[serde(default = "ten_seconds")]
     pub timeout: Span,
@@ -71,9 +72,13 @@ pub(super) struct Temporal {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TemporalTls {
+    #[serde(default, deserialize_with = "filled")]
     pub ca: Option<Spanned<PathBuf>>,
+    #[serde(default, deserialize_with = "filled")]
     pub certificate: Option<Spanned<PathBuf>>,
+    #[serde(default, deserialize_with = "filled")]
     pub key: Option<Spanned<PathBuf>>,
+    #[serde(default, deserialize_with = "filled")]
     pub server_name: Option<String>,
 }
 
@@ -84,15 +89,19 @@ pub(super) struct Postgres {
     #[serde(default = "postgres_port")]
     pub port: u16,
     pub user: String,
+    #[serde(default, deserialize_with = "filled")]
     pub role: Option<String>,
+    #[serde(default, deserialize_with = "filled")]
     pub password: Option<Spanned<SecretRef>>,
     #[serde(default)]
     pub tls: PostgresTls,
+    #[serde(default, deserialize_with = "filled")]
     pub databases: Option<Spanned<Databases>>,
     #[serde(default = "ten_seconds")]
     pub connect_timeout: Span,
     #[serde(default = "one_minute")]
     pub statement_timeout: Span,
+    #[serde(default, deserialize_with = "filled")]
     pub bin_dir: Option<Spanned<PathBuf>>,
 }
 
@@ -101,8 +110,11 @@ pub(super) struct Postgres {
 pub(super) struct PostgresTls {
     #[serde(default)]
     pub mode: TlsMode,
+    #[serde(default, deserialize_with = "filled")]
     pub ca: Option<Spanned<PathBuf>>,
+    #[serde(default, deserialize_with = "filled")]
     pub certificate: Option<Spanned<PathBuf>>,
+    #[serde(default, deserialize_with = "filled")]
     pub key: Option<Spanned<PathBuf>>,
 }
 
@@ -110,6 +122,7 @@ pub(super) struct PostgresTls {
 #[serde(deny_unknown_fields)]
 pub(super) struct Databases {
     pub main: String,
+    #[serde(default, deserialize_with = "filled")]
     pub visibility: Option<String>,
 }
 
@@ -117,7 +130,9 @@ pub(super) struct Databases {
 #[serde(deny_unknown_fields)]
 pub(super) struct Kubernetes {
     pub namespace: String,
+    #[serde(default, deserialize_with = "filled")]
     pub kubeconfig: Option<Spanned<PathBuf>>,
+    #[serde(default, deserialize_with = "filled")]
     pub context: Option<String>,
     #[serde(default = "thirty_seconds")]
     pub timeout: Span,
@@ -127,8 +142,11 @@ pub(super) struct Kubernetes {
 #[serde(deny_unknown_fields)]
 pub(super) struct Search {
     pub url: Spanned<String>,
+    #[serde(default, deserialize_with = "filled")]
     pub basic: Option<Basic>,
+    #[serde(default, deserialize_with = "filled")]
     pub api_key: Option<Spanned<SecretRef>>,
+    #[serde(default, deserialize_with = "filled")]
     pub ca: Option<Spanned<PathBuf>>,
     #[serde(default = "thirty_seconds")]
     pub timeout: Span,
@@ -144,7 +162,9 @@ pub(super) struct Basic {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Store {
+    #[serde(default, deserialize_with = "filled")]
     pub s3: Option<S3>,
+    #[serde(default, deserialize_with = "filled")]
     pub directory: Option<PathBuf>,
     #[serde(default)]
     pub identities: Vec<Spanned<SecretRef>>,
@@ -158,10 +178,13 @@ pub(super) struct S3 {
     pub prefix: String,
     #[serde(default = "default_region")]
     pub region: String,
+    #[serde(default, deserialize_with = "filled")]
     pub endpoint: Option<Spanned<String>>,
     #[serde(default)]
     pub path_style: bool,
+    #[serde(default, deserialize_with = "filled")]
     pub credentials: Option<S3Credentials>,
+    #[serde(default, deserialize_with = "filled")]
     pub server_side_encryption: Option<ServerSide>,
 }
 
@@ -181,11 +204,13 @@ pub(super) struct Ledger {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Migrations {
+    #[serde(default, deserialize_with = "filled")]
     pub recipes: Option<PathBuf>,
     #[serde(default)]
     pub apply: Vec<String>,
     #[serde(default)]
     pub parameters: BTreeMap<String, BTreeMap<String, String>>,
+    #[serde(default, deserialize_with = "filled")]
     pub sql_tool: Option<Spanned<PathBuf>>,
 }
 
@@ -194,6 +219,7 @@ pub(super) struct Migrations {
 pub(super) struct Http {
     #[serde(default = "default_listen")]
     pub listen: Spanned<String>,
+    #[serde(default, deserialize_with = "filled")]
     pub public_url: Option<Spanned<String>>,
     #[serde(default, deserialize_with = "filled")]
     pub tls: Option<HttpTls>,
@@ -201,6 +227,7 @@ pub(super) struct Http {
     pub tokens: Vec<HttpToken>,
     #[serde(default, deserialize_with = "filled")]
     pub proxy: Option<HttpProxy>,
+    #[serde(default, deserialize_with = "filled")]
     pub trusted_proxies: Option<Spanned<Vec<Network>>>,
     #[serde(default = "yes")]
     pub public_metrics: bool,
@@ -213,6 +240,7 @@ pub(super) struct Http {
 pub(super) struct HttpTls {
     pub certificate: Spanned<PathBuf>,
     pub key: Spanned<PathBuf>,
+    #[serde(default, deserialize_with = "filled")]
     pub client_ca: Option<Spanned<PathBuf>>,
 }
 
@@ -232,6 +260,7 @@ pub(super) struct HttpProxy {
     pub user_header: Spanned<String>,
     #[serde(default)]
     pub roles: BTreeMap<String, Role>,
+    #[serde(default, deserialize_with = "filled")]
     pub others: Option<Role>,
 }
 
@@ -270,14 +299,23 @@ fn twelve_hours() -> Span {
 #[serde(deny_unknown_fields)]
 pub(super) struct Webhook {
     pub name: Spanned<String>,
+    #[serde(default, deserialize_with = "filled")]
     pub url: Option<Spanned<UrlRef>>,
+    #[serde(default, deserialize_with = "filled")]
     pub secret: Option<Spanned<SecretRef>>,
+    #[serde(default, deserialize_with = "filled")]
     pub format: Option<Spanned<Format>>,
+    #[serde(default, deserialize_with = "filled")]
     pub ca: Option<Spanned<PathBuf>>,
+    #[serde(default, deserialize_with = "filled")]
     pub temporal: Option<Spanned<Signal>>,
+    #[serde(default, deserialize_with = "filled")]
     pub on: Option<Spanned<Vec<Outcome>>>,
+    #[serde(default, deserialize_with = "filled")]
     pub jobs: Option<Spanned<Vec<JobName>>>,
+    #[serde(default, deserialize_with = "filled")]
     pub timeout: Option<Spanned<Span>>,
+    #[serde(default, deserialize_with = "filled")]
     pub retry_after: Option<Spanned<Span>>,
 }
 

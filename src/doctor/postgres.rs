@@ -1,9 +1,10 @@
 use sqlx::{Connection, PgConnection};
 
 use super::{Finding, Verdict};
-use crate::clients::postgres::{MAINTENANCE, Postgres, PostgresError, ServerVersion};
+use crate::clients::postgres::{MAINTENANCE, Postgres, PostgresError, ServerVersion, Settings, quote_identifier};
 use crate::daemon::jobs::Site;
-use crate::daemon::ledger::close_statement;
+use crate::daemon::ledger::{Ledger, LedgerError, close_statement};
+use crate::failure::{Failure, Kind};
 use crate::migrate::{Server, World};
 use crate::policy::retention::OrphanAction;
 use crate::retention::Source;
@@ -68,17 +69,9 @@ async fn ledger(site: &Site) -> Finding {
         Ok(ledger) => ledger,
         Err(error) => return Finding::failed(SYSTEM, subject, error),
     };
-    match ledger.lacking().await {
-        Ok(lacking) if lacking.is_empty() => {}
-        Ok(lacking) => {
-            let postgres = &site.config.postgres;
-            let role = postgres.role.as_ref().unwrap_or(&postgres.user);
-            let detail = format!("role `{role}` lacks {}", lacking.join("; "));
-            let hint = format!(
-                "let the owner of its tables run `GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO \"{role}\"` there"
-            );
-            return Finding { verdict: Verdict::Failed, ..Finding::warning(SYSTEM, subject, detail, hint) };
-        }
+    match writable(&ledger, &site.config.postgres).await {
+        Ok(None) => {}
+        Ok(Some(failure)) => return Finding::failed(SYSTEM, subject, failure),
         Err(error) => return Finding::failed(SYSTEM, subject, error),
     }
     match ledger.is_open_to_public().await {
@@ -97,6 +90,23 @@ async fn ledger(site: &Site) -> Finding {
         ),
         Err(error) => Finding::failed(SYSTEM, subject, error),
     }
+}
+
+/// Why the ledger cannot be written, though it can be read; `None` when it can.
+async fn writable(ledger: &Ledger, settings: &Settings) -> Result<Option<Failure>, LedgerError> {
+    if ledger.is_read_only().await? {
+        let hint = "point `postgres:` at the primary, or take `default_transaction_read_only` from the role";
+        return Ok(Some(Failure::new(Kind::Failed, "it can be read, and not written to").with_hint(hint)));
+    }
+    let lacking = ledger.lacking().await?;
+    let role = settings.role.as_ref().unwrap_or(&settings.user);
+    let failure = || {
+        let to = quote_identifier(role);
+        Failure::new(Kind::Failed, format!("role `{role}` lacks {}", lacking.join("; "))).with_hint(format!(
+            "let the owner of its tables run `GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {to}` there"
+        ))
+    };
+    Ok((!lacking.is_empty()).then(failure))
 }
 
 async fn version(postgres: &Postgres, database: &str, connection: &mut PgConnection) -> (Finding, Option<u32>) {

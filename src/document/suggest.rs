@@ -20,6 +20,9 @@ pub(super) fn words(error: &serde_saphyr::Error, rendered: &str) -> (String, Str
         E::MultipleDocuments { .. } => {
             said("a second document begins here", "keep one document per file; remove the `---`")
         }
+        E::InvalidScalar { ty, .. } if ty.starts_with("bool") => {
+            said("`true` or `false` is expected here", "write one of them")
+        }
         E::InvalidScalar { ty, .. } => number(ty),
         E::InvalidBooleanStrict { .. } => said("`true` or `false` is expected here", "write one of them"),
         E::Unexpected { expected, .. } if expected.contains("mapping") => {
@@ -62,9 +65,6 @@ fn meant(word: &str, known: &[&'static str], introduction: &str) -> String {
 }
 
 fn number(ty: &str) -> (String, String) {
-    if ty.starts_with("bool") {
-        return ("`true` or `false` is expected here".to_owned(), "write one of them".to_owned());
-    }
     let most = match ty {
         "u8" => Some(u64::from(u8::MAX)),
         "u16" => Some(u64::from(u16::MAX)),

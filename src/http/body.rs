@@ -7,7 +7,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{StatusCode, header};
 use serde::de::DeserializeOwned;
 
-use super::problem::Problem;
+use super::problem::{Problem, only};
 use super::{App, LARGEST_BODY};
 
 /// How long a body may take to arrive.
@@ -15,8 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The whole body.
 async fn read(request: Request) -> Result<Bytes, Problem> {
-    let encoded = request.headers().get(header::CONTENT_ENCODING);
-    if encoded.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
+    let mut encodings = request.headers().get_all(header::CONTENT_ENCODING).iter();
+    if encodings.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
         let problem =
             Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body is compressed, and nothing here reads that");
         return Err(problem.with_hint("send it without `Content-Encoding`"));
@@ -46,9 +46,10 @@ pub(super) fn cut(error: impl std::fmt::Display) -> String {
     }
 }
 
-fn content_type(request: &Request) -> String {
-    let value = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+fn content_type(request: &Request) -> Result<String, Problem> {
+    let value = only(request.headers(), header::CONTENT_TYPE.as_str())?;
+    let value = value.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Ok(value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
 }
 
 /// A body of JSON, with its bytes for telling requests apart; an empty one, or `null`, is that of an empty object.
@@ -62,7 +63,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &App) -> Result<Self, Problem> {
-        let kind = content_type(&request);
+        let kind = content_type(&request)?;
         let bytes = read(request).await?;
         if !bytes.is_empty() && kind != "application/json" {
             let problem = Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body is not said to be JSON");
@@ -89,7 +90,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Form<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &App) -> Result<Self, Problem> {
-        if content_type(&request) != "application/x-www-form-urlencoded" {
+        if content_type(&request)? != "application/x-www-form-urlencoded" {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "this is not the form of a page"));
         }
         let bytes = read(request).await?;

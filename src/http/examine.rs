@@ -1,14 +1,19 @@
 //! Whether a daemon could serve here, as `sexton doctor` tells it.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::{HttpError, bind, tls};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::{HttpError, listen, tls};
 use crate::daemon::jobs::Site;
 use crate::doctor::Finding;
 
 const SYSTEM: &str = "http";
+/// What sexton's description begins with.
+const TITLE: &str = "\"title\":\"sexton\"";
 /// How long whoever listens on the address may take to say who it is.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -27,36 +32,30 @@ pub async fn examine(site: &Site) -> Vec<Finding> {
             Err(error) => Finding::failed(SYSTEM, "certificate", error),
         });
     }
-    let (listen, is_plain) = (settings.listen, settings.tls.is_none());
-    let address = tokio::task::spawn_blocking(move || address(listen, is_plain)).await;
-    findings.extend(address.ok());
+    findings.push(address(settings.listen, settings.tls.is_none()).await);
     findings
 }
 
-fn address(listen: SocketAddr, is_plain: bool) -> Finding {
+async fn address(listen: SocketAddr, is_plain: bool) -> Finding {
     const SUBJECT: &str = "address";
-    match bind(listen) {
+    let taken = |what: &str| {
+        let detail = format!("{what} listens at {listen}, so that a daemon could not");
+        Finding::warning(SYSTEM, SUBJECT, detail, "look who that is, or write another `http.listen`")
+    };
+    match listen::reserve(listen) {
         Ok(_) => Finding::ok(SYSTEM, SUBJECT, format!("{listen} is free")),
-        Err(HttpError::Listen { source, .. }) if source.kind() == ErrorKind::AddrInUse => match is_plain {
-            true if is_sexton(listen) => Finding::ok(SYSTEM, SUBJECT, format!("a daemon serves at {listen}")),
-            true => Finding::warning(
-                SYSTEM,
-                SUBJECT,
-                format!("something else listens at {listen}, so that the daemon could not"),
-                "look who that is, or write another `http.listen`",
-            ),
-            false => Finding::ok(
-                SYSTEM,
-                SUBJECT,
-                format!("{listen} is in use, as by a daemon; through TLS nobody was asked"),
-            ),
+        Err(source) if source.kind() == ErrorKind::AddrInUse => match is_plain {
+            true if is_sexton(listen).await => Finding::ok(SYSTEM, SUBJECT, format!("a daemon serves at {listen}")),
+            true => taken("something else"),
+            // Whoever may show a client's certificate alone cannot be asked.
+            false => taken("a daemon, or something else,"),
         },
-        Err(error) => Finding::failed(SYSTEM, SUBJECT, error),
+        Err(source) => Finding::failed(SYSTEM, SUBJECT, HttpError::Listen { address: listen, source }),
     }
 }
 
 /// Whether what answers at an address answers as sexton does.
-fn is_sexton(listen: SocketAddr) -> bool {
+async fn is_sexton(listen: SocketAddr) -> bool {
     let mut address = listen;
     if listen.ip().is_unspecified() {
         address.set_ip(match listen.ip() {
@@ -64,14 +63,12 @@ fn is_sexton(listen: SocketAddr) -> bool {
             IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
         });
     }
-    let ask = || {
-        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let ask = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
         let mut answer = Vec::new();
-        stream.take(4 * 1024).read_to_end(&mut answer)?;
-        Ok::<_, std::io::Error>(answer)
+        stream.take(4 * 1024).read_to_end(&mut answer).await?;
+        Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).contains(TITLE))
     };
-    ask().is_ok_and(|answer| answer.starts_with(b"HTTP/1.1 200") && answer.ends_with(b"ok\n"))
+    tokio::time::timeout(PATIENCE, ask).await.is_ok_and(|said| said.unwrap_or(false))
 }

@@ -21,7 +21,7 @@ pub(super) struct Glance {
 }
 
 impl Glance {
-    /// Looks.
+    /// Reads what it shows.
     pub(super) async fn of(ledger: &Ledger) -> Result<Self, Problem> {
         let asked = Asked { limit: RUNS, brief: true, ..Asked::default() };
         let (stats, last, runs, leads) =

@@ -12,7 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -116,11 +116,19 @@ where
 /// When it is taken, or not this machine's.
 pub(super) fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     raise_files();
-    let socket = if address.is_ipv4() { tokio::net::TcpSocket::new_v4()? } else { tokio::net::TcpSocket::new_v6()? };
+    reserve(address)?.listen(4096)
+}
+
+/// Takes the address, and does not listen yet.
+///
+/// # Errors
+/// As [`bind`].
+pub(super) fn reserve(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     // A restarted pod must not wait for the connections of the one before.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
-    socket.listen(4096)
+    Ok(socket)
 }
 
 /// Every connection is an open file: the limit of the process goes up to what the system allows.

@@ -12,7 +12,7 @@ use super::problem::Problem;
 
 /// For how long one look is good.
 const GOOD: Duration = Duration::from_secs(1);
-/// For how long it does while the next one is under way: with 2,000 requests a second, all that came meanwhile waited for
+/// For how long it is good enough while the next one is under way: with 2,000 requests a second, all that came meanwhile waited for
 /// it, which made them the slowest hundredth.
 const MEANWHILE: Duration = Duration::from_secs(2);
 
@@ -133,5 +133,29 @@ mod tests {
         };
         assert_eq!(*shared.get(late).await.unwrap(), "before");
         assert_eq!(*shared.get(async { Ok("after") }).await.unwrap(), "after");
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_shared_and_a_look_of_now_does_while_the_next_is_under_way() {
+        let shared = Shared::<u32>::default();
+        let failed = || async { Err(Problem::bad_request("away")) };
+        assert!(shared.get(failed()).await.is_err());
+        assert!(shared.get(async { Ok(1) }).await.is_err(), "not asked again within a second");
+        shared.forget();
+        assert_eq!(*shared.get(async { Ok(2) }).await.unwrap(), 2);
+        // Older than a second, younger than two.
+        let before = Instant::now().checked_sub(GOOD + Duration::from_millis(100)).unwrap();
+        shared.last.write().unwrap().as_mut().unwrap().at = before;
+        let _looking = shared.looking.lock().await;
+        assert_eq!(*shared.get(async { Ok(3) }).await.unwrap(), 2, "nobody waits for whoever looks");
+    }
+
+    #[tokio::test]
+    async fn all_names_are_forgotten_at_once_and_none_is_anothers() {
+        let named = SharedByName::default();
+        let look = async |name: &str, now: u32| *named.of(name).get(async { Ok(now) }).await.unwrap();
+        assert_eq!((look("a", 1).await, look("b", 2).await, look("a", 3).await), (1, 2, 1));
+        named.forget();
+        assert_eq!((look("a", 4).await, look("b", 5).await), (4, 5));
     }
 }

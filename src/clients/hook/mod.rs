@@ -114,7 +114,7 @@ impl Hook {
     }
 }
 
-/// A number of seconds, or an instant as HTTP writes it. One of more digits than can be counted is a long time, too.
+/// A number of seconds, or an instant as HTTP writes it. A number that is too large to count is as long as can be.
 fn retry_after(text: &str, now: Timestamp) -> Option<Duration> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {

@@ -110,15 +110,6 @@ impl Site {
         Ok(Runner::new(self.ledger().await?).with_webhooks(webhooks))
     }
 
-    /// The same site with what is secret of its webhooks read.
-    ///
-    /// # Errors
-    /// With file, line, column and a hint.
-    pub fn with_webhooks_read(self) -> Result<Self, ConfigError> {
-        let config = Arc::unwrap_or_clone(self.config).with_webhooks_read()?;
-        Ok(Self { config: Arc::new(config), ..self })
-    }
-
     /// A job of this site.
     #[must_use]
     pub fn job(&self, name: JobName) -> Arc<dyn Job> {

@@ -35,7 +35,7 @@ pub use stats::JobStats;
 pub use webhooks::{Delivery, DeliveryCounts, DeliveryState, Retried};
 pub(super) use webhooks::{EndedRun, Taken};
 
-/// Its tables.
+/// Every table of it that is written to.
 const TABLES: [&str; 11] = [
     "bookmarks",
     "http_actions",
@@ -201,18 +201,26 @@ impl Ledger {
         answer("reading who may connect", open).await
     }
 
-    /// What this role lacks to keep it, as `INSERT ON runs`; nothing when it may do all.
+    /// What this role lacks to write it, as `INSERT, UPDATE ON runs`, all of it where a table is not there; nothing when it may
+    /// do all.
     ///
     /// # Errors
     /// When that cannot be read.
     pub async fn lacking(&self) -> Result<Vec<String>, LedgerError> {
-        const LACKING: &str = "SELECT string_agg(privilege, ', ' ORDER BY privilege) || ' ON ' || name FROM \
-            unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege, unnest($1::text[]) AS name \
-            WHERE NOT has_table_privilege(to_regclass(name), privilege) GROUP BY name \
-            UNION ALL SELECT 'a server that can be written to' WHERE current_setting('transaction_read_only')::boolean \
-            ORDER BY 1";
-        let lacking = sqlx::query_scalar(LACKING).bind(TABLES).fetch_all(&self.pool);
-        answer("reading privileges", lacking).await
+        const LACKING: &str = "SELECT string_agg(privilege, ', ' ORDER BY privilege) || ' ON ' || name \
+            FROM unnest($1::text[]) AS name, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege \
+            WHERE NOT coalesce(has_table_privilege(to_regclass(name), privilege), false) GROUP BY name ORDER BY name";
+        answer("reading privileges", sqlx::query_scalar(LACKING).bind(TABLES).fetch_all(&self.pool)).await
+    }
+
+    /// Whether its server takes no writes, as a standby, or this role's sessions do not.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub async fn is_read_only(&self) -> Result<bool, LedgerError> {
+        let asked =
+            sqlx::query_scalar("SELECT current_setting('transaction_read_only')::boolean").fetch_one(&self.pool);
+        answer("reading whether it can be written to", asked).await
     }
 
     /// Takes the right to connect from PUBLIC, where this role may: the ledger has approvals, and the key for what one

@@ -79,12 +79,14 @@ pub struct DeliveryCounts {
 }
 
 /// What came of asking for a delivery again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Retried {
     /// It is due.
     Due,
     /// It was delivered, so that it is not.
     Delivered,
+    /// Its webhook is not configured any more, so that nobody would deliver it.
+    NoWebhook(String),
     /// There is none of that id.
     Unknown,
 }
@@ -303,34 +305,39 @@ impl Ledger {
         Ok(DeliveryCounts { pending, dead })
     }
 
-    /// Makes a delivery due now that is dead or waits for its next attempt, for another day of attempts.
+    /// Makes a delivery due now that is dead or waits for its next attempt, for another day of attempts; `known` are the
+    /// webhooks that there are.
     ///
     /// # Errors
     /// When the ledger cannot be written.
-    pub async fn retry_delivery(&self, id: Uuid) -> Result<Retried, LedgerError> {
+    pub async fn retry_delivery(&self, id: Uuid, known: &[&str]) -> Result<Retried, LedgerError> {
         let again = sqlx::query(
             "UPDATE webhook_deliveries SET state = 'pending', ended_at = NULL, next_attempt_at = now(), \
              tried_since = now(), last_error = NULL, attempts = CASE WHEN state = 'dead' THEN 0 ELSE attempts END \
-             WHERE id = $1 AND state <> 'delivered'",
+             WHERE id = $1 AND state <> 'delivered' AND webhook = ANY ($2)",
         )
-        .bind(id);
+        .bind(id)
+        .bind(known);
         if answer("retrying a delivery", again.execute(self.pool())).await?.rows_affected() > 0 {
             return Ok(Retried::Due);
         }
-        let there = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM webhook_deliveries WHERE id = $1)").bind(id);
-        let there: bool = answer("looking for a delivery", there.fetch_one(self.pool())).await?;
-        Ok(if there { Retried::Delivered } else { Retried::Unknown })
+        Ok(match self.delivery(id).await? {
+            Some(there) if there.state == "delivered" => Retried::Delivered,
+            Some(there) => Retried::NoWebhook(there.webhook),
+            None => Retried::Unknown,
+        })
     }
 
-    /// Makes every dead delivery due now; which they are.
+    /// Makes every dead delivery to one of these webhooks due now; which they are.
     ///
     /// # Errors
     /// When the ledger cannot be written.
-    pub async fn retry_dead_deliveries(&self) -> Result<Vec<Uuid>, LedgerError> {
+    pub async fn retry_dead_deliveries(&self, known: &[&str]) -> Result<Vec<Uuid>, LedgerError> {
         let again = sqlx::query_scalar(
             "UPDATE webhook_deliveries SET state = 'pending', ended_at = NULL, next_attempt_at = now(), \
-             tried_since = now(), last_error = NULL, attempts = 0 WHERE state = 'dead' RETURNING id",
-        );
+             tried_since = now(), last_error = NULL, attempts = 0 WHERE state = 'dead' AND webhook = ANY ($1) RETURNING id",
+        )
+        .bind(known);
         answer("retrying deliveries", again.fetch_all(self.pool())).await
     }
 }

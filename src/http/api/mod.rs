@@ -6,6 +6,7 @@ mod idempotency;
 mod jobs;
 mod migrations;
 mod runs;
+mod standing;
 mod state;
 mod types;
 mod webhooks;
@@ -21,8 +22,9 @@ use utoipa_axum::routes;
 
 pub(super) use self::docs::description_text;
 pub(super) use self::jobs::start_job;
-pub(super) use self::migrations::{MigrationState, Needy, Recipe, Step, all, grant, look, run_it, take_back, undo_it};
+pub(super) use self::migrations::{grant, run_it, take_back, undo_it};
 pub(super) use self::runs::{cancel_run, running};
+pub(super) use self::standing::{Look, MigrationState, Needy, Recipe, Step, all, look};
 pub(super) use self::state::overall;
 pub(super) use self::types::{OfJob, Path, Progress, Query, Run, RunLine, page_of};
 pub(super) use self::webhooks::try_again;

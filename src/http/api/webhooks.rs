@@ -41,15 +41,13 @@ pub(super) async fn list(
 
 /// Has a delivery that was given up tried again.
 pub(in crate::http) async fn try_again(app: &App, id: Uuid) -> Result<(), Problem> {
-    if let Some(delivery) = app.ledger().delivery(id).await?
-        && app.site.config.webhooks.get(&delivery.webhook).is_none()
-    {
-        let detail = format!("it is for `{}`, and there is no such webhook any more", delivery.webhook);
-        return Err(Problem::new(StatusCode::CONFLICT, detail));
-    }
-    match app.ledger().retry_delivery(id).await? {
+    match app.ledger().retry_delivery(id, &app.site.config.webhooks.names()).await? {
         Retried::Due => Ok(()),
         Retried::Delivered => Err(Problem::new(StatusCode::CONFLICT, "it was delivered already")),
+        Retried::NoWebhook(webhook) => {
+            let detail = format!("it is for `{webhook}`, and there is no such webhook any more");
+            Err(Problem::new(StatusCode::CONFLICT, detail))
+        }
         Retried::Unknown => Err(Problem::not_found(format!("delivery {id}"))),
     }
 }

@@ -162,8 +162,7 @@ impl Gate {
         let Some(proxy) = self.settings.proxy.as_ref().filter(|proxy| proxy.is_trusted(peer.ip())) else {
             return Ok(None);
         };
-        let mut names = headers.get_all(proxy.user_header.as_str()).iter();
-        let (Some(name), None) = (names.next(), names.next()) else { return Ok(None) };
+        let Ok(Some(name)) = only(headers, &proxy.user_header) else { return Ok(None) };
         let name = name.to_str().unwrap_or_default().trim();
         if name.is_empty() || name.len() > 200 || name.chars().any(char::is_control) {
             return Ok(None);
@@ -178,7 +177,8 @@ impl Gate {
 
     /// Who asks, if that is somebody; a wrong token is not counted as another attempt.
     pub(super) fn known(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<Principal> {
-        if let Some(token) = headers.get(header::AUTHORIZATION).and_then(bearer) {
+        let given = only(headers, header::AUTHORIZATION.as_str()).ok()?;
+        if let Some(token) = given.and_then(bearer) {
             return self.lookup(token).map(Principal::with_token);
         }
         self.with_cookie(headers).or_else(|| self.with_proxy(peer, headers).ok().flatten())

@@ -14,7 +14,7 @@ use super::frame::{Frame, may_run};
 use super::sign_in::Signed;
 use super::{Form, Oops, Visitor, render, see};
 use crate::http::App;
-use crate::http::api::{self, Path, Recipe, running};
+use crate::http::api::{self, Look, Path, Recipe, running};
 use crate::http::auth::Principal;
 use crate::http::problem::Problem;
 use crate::http::settings::Role;
@@ -191,8 +191,8 @@ pub(super) async fn one(
 ) -> Result<Response, Oops> {
     let Path(name) = name?;
     let seen = match api::look(&app, &name).await? {
-        Ok(seen) => seen,
-        Err(needy) => return Ok(render(&NeedyPage::of(needy, &visitor))),
+        Look::Stands(seen) => *seen,
+        Look::Needs(needy) => return Ok(render(&NeedyPage::of(needy, &visitor))),
     };
     let mut stages: Vec<Stage> = Vec::new();
     for one in &seen.steps {

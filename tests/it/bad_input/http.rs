@@ -135,11 +135,14 @@ error: sexton.yaml:11:20: 0.0.0.0/0 is everybody: anyone could say to come from 
 error: sexton.yaml:11:19: `true` or `false` is expected here
   hint: write one of them"))
         .case(beside("TLS without anything", "  tls:\n").says(78, "\
-error: sexton.yaml:11:6: nothing stands below this
-  hint: write its keys, or remove it"))
+error: sexton.yaml:11:6: a value is missing here
+  hint: write one after the colon, or remove the key"))
+        .case(beside("no authority", "  tls: {certificate: a.pem, key: b.pem, client_ca: }\n").says(78, "\
+error: sexton.yaml:11:50: a value is missing here
+  hint: write one after the colon, or remove the key"))
         .case(http("nothing at all", "").says(78, "\
-error: sexton.yaml:9:5: nothing stands below this
-  hint: write its keys, or remove it"))
+error: sexton.yaml:9:5: a value is missing here
+  hint: write one after the colon, or remove the key"))
         .case(proxy("everybody is trusted", "{trusted: [0.0.0.0/0], others: read}").says(78, "\
 error: sexton.yaml:10:20: 0.0.0.0/0 is everybody: anyone could write the header and be anybody
   hint: write the networks that the proxy's pods are in"))

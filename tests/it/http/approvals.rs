@@ -86,11 +86,24 @@ fn exactly_the_plan_that_was_seen() {
     let list = api.get("/api/v1/migrations").expect(200).json();
     let ours = list["migrations"].as_array().unwrap().iter().find(|recipe| recipe["name"] == "one-table").unwrap();
     assert_eq!((&ours["state"], &ours["recipe_missing"]), (&"applied".into(), &true.into()));
+    // Without its recipe nothing can be approved, and all can be taken back.
+    api.psql("UPDATE migration_approvals SET used_at = NULL, revoked_at = NULL WHERE expires_at > now() + interval '30 minutes'");
+    assert!(api.ask(APPROVE, &approvals, &["-X", "DELETE"]).expect(200).json()["revoked"].as_u64() > Some(0));
+    for answer in
+        [api.ask(APPROVE, &approvals, &["-X", "DELETE"]), api.get(PATH), api.post(RUN, &format!("{PATH}/runs"), "")]
+    {
+        let told = answer.problem(409);
+        assert!(
+            told["detail"].as_str().unwrap().contains("`one-table`, which is applied, is not there any more"),
+            "{told}"
+        );
+    }
     std::fs::write(&file, RECIPE).unwrap();
 
     for path in ["/api/v1/migrations/nothing", "/api/v1/migrations/..%2F..%2Fetc%2Fpasswd", "/api/v1/migrations/%00"] {
         api.get(path).problem(404);
         api.post(RUN, &format!("{path}/runs"), "").problem(404);
+        api.ask(APPROVE, &format!("{path}/approvals"), &["-X", "DELETE"]).problem(404);
     }
     api.is_sound();
 }

@@ -85,6 +85,7 @@ fn bodies() {
         post(START, &["-H", &format!("Content-Type: {kind}"), "-d", "{}"]).problem(415);
     }
     post(START, &["-H", "Content-Type:", "-d", "{}"]).problem(415);
+    post(START, &["-H", JSON, "-H", "Content-Type: text/plain", "-d", "{}"]).problem(400);
     for encoding in ["gzip", "br", "deflate, gzip", "nonsense"] {
         let encoded = format!("Content-Encoding: {encoding}");
         let told = post(START, &["-H", JSON, "-H", &encoded, "-d", "{}"]).problem(415);
@@ -204,6 +205,13 @@ fn heads() {
     api.ask("", "/api/v1/runs", &[two[0], two[1], two[0], two[1]]).problem(400);
     let keys = ["-X", "POST", "-H", "Idempotency-Key: one", "-H", "Idempotency-Key: two"];
     api.ask(RUN, START, &keys).problem(400);
+    let run = format!("Authorization: Bearer {RUN}");
+    api.ask(APPROVE, START, &["-X", "POST", "-H", &run]).problem(400);
+    assert_eq!(
+        api.psql("SELECT string_agg(who, ',') FROM http_actions"),
+        "ops",
+        "the one request that said who it was"
+    );
     assert_eq!(api.psql("SELECT count(*) FROM runs"), "0");
     // In whatever case the scheme is written.
     api.ask("", "/api/v1/runs", &["-H", &format!("authorization: BEARER {READ}")]).expect(200);
