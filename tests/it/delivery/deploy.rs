@@ -120,13 +120,28 @@ fn a_job_of_a_folder_is_run_in_the_place_of_the_former_one() {
     let mut before = String::new();
     for (condition, said) in [("Complete", "is complete"), ("Failed", "failed"), ("Complete", "is complete")] {
         let child = run(folder.path.to_str().unwrap());
-        assert!(eventually(Duration::from_secs(30), || !uid().is_empty() && uid() != before), "no new Job was made");
+        let is_new = || {
+            let now = uid();
+            !now.is_empty() && now != before
+        };
+        assert!(eventually(Duration::from_secs(30), is_new), "no new Job was made");
+        if condition == "Failed" {
+            let early = run(folder.path.to_str().unwrap()).wait_with_output().unwrap();
+            assert!(!early.status.success() && text(&early.stderr).contains("is still at work"), "{early:?}");
+        }
         before = uid();
         end_job(&ground, "sexton-ledger-init", condition);
         let output = child.wait_with_output().unwrap();
         assert_eq!(output.status.success(), condition == "Complete", "{output:?}");
         assert!(text(&output.stderr).contains(&format!("the Job sexton-ledger-init {said}")), "{output:?}");
     }
+    let mut dry = deploy(&ground.api, &["job", folder.path.to_str().unwrap(), IMAGE]);
+    dry.env("DEPLOY_NAMESPACE", &ground.sexton).env("DEPLOY_FLAGS", "--dry-run=server");
+    // What a Job runs cannot be changed, and the API says that of this one; nothing is deleted to have it otherwise.
+    let _ = dry.output().unwrap();
+    assert_eq!(uid(), before, "a dry run leaves the Job");
+    let elsewhere = run("k8s/recipes/ledger-init").wait_with_output().unwrap();
+    assert!(!elsewhere.status.success() && text(&elsewhere.stderr).contains("DEPLOY_NAMESPACE"), "{elsewhere:?}");
     let none = run("k8s/overlays/daemon").wait_with_output().unwrap();
     assert!(!none.status.success() && text(&none.stderr).contains("does not hold exactly one Job"), "{none:?}");
 }
