@@ -3,6 +3,8 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::tokenizer::{Token, Tokenizer};
 
 use super::parameters::{self, ParameterError, Values};
 
@@ -133,24 +135,50 @@ impl TryFrom<String> for Sql {
 
 /// The first word of a statement that begins or ends a transaction.
 fn controls_transaction(sql: &str) -> Option<String> {
-    let mut words = without_comments(sql).split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    let first = words.next()?.to_ascii_uppercase();
-    let second = words.find(|word| !word.is_empty()).unwrap_or_default().to_ascii_uppercase();
+    let (first, rest) = next_word(sql);
+    let (second, rest) = next_word(rest);
     let is_meant = match first.as_str() {
         "BEGIN" | "COMMIT" | "END" | "ABORT" => true,
         "START" | "PREPARE" => second == "TRANSACTION",
         // To a savepoint it stays in the transaction.
+        "ROLLBACK" if second == "WORK" || second == "TRANSACTION" => next_word(rest).0 != "TO",
         "ROLLBACK" => second != "TO",
         _ => false,
     };
     is_meant.then_some(first)
 }
 
+/// The word that a text begins with behind comments, in capitals, and what follows it.
+fn next_word(sql: &str) -> (String, &str) {
+    let sql = without_comments(sql);
+    let end = sql.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(sql.len());
+    let (word, rest) = sql.split_at(end);
+    (word.to_ascii_uppercase(), rest)
+}
+
 /// Whether a COPY speaks to the client instead of a file or a program of the server.
 fn is_client_copy(sql: &str) -> bool {
-    let mut words = without_comments(sql).split_whitespace().map(str::to_ascii_uppercase);
-    words.next().as_deref() == Some("COPY")
-        && words.any(|word| matches!(word.trim_end_matches([';', ',']), "STDIN" | "STDOUT"))
+    if next_word(sql).0 != "COPY" {
+        return false;
+    }
+    let Ok(tokens) = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize() else { return false };
+    let mut depth = 0_i32;
+    let mut outside = tokens.iter().filter(|token| {
+        match token {
+            Token::LParen => depth += 1,
+            Token::RParen => depth -= 1,
+            _ => {}
+        }
+        depth == 0 && !matches!(token, Token::Whitespace(_))
+    });
+    let is_word = |token: &Token, names: [&str; 2]| match token {
+        Token::Word(word) => {
+            word.quote_style.is_none() && names.iter().any(|name| word.value.eq_ignore_ascii_case(name))
+        }
+        _ => false,
+    };
+    outside.any(|token| is_word(token, ["FROM", "TO"]))
+        && outside.next().is_some_and(|token| is_word(token, ["STDIN", "STDOUT"]))
 }
 
 /// A statement from its first word on; nothing, of a text that is comments, or statements of nothing, all through.
@@ -271,6 +299,10 @@ mod tests {
         check("-- c\rCOMMIT /*\nSELECT 1 */", Some("COMMIT"));
         check("; /* a */ ; COMMIT", Some("COMMIT"));
         check("START TRANSACTION", Some("START"));
+        check("PREPARE /* c */ TRANSACTION 'x'", Some("PREPARE"));
+        check("START /* c */ TRANSACTION", Some("START"));
+        check("ROLLBACK WORK", Some("ROLLBACK"));
+        check("ROLLBACK WORK TO SAVEPOINT a", None);
         check("PREPARE TRANSACTION 'x'", Some("PREPARE"));
         check("ROLLBACK", Some("ROLLBACK"));
         check("ROLLBACK\nTO SAVEPOINT a", None);
@@ -295,6 +327,13 @@ mod tests {
         for copy in ["COPY t FROM STDIN", "copy (SELECT 1)\nto stdout;", "/* c */ COPY t TO STDOUT WITH (FORMAT csv)"] {
             assert!(Sql::try_from(copy.to_owned()).is_err(), "{copy}");
         }
-        assert!(Sql::try_from("COPY t FROM '/tmp/stdin'".to_owned()).is_ok());
+        for copy in ["COPY(SELECT 1) TO STDOUT(FORMAT csv)", "COPY t FROM/**/STDIN--x"] {
+            assert!(Sql::try_from(copy.to_owned()).is_err(), "{copy}");
+        }
+        for copy in
+            ["COPY t FROM '/stdin'", "COPY j (id, stdout) FROM '/x'", "COPY (SELECT a FROM stdin) TO PROGRAM 'cat'"]
+        {
+            assert!(Sql::try_from(copy.to_owned()).is_ok(), "{copy}");
+        }
     }
 }

@@ -104,8 +104,8 @@ impl Planned for PlannedUndo {
         let error = report.error.take();
         let has_undone = report.migrations.iter().any(|one| !one.steps.is_empty());
         let said = match &error {
-            Some(MigrateError::UndoFailed { .. } | MigrateError::CutOff { .. }) => "half undone:",
-            Some(_) => "not undone:",
+            Some(MigrateError::WayBackClosed { .. }) => "not undone:",
+            Some(_) => "half undone:",
             None if report.changed > 0 => "undid",
             None => "undone already:",
         };

@@ -47,8 +47,10 @@ async fn happened<'a>(hands: &Hands<'a>) -> Result<Vec<(&'a MigrationStep, StepE
 
 /// Whether every step that may have happened can be undone. Asked before any is, and before a run at work is called back,
 /// so that a refusal changes nothing.
-pub(super) async fn lets_back(hands: &mut Hands<'_>) -> Result<(), MigrateError> {
-    let happened = happened(hands).await?;
+/// The step that somebody has undone by hand is not asked.
+pub(super) async fn lets_back(hands: &mut Hands<'_>, by_hand: Option<&str>) -> Result<(), MigrateError> {
+    let mut happened = happened(hands).await?;
+    happened.retain(|(step, _)| by_hand != Some(step.key.as_str()));
     let name = hands.migration.name().to_owned();
     let failed = |step: &MigrationStep, source| MigrateError::UndoFailed {
         name: name.clone(),
@@ -92,7 +94,7 @@ impl Run<'_> {
     pub(super) async fn back(&mut self, cause: Option<MigrateError>, reports: &mut Vec<StepReport>) -> MigrateError {
         let name = self.migration.name().to_owned();
         let before = reports.len();
-        let reversed = match lets_back(&mut self.hands).await {
+        let reversed = match lets_back(&mut self.hands, self.by_hand).await {
             Ok(()) => self.reverse(reports).await,
             Err(error) => Err(error),
         };
@@ -135,7 +137,7 @@ impl Run<'_> {
         let (journal, name) = (self.journal, self.migration.name());
         let stood = journal.read(name).await?.map(|entry| entry.state);
         let allowed = match self.hands.world.distinct(&mut self.hands).await {
-            Ok(()) => lets_back(&mut self.hands).await,
+            Ok(()) => lets_back(&mut self.hands, self.by_hand).await,
             Err(error) => Err(error),
         };
         if let Err(error) = allowed {

@@ -204,7 +204,7 @@ async fn may_go_back(
     let result = async {
         let now = Pin::now(migration, &mut looking).await?;
         pinned(migration, journal, &now).await?;
-        let allowed = back::lets_back(&mut looking).await;
+        let allowed = back::lets_back(&mut looking, None).await;
         if entry.state == MigrationState::Undoing { Ok(()) } else { allowed }
     };
     let result = result.await;

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use futures::TryStreamExt;
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::tokenizer::{Token, Tokenizer};
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
 use sqlx::{AssertSqlSafe, Connection, Either, Executor, PgConnection, Row, SqlSafeStr, Statement};
@@ -253,19 +255,33 @@ async fn misread_one(connection: &mut PgConnection, statement: &Sql) -> Result<O
                 Some(Either::Right(count)) => count > 0,
                 None => false,
             };
-            Ok(has_parameters.then(|| "it has a `$1`, which nothing fills".to_owned()))
+            Ok(has_parameters.then(|| UNFILLED.to_owned()))
+        }
+        // Behind a lock it was not looked at to the end.
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("55P03") => {
+            Ok(has_placeholder(statement.as_str()).then(|| UNFILLED.to_owned()))
         }
         Err(sqlx::Error::Database(error)) => Ok(is_misread(&*error).then(|| error.message().to_owned())),
         Err(error) => Err(error),
     }
 }
 
+const UNFILLED: &str = "it has a `$1`, which nothing fills";
+
+fn has_placeholder(sql: &str) -> bool {
+    let tokens = Tokenizer::new(&PostgreSqlDialect {}, sql).tokenize().unwrap_or_default();
+    tokens.iter().any(|token| matches!(token, Token::Placeholder(_)))
+}
+
 /// Whether the parser itself has said no. The same code, 42601, is given for what does not fit a table as it is now, and may
 /// fit it when the step has changed it: such an error comes from elsewhere in the server (src/backend/parser).
 fn is_misread(error: &dyn DatabaseError) -> bool {
-    let routine = error.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::routine);
+    let said_by = error.try_downcast_ref::<PgDatabaseError>();
+    let file = said_by.and_then(PgDatabaseError::file).and_then(|path| path.rsplit('/').next());
+    // Several statements in one are not the parser's, and never right.
+    let is_several = said_by.and_then(PgDatabaseError::routine) == Some("exec_parse_message");
     match error.code().as_deref() {
-        Some("42601") => matches!(routine, Some("scanner_yyerror" | "base_yyparse" | "exec_parse_message")),
+        Some("42601") => is_several || matches!(file, Some("gram.y" | "scan.l" | "parser.c")),
         // undefined_parameter, indeterminate_datatype
         Some("42P02" | "42P18") => true,
         _ => false,

@@ -57,6 +57,8 @@ async fn a_row_that_is_no_statement_is_refused_before_anything_is_done() {
         ("several", "SELECT 1; SELECT 2", "cannot insert multiple commands"),
         ("unfilled", "SELECT $1::int", "which nothing fills"),
         ("open", "UPDATE counter SET n = ''0", "unterminated quoted string"),
+        ("ordered", "SELECT 1 ORDER BY 1 ORDER BY 1", "syntax error"),
+        ("limited", "(SELECT 1 LIMIT 1) LIMIT 2", "multiple LIMIT clauses"),
     ] {
         refused(name, &format!("SELECT '{row}'::text"), why).await;
     }
