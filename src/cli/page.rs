@@ -1,8 +1,8 @@
 //! A page that is written when a command has come to its end. Until then what stood there stays.
 
-use std::fs::File;
+use std::fs::{File, Metadata, Permissions};
 use std::io::{Error, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Failure, Kind, without_errno};
@@ -34,11 +34,11 @@ impl Page {
         let mut name = file.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.part", std::process::id()));
         let beside = file.with_file_name(name);
-        let open = File::options().write(true).create_new(true).open(&beside).map_err(no_file)?;
-        // Whoever was not to read what stood there is not to read what comes.
-        if let Ok(there) = std::fs::metadata(&file) {
-            let _ = std::os::unix::fs::fchown(&open, Some(there.uid()), Some(there.gid()));
-            open.set_permissions(there.permissions()).map_err(no_file)?;
+        let former = std::fs::metadata(&file).ok();
+        let mode = if former.is_some() { 0o600 } else { 0o666 };
+        let open = File::options().write(true).create_new(true).mode(mode).open(&beside).map_err(no_file)?;
+        if let Some(former) = former {
+            as_before(&open, &former);
         }
         Ok(Self { file, beside: Some(beside), open })
     }
@@ -53,6 +53,15 @@ impl Page {
         self.beside = None;
         Ok(())
     }
+}
+
+/// Gives a page the owner and the mode of the one whose place it takes: whoever was not to read that is not to read this. What
+/// cannot be given is left out, and who would have it by another group with it.
+fn as_before(open: &File, former: &Metadata) {
+    let is_owned = fchown(open, Some(former.uid()), Some(former.gid())).is_ok();
+    let is_grouped = is_owned || fchown(open, None, Some(former.gid())).is_ok();
+    let mode = former.mode() & if is_grouped { 0o777 } else { 0o707 };
+    let _ = open.set_permissions(Permissions::from_mode(mode));
 }
 
 /// What a link leads to, also when that is not there yet: the link stays one.
@@ -100,7 +109,7 @@ mod tests {
         std::os::unix::fs::symlink(&file, &link).unwrap();
         Page::begin(&link).unwrap().write("third").unwrap();
         assert_eq!((there().as_str(), link.is_symlink()), ("third", true));
-        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o640)).unwrap();
         Page::begin(&file).unwrap().write("closed").unwrap();
         assert_eq!(std::fs::metadata(&file).unwrap().mode() & 0o777, 0o640);
         let (ahead, none) = (folder.path().join("ahead.html"), folder.path().join("none.html"));

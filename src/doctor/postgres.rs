@@ -98,6 +98,12 @@ async fn writable(ledger: &Ledger, settings: &Settings) -> Result<Option<Failure
         let hint = "point `postgres:` at the primary, or take `default_transaction_read_only` from the role";
         return Ok(Some(Failure::new(Kind::Failed, "it can be read, and not written to").with_hint(hint)));
     }
+    let lost = ledger.lost_tables().await?;
+    if !lost.is_empty() {
+        let hint = "bring them back from a dump of the ledger: `sexton ledger init` makes only what it has never made";
+        let message = format!("these of its tables are not there: {}", lost.join(", "));
+        return Ok(Some(Failure::new(Kind::Failed, message).with_hint(hint)));
+    }
     let lacking = ledger.lacking().await?;
     let role = settings.role.as_ref().unwrap_or(&settings.user);
     let failure = || {

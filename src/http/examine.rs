@@ -12,7 +12,7 @@ use crate::daemon::jobs::Site;
 use crate::doctor::Finding;
 
 const SYSTEM: &str = "http";
-/// What sexton's description begins with.
+/// What sexton's description begins with, without white space.
 const TITLE: &str = "\"title\":\"sexton\"";
 /// How long whoever listens on the address may take to say who it is.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -68,6 +68,7 @@ async fn is_sexton(listen: SocketAddr) -> bool {
         stream.write_all(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await?;
         let mut answer = Vec::new();
         stream.take(4 * 1024).read_to_end(&mut answer).await?;
+        answer.retain(|byte| !byte.is_ascii_whitespace());
         Ok::<_, std::io::Error>(String::from_utf8_lossy(&answer).contains(TITLE))
     };
     tokio::time::timeout(PATIENCE, ask).await.is_ok_and(|said| said.unwrap_or(false))

@@ -201,15 +201,23 @@ impl Ledger {
         answer("reading who may connect", open).await
     }
 
-    /// What this role lacks to write it, as `INSERT, UPDATE ON runs`, all of it where a table is not there; nothing when it may
-    /// do all.
+    /// Its tables that are not there.
+    ///
+    /// # Errors
+    /// When that cannot be read.
+    pub async fn lost_tables(&self) -> Result<Vec<String>, LedgerError> {
+        const LOST: &str = "SELECT name FROM unnest($1::text[]) AS name WHERE to_regclass(name) IS NULL ORDER BY name";
+        answer("looking for its tables", sqlx::query_scalar(LOST).bind(TABLES).fetch_all(&self.pool)).await
+    }
+
+    /// What this role lacks to write it, as `INSERT, UPDATE ON runs`; nothing when it may do all.
     ///
     /// # Errors
     /// When that cannot be read.
     pub async fn lacking(&self) -> Result<Vec<String>, LedgerError> {
         const LACKING: &str = "SELECT string_agg(privilege, ', ' ORDER BY privilege) || ' ON ' || name \
             FROM unnest($1::text[]) AS name, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege \
-            WHERE NOT coalesce(has_table_privilege(to_regclass(name), privilege), false) GROUP BY name ORDER BY name";
+            WHERE NOT has_table_privilege(to_regclass(name), privilege) GROUP BY name ORDER BY name";
         answer("reading privileges", sqlx::query_scalar(LACKING).bind(TABLES).fetch_all(&self.pool)).await
     }
 

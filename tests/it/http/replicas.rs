@@ -74,3 +74,15 @@ fn it_is_not_ready_without_its_ledger() {
     assert!(came, "{}", api.daemon.log());
     api.is_sound();
 }
+
+#[test]
+fn the_doctor_knows_a_daemon_that_serves() {
+    let api = super::Api::new("doctor");
+    let listen = api.base.strip_prefix("http://").unwrap();
+    let file = api.site.path().join("sexton.yaml");
+    let config = std::fs::read_to_string(&file).unwrap().replace("listen: 127.0.0.1:0", &format!("listen: '{listen}'"));
+    std::fs::write(&file, config).unwrap();
+    let said = api.site.run(&["doctor"]);
+    assert!(said.out.contains(&format!("ok    http      address: a daemon serves at {listen}")), "{said:?}");
+    api.is_sound();
+}
