@@ -25,11 +25,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- else }}{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}{{ end }}
 {{- end }}
 
-{{/* sexton.yaml. `sexton once` serves nothing, so that CronJobs get no `http`. */}}
+{{/* sexton.yaml. `sexton once` serves nothing, so that CronJobs get no `http`. A key that is null is left out: Helm takes away only
+     those of the defaults, and sexton takes none without a value. */}}
 {{- define "sexton.config" -}}
 {{- $config := .Values.config }}
 {{- if eq .Values.mode "cronjobs" }}{{ $config = omit $config "http" }}{{ end }}
-{{- merge (dict "policies" "/etc/sexton/policies") $config | toYaml }}
+{{- regexReplaceAll "(?m)^ *[A-Za-z_]+: null\\n?" (merge (dict "policies" "/etc/sexton/policies") $config | toYaml) "" }}
 {{- end }}
 
 {{/* The files of the policies: those of the values in the place of the shipped ones. */}}

@@ -146,6 +146,21 @@ fn a_move_is_that_of_kustomize_and_may_the_same() {
     assert_eq!(roles(&comparable(chart(&json!({})))), 0);
 }
 
+#[test]
+fn a_key_that_is_null_is_left_out() {
+    let values = json!({"config": {"search": null, "postgres": {"role": null, "user": "null"}, "store": {"s3": {"kms_key": null}}}});
+    let documents = chart(&values);
+    let config = documents.iter().find(|document| document["metadata"]["name"] == "sexton-config").unwrap();
+    let config: Value = serde_saphyr::from_str(config["data"]["sexton.yaml"].as_str().unwrap()).unwrap();
+    assert_eq!(
+        (&config["postgres"]["user"], &config["postgres"]["host"]),
+        (&json!("null"), &json!("postgres.temporal"))
+    );
+    for place in ["/search", "/postgres/role", "/store/s3/kms_key"] {
+        assert_eq!(config.pointer(place), None, "{place}");
+    }
+}
+
 /// The ledger's Job runs before anything else is there: it has ConfigMaps of its own, and the namespace's account.
 #[test]
 fn the_ledger_s_job_is_that_of_kustomize_and_comes_before_the_rest() {
