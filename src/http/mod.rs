@@ -151,10 +151,6 @@ impl Explain for HttpError {
     }
 }
 
-fn bind(address: SocketAddr) -> Result<TcpListener, HttpError> {
-    listen::bind(address).map_err(|source| HttpError::Listen { address, source })
-}
-
 /// A server that has its address.
 #[derive(Debug)]
 pub struct Server {
@@ -185,7 +181,8 @@ impl Server {
         let (one, two) = random().zip(random()).ok_or(HttpError::Random)?;
         let key = runner.ledger().key(SESSION_KEY, &format!("{one}{two}").into()).await?;
         let gate = Gate::new(settings.clone(), Sessions::new(&key, settings.is_secure()));
-        let listener = bind(settings.listen)?;
+        let listener =
+            listen::bind(settings.listen).map_err(|source| HttpError::Listen { address: settings.listen, source })?;
         let address = listener.local_addr().unwrap_or(settings.listen);
         if !settings.is_secure() && !address.ip().is_loopback() {
             warn!(%address, "tokens travel in clear text; set `http.tls`, or `http.public_url` of an ingress with TLS");

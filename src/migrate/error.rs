@@ -20,6 +20,14 @@ pub enum MigrateError {
         /// Those that are there.
         known: String,
     },
+    /// It was begun from a recipe that is not there any more.
+    #[error("the recipe of migration `{name}`, which is {}, is not there any more", state.as_str())]
+    RecipeGone {
+        /// Of the migration.
+        name: String,
+        /// How far it is.
+        state: MigrationState,
+    },
     /// A parameter was set wrongly.
     #[error("migration `{name}`: {source}")]
     Parameter {

@@ -64,6 +64,15 @@ impl Journal {
         Ok(self.entries(Some(name)).await?.pop())
     }
 
+    /// What to say of a name that no recipe has: [`MigrateError::RecipeGone`] of a migration that was begun under it.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn recipe_gone(&self, name: &str) -> Result<Option<MigrateError>, MigrateError> {
+        let gone = |entry: Entry| MigrateError::RecipeGone { name: entry.name, state: entry.state };
+        Ok(self.read(name).await?.map(gone))
+    }
+
     /// Every migration that was ever begun, by name.
     ///
     /// # Errors

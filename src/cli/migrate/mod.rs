@@ -147,19 +147,17 @@ async fn check(site: &Site, args: &NamedArgs) -> Result<Migration, Shown> {
 /// What to say of a migration that was begun and whose recipe is not there any more. A ledger that cannot be read knows of
 /// none.
 async fn gone(site: &Site, name: &str) -> Option<Failure> {
-    let entry = site.journal().await.ok()?.read(name).await.ok()??;
-    let state = entry.state.as_str();
+    let gone = site.journal().await.ok()?.recipe_gone(name).await.ok()??;
     let folder = site
         .config
         .recipes
         .as_ref()
         .map_or_else(|| "a folder that `migrations.recipes` names".to_owned(), |folder| folder.display().to_string());
-    let message = format!("the recipe of migration `{name}`, which is {state}, is not there any more");
     let hint = format!(
         "put its file back into {folder}; the ledger's database has kept it, as JSON, which is YAML too: SELECT recipe \
          FROM migrations WHERE name = '{name}'"
     );
-    Some(Failure::new(Kind::Config, message).with_hint(hint))
+    Some(Failure::from(gone).with_hint(hint))
 }
 
 fn job(site: Site, args: &NamedArgs) -> MigrateJob {

@@ -162,15 +162,9 @@ pub(super) async fn missing(app: &App, name: &str) -> Problem {
     if Name::try_from(name.to_owned()).is_err() {
         return unknown();
     }
-    match app.journal().read(name).await {
-        Ok(Some(entry)) => {
-            let state = entry.state.as_str();
-            let detail = format!("the recipe of migration `{name}`, which is {state}, is not there any more");
-            let hint = "put its file back into the folder of recipes; the ledger has kept it, in `migrations.recipe`";
-            Problem::new(StatusCode::CONFLICT, detail).with_hint(hint)
-        }
+    match app.journal().recipe_gone(name).await {
         Ok(None) => unknown(),
-        Err(error) => error.into(),
+        Ok(Some(error)) | Err(error) => error.into(),
     }
 }
 

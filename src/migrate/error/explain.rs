@@ -8,6 +8,7 @@ impl Explain for MigrateError {
     fn kind(&self) -> Kind {
         match self {
             Self::UnknownRecipe { .. }
+            | Self::RecipeGone { .. }
             | Self::Parameter { .. }
             | Self::NoVisibility
             | Self::NoTarget
@@ -43,6 +44,9 @@ impl Explain for MigrateError {
         let hint = match self {
             Self::UnknownRecipe { .. } => {
                 "correct `migrations.apply` or `migrations.parameters`, or put the recipe into the folder of recipes".to_owned()
+            }
+            Self::RecipeGone { .. } => {
+                "put its file back into the folder of recipes; the ledger has kept it, in `migrations.recipe`".to_owned()
             }
             Self::Parameter { name, source: ParameterError::Missing(_) } => {
                 format!("set them by `--set NAME=VALUE`, or under `migrations.parameters.{name}` in sexton.yaml")

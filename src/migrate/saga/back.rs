@@ -197,9 +197,6 @@ impl Run<'_> {
         let happened = happened(&self.hands).await?;
         let name = self.migration.name().to_owned();
         self.journal.undoing(&name).await?;
-        if let Some((step, _)) = happened.first() {
-            self.hands.step.clone_from(&step.key);
-        }
         // Not the hands' own, which a step's deadline ends, too.
         let stop = self.cancel.clone();
         let reversed = goes_on(&name, &stop, self.all_back(happened, reports)).await;

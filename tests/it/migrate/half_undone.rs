@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::Executor;
 
-use super::undo::Ground;
+use super::undo::{GATE, Ground};
 use crate::support::site::{Running, eventually};
 
 impl Ground {
@@ -118,10 +118,9 @@ async fn a_signal_does_not_end_an_undo_and_is_told_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_said_to_be_undone_does_not_disturb_a_run() {
-    let ground = Ground::new(&["mine"], ", SELECT pg_advisory_xact_lock(44)", "");
+    let ground = Ground::new(&["mine"], GATE, "");
     let mut gate = ground.gate().await;
-    let mut running = ground.site.start(&["migrate", "run", "mine", "-q"], "run.log");
-    assert!(ground.is_at_the_gate(), "{}", running.log());
+    let mut running = ground.run_to_the_gate("mine");
     let refused = ground.site.run(&["migrate", "undo", "mine", "--by-hand", "one"]).expect(1);
     assert!(refused.err.contains("is not one whose undoing failed: the migration is running"), "{refused:?}");
     assert_eq!(ground.ledger.psql("SELECT undo_requested_at IS NULL FROM migrations"), "t");

@@ -8,7 +8,7 @@ use sqlx::{Executor, PgConnection};
 use super::from_text;
 use super::saga::three_tables;
 use crate::support::postgres::{Scratch, postgres15};
-use crate::support::site::{Site, eventually, postgres_sections};
+use crate::support::site::{Running, Site, eventually, postgres_sections};
 
 pub(super) struct Ground {
     pub(super) ledger: Scratch,
@@ -46,13 +46,17 @@ impl Ground {
         gate
     }
 
-    pub(super) fn is_at_the_gate(&self) -> bool {
+    /// A run of this migration, waiting in its last step for the lock that [`Ground::gate`] holds.
+    #[track_caller]
+    pub(super) fn run_to_the_gate(&self, name: &str) -> Running {
+        let running = self.site.start(&["migrate", "run", name, "-q"], "run.log");
         let asked = "SELECT count(*) FROM migration_steps WHERE step = 'three' AND state = 'intended'";
-        eventually(Duration::from_secs(60), || self.ledger.psql(asked) == "1")
+        assert!(eventually(Duration::from_secs(60), || self.ledger.psql(asked) == "1"), "{}", running.log());
+        running
     }
 }
 
-const GATE: &str = ", SELECT pg_advisory_xact_lock(44)";
+pub(super) const GATE: &str = ", SELECT pg_advisory_xact_lock(44)";
 
 #[test]
 fn an_undo_is_a_run_in_the_ledger() {
@@ -85,8 +89,7 @@ async fn an_undo_turns_the_run_around_that_is_at_it() {
     let ground = Ground::new(&["called"], GATE, "");
     let before = ground.main.dump();
     let _gate = ground.gate().await;
-    let mut running = ground.site.start(&["migrate", "run", "called", "-q"], "run.log");
-    assert!(ground.is_at_the_gate(), "{}", running.log());
+    let mut running = ground.run_to_the_gate("called");
     let undo = ground.site.run(&["migrate", "undo", "called"]);
     assert_eq!(running.wait(), Some(6), "{}", running.log());
     assert_eq!(ground.main.dump(), before);
@@ -109,8 +112,7 @@ async fn an_undo_does_not_disturb_a_run_of_another_migration() {
     ground.site.run(&["migrate", "run", "first", "-q"]).expect(0);
     ground.main.psql("DROP TABLE three");
     let mut gate = ground.gate().await;
-    let mut running = ground.site.start(&["migrate", "run", "second", "-q"], "run.log");
-    assert!(ground.is_at_the_gate(), "{}", running.log());
+    let mut running = ground.run_to_the_gate("second");
     let busy = ground.site.run(&["migrate", "undo", "first"]).expect(1);
     assert!(busy.err.contains("another run of `migrate` is in progress"), "{busy:?}");
     assert_eq!(ground.ledger.psql("SELECT DISTINCT undo_requested_at IS NULL FROM migrations"), "t", "no word is left");
