@@ -52,10 +52,12 @@ async fn claimed(
     let stored = manifest::commit(store, manifest).await?;
     let outcome = committed(store, claim, &stored).await;
     if outcome.is_err() {
-        // The manifest before its hash, as a prune does: a manifest alone is an unreadable backup.
+        // The manifest before its hash, as a prune does, and the hash only once the manifest is gone: a manifest alone is
+        // an unreadable backup, and nothing is pruned beside one.
         for (key, _) in stored.iter().rev() {
             if let Err(error) = store.delete(key).await {
                 tracing::error!(%key, %error, "what is left of a backup that failed could not be removed");
+                break;
             }
         }
     }

@@ -160,15 +160,36 @@ async fn an_upload_that_is_dropped_half_way_is_aborted() {
         }
     }
     assert!(seen, "every upload was over before it was seen");
+    assert_none_unfinished(&bucket).await;
+    assert_eq!(bucket.keys().await, Vec::<String>::new());
+    bucket.remove().await;
+}
+
+/// Also one that the store has begun and whose name it has not told yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_dropped_while_it_begins_is_aborted() {
+    let bucket = Bucket::new().await;
+    let store = open(&bucket.settings("")).await.unwrap();
+    let body = Bytes::from(vec![7; 160 << 20]);
+    for wait in 0..40 {
+        let (store, body) = (Arc::clone(&store), body.clone());
+        let uploading = tokio::spawn(async move { store.put(&key("large"), body).await });
+        tokio::time::sleep(std::time::Duration::from_micros(500 * wait)).await;
+        uploading.abort();
+        assert!(uploading.await.is_err());
+    }
+    assert_none_unfinished(&bucket).await;
+    bucket.remove().await;
+}
+
+async fn assert_none_unfinished(bucket: &Bucket) {
     for _ in 0..2400 {
         if bucket.unfinished().await == 0 {
-            break;
+            return;
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     assert_eq!(bucket.unfinished().await, 0);
-    assert_eq!(bucket.keys().await, Vec::<String>::new());
-    bucket.remove().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -272,6 +272,22 @@ async fn what_is_lost_after_it_was_acknowledged_is_found_at_the_end() {
     kept.judge(&setting, last.as_ref()).await.unwrap();
 }
 
+/// A manifest that could neither be looked at nor be taken back stays with its hash: a backup that is whole, and not one
+/// that is unreadable.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_cannot_be_taken_back_keeps_its_hash() {
+    let (_folder, mut setting, mut kept) = backed_up("kept_hash").await;
+    setting.source.psql(CHURN);
+    let honest = Arc::clone(&setting.store);
+    // The last one is read, twice; this one is written, then looked at, then removed.
+    let liar = Liar::about(&honest, Lie::Storm, "/manifest.json", (3, 5), &mut Seed::new("a manifest kept"));
+    setting.store = liar.clone();
+    let error = setting.backup().await.unwrap_err();
+    setting.store = honest;
+    assert_eq!(liar.told().len(), 2, "{:?}", liar.told());
+    assert!(kept.judge(&setting, Err(&error)).await.is_some(), "{error}");
+}
+
 /// The manifest of one backup, torn: nothing but that backup is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_that_the_store_gives_up_stops_no_other_backup() {

@@ -1,6 +1,8 @@
 //! Large objects, which go up in parts.
 
 use aws_sdk_s3::Client;
+use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::operation::create_multipart_upload::CreateMultipartUploadError;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
@@ -16,24 +18,25 @@ const MAX_PARTS: usize = 1_000;
 impl S3 {
     pub(super) async fn put_parts(&self, key: &Key, body: Bytes) -> Result<(), StoreError> {
         let path = self.path(key.as_str());
-        let created = self
+        let create = self
             .client
             .create_multipart_upload()
             .bucket(&self.bucket)
             .key(&path)
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
             .set_server_side_encryption(self.algorithm())
-            .set_ssekms_key_id(self.kms_key())
-            .send()
-            .await
-            .map_err(|error| self.error("storing", key.as_str(), &error))?;
-        let upload = Upload {
-            client: self.client.clone(),
-            bucket: self.bucket.clone(),
-            path,
-            id: created.upload_id().unwrap_or_default().to_owned(),
-            armed: true,
+            .set_ssekms_key_id(self.kms_key());
+        let (client, bucket) = (self.client.clone(), self.bucket.clone());
+        // A task of its own: dropped before the answer is there, the upload would be the store's and have no name here.
+        let created = tokio::spawn(async move {
+            let id = create.send().await?.upload_id().unwrap_or_default().to_owned();
+            Ok::<_, SdkError<CreateMultipartUploadError>>(Upload { client, bucket, path, id, armed: true })
+        });
+        let ended = |error: tokio::task::JoinError| {
+            let (location, doing) = (self.place(), format!("storing `{key}`"));
+            StoreError::Other { location, doing, message: error.to_string() }
         };
+        let upload = created.await.map_err(ended)?.map_err(|error| self.error("storing", key.as_str(), &error))?;
         let outcome = self.send_parts(key, &upload, body).await;
         upload.finish(outcome.is_ok()).await;
         outcome
