@@ -3,8 +3,8 @@ use std::sync::atomic::AtomicBool;
 
 use super::failures::Shown;
 use super::signals;
-use crate::daemon::Daemon;
 use crate::daemon::jobs::Site;
+use crate::daemon::{Daemon, DaemonError};
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
 use crate::http::Server;
@@ -31,8 +31,9 @@ pub(super) async fn run(site: Site) -> Result<Exit, Shown> {
     };
     let daemon = Daemon { runner, policy, jobs, leads };
     let served = async {
-        if let Some(server) = server {
-            server.serve().await;
+        match server {
+            Some(server) => server.serve().await,
+            None => true,
         }
     };
     let led = async {
@@ -41,7 +42,10 @@ pub(super) async fn run(site: Site) -> Result<Exit, Shown> {
         stop.cancel();
         result
     };
-    let (result, ()) = tokio::join!(led, served);
-    result.map_err(Shown::of)?;
+    let (led, all_ended) = tokio::join!(led, served);
+    led.map_err(Shown::of)?;
+    if !all_ended {
+        return Err(Shown::of(DaemonError::Unfinished("runs that were asked for through HTTP".into())));
+    }
     Ok(Exit::Done)
 }

@@ -134,7 +134,11 @@ impl Daemon {
             async move { runner.keep_sweeping(&term).await }
         });
         let (due_in, mut due_out) = mpsc::channel(64);
-        match schedule::missed(&self.policy, self.runner.ledger(), Timestamp::now()).await {
+        // What is missed is looked for once the clock runs, so that no tick falls between the two; one that both of them
+        // find is served once.
+        let first = Timestamp::now();
+        let mut scheduler = schedule::start(&self.policy, due_in.clone()).await?;
+        match schedule::missed(&self.policy, self.runner.ledger(), first, Timestamp::now()).await {
             Ok(missed) => {
                 for due in missed {
                     info!(job = %due.job, due = %due.at, "a schedule was missed; catching up");
@@ -143,7 +147,7 @@ impl Daemon {
             }
             Err(error) => warn!(error = %chain(&error), "looking for missed schedules"),
         }
-        let mut scheduler = schedule::start(&self.policy, due_in).await?;
+        drop(due_in);
         let mut runs: JoinSet<()> = JoinSet::new();
         let mut busy: HashMap<Id, JobName> = HashMap::new();
         loop {
@@ -193,9 +197,16 @@ impl Daemon {
         };
         let run = runs.spawn(async move {
             // Served once it is taken up: a run that fails waits for its next tick, it is not repeated at once.
-            if let Err(error) = runner.ledger().mark_served(due.job, due.at).await {
-                error!(job = %due.job, error = %chain(&error), "the run could not be started");
-                return;
+            match runner.ledger().mark_served(due.job, due.at).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    info!(job = %due.job, due = %due.at, "served already");
+                    return;
+                }
+                Err(error) => {
+                    error!(job = %due.job, error = %chain(&error), "the run could not be started");
+                    return;
+                }
             }
             if let Err(error) = runner.run(&*job, &request).await {
                 error!(job = %due.job, error = %chain(&error), "the run could not be written to the ledger");

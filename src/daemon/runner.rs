@@ -1,6 +1,7 @@
 //! One run, end to end: the lock, the ledger, the deadline, plan and apply. The schedule, a CronJob and the command
 //! line all come through here, and none of it knows what a job does.
 
+mod bounded;
 mod sweep;
 
 use std::sync::{Arc, OnceLock};
@@ -18,12 +19,12 @@ use super::runlog::RunLog;
 use super::webhooks::{Dispatcher, Webhooks};
 use crate::context::Context;
 use crate::failure::{Failure, Kind, chain};
-use crate::job::{Applied, Job, JobName, Planned};
+use crate::job::{Applied, Job, JobName};
 use crate::plan::Plan;
+use crate::policy::schedule::default_keep_runs;
 use crate::progress::{Progress, Recorded};
+use crate::units::Span;
 
-/// How long a cancelled run may take to reach a safe point before it is dropped.
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// How long a job may take to say what it has left in force.
 const IN_FORCE_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a ledger that is away is waited for with the end of a run.
@@ -39,6 +40,7 @@ pub struct Runner {
     ledger: Ledger,
     host: Arc<str>,
     webhooks: Webhooks,
+    keep_runs: Span,
 }
 
 /// How one run is to be made.
@@ -91,13 +93,19 @@ impl Runner {
     /// A runner that writes to this ledger.
     #[must_use]
     pub fn new(ledger: Ledger) -> Self {
-        Self { ledger, host: host_name().into(), webhooks: Webhooks::default() }
+        Self { ledger, host: host_name().into(), webhooks: Webhooks::default(), keep_runs: default_keep_runs() }
     }
 
     /// The same, whose runs' ends these webhooks are told of.
     #[must_use]
     pub fn with_webhooks(self, webhooks: Webhooks) -> Self {
         Self { webhooks, ..self }
+    }
+
+    /// The same, whose ledger keeps runs for that long.
+    #[must_use]
+    pub fn keeping(self, keep_runs: Span) -> Self {
+        Self { keep_runs, ..self }
     }
 
     /// The ledger it writes to.
@@ -249,6 +257,9 @@ impl Runner {
         let log = log.and_then(|log| log.news());
         let ended = Ended { outcome, applied: applied.as_ref(), failure: failure.as_ref(), log: log.as_deref() };
         let written = self.write_end(id, name, &ended).await;
+        if written.is_ok() {
+            self.forget(name).await;
+        }
         if let Some(lock) = lock {
             lock.release().await;
         }
@@ -272,83 +283,6 @@ impl Runner {
             .when(|_| clock.elapsed() < LEDGER_PATIENCE)
             .notify(|error, _| warn!(error = %chain(error), "the run's end is not written yet"))
             .await
-    }
-
-    /// Plan and apply under the deadline. On cancel or at the deadline the job is asked to stop and, when it does not
-    /// in time, dropped.
-    async fn bounded(
-        &self,
-        id: Uuid,
-        job: &dyn Job,
-        ctx: &Context,
-        deadline: Duration,
-    ) -> (Option<Plan>, Result<Applied, Failure>) {
-        let made: OnceLock<Plan> = OnceLock::new();
-        let work = async {
-            // Planning writes nothing, so it may be dropped anywhere; applying has to reach a safe point itself.
-            let planned = ctx.cancel.run_until_cancelled(job.plan(ctx)).await.unwrap_or_else(|| Err(stopped()))?;
-            let common = planned.plan();
-            for note in &common.notes {
-                info!(note, "noted");
-            }
-            self.ledger.planned(id, &common).await?;
-            let empty = common.is_empty();
-            let _ = made.set(common);
-            if empty {
-                planned.unchanged().await?;
-                return Ok(Applied::done(false, "nothing to do", &serde_json::json!({})));
-            }
-            if ctx.is_cancelled() {
-                return Err(stopped());
-            }
-            let alone = self.alone(&*planned, ctx).await?;
-            let applied = planned.apply(ctx).await;
-            if let Some(lock) = alone {
-                lock.release().await;
-            }
-            applied
-        };
-        tokio::pin!(work);
-        let timed_out = tokio::select! {
-            result = &mut work => return (made.get().cloned(), result),
-            () = tokio::time::sleep(deadline) => {
-                warn!(?deadline, "the deadline has passed; stopping");
-                ctx.cancel.cancel();
-                true
-            }
-            () = ctx.cancel.cancelled() => false,
-        };
-        let why = if timed_out {
-            Failure::new(Kind::Cancelled, format!("the deadline of {} passed", crate::units::Span::from(deadline)))
-                .with_hint("raise the job's deadline in policies/schedule.yaml, or look for what makes it slow")
-        } else {
-            stopped()
-        };
-        let result = tokio::select! {
-            result = &mut work => Some(result),
-            () = tokio::time::sleep(STOP_PATIENCE) => None,
-        };
-        let result = match result {
-            // It came to its end all the same.
-            Some(Ok(applied)) if applied.failure.as_ref().is_none_or(|f| f.kind != Kind::Cancelled) => Ok(applied),
-            Some(Ok(applied)) => Ok(applied.failed(why)),
-            Some(Err(failure)) if failure.kind != Kind::Cancelled => Err(failure),
-            Some(Err(_)) | None => Err(why),
-        };
-        (made.get().cloned(), result)
-    }
-
-    /// Waits until no other job changes what this one is about to change. The plan may be some minutes old by then;
-    /// whatever it destroys is looked at once more anyway.
-    async fn alone(&self, planned: &dyn Planned, ctx: &Context) -> Result<Option<Lock>, Failure> {
-        let Some(name) = planned.alone_with() else { return Ok(None) };
-        if let Some(lock) = self.ledger.lock(&name, Duration::ZERO, &ctx.cancel).await? {
-            return Ok(Some(lock));
-        }
-        info!(name, "another job is at work there; waiting");
-        // Until the run's deadline, which cancels it.
-        let lock = self.ledger.lock(&name, Duration::MAX, &ctx.cancel).await?;
-        lock.map(Some).ok_or_else(stopped)
     }
 
     async fn busy(&self, job: JobName) -> Result<Failure, LedgerError> {

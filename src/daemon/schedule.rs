@@ -39,14 +39,21 @@ pub(super) async fn start(policy: &SchedulePolicy, due: mpsc::Sender<Due>) -> Re
 }
 
 /// The schedules that passed unserved while nobody led: each job once, however many ticks were missed. A job seen for
-/// the first time has missed nothing.
-pub(super) async fn missed(policy: &SchedulePolicy, ledger: &Ledger, now: Timestamp) -> Result<Vec<Due>, LedgerError> {
+/// the first time has missed nothing before `first`.
+pub(super) async fn missed(
+    policy: &SchedulePolicy,
+    ledger: &Ledger,
+    first: Timestamp,
+    now: Timestamp,
+) -> Result<Vec<Due>, LedgerError> {
     let mut found = Vec::new();
     for (job, schedule, cron) in policy.timed() {
         let served = ledger.served_at(job).await?;
         match decide_missed(served, cron.last_before(now), schedule.catch_up) {
             Missed::Nothing => {}
-            Missed::First => ledger.mark_served(job, now).await?,
+            Missed::First => {
+                ledger.mark_served(job, first).await?;
+            }
             Missed::Since(at) => found.push(Due { job, trigger: Trigger::CatchUp, at }),
         }
     }

@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -31,6 +32,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
@@ -206,27 +208,29 @@ impl Server {
     }
 
     /// Serves until it is stopped, and then until the runs that were asked for here have ended, at most for the grace
-    /// period of the schedule.
-    pub async fn serve(self) {
+    /// period of the schedule. False when some had not by then.
+    pub async fn serve(self) -> bool {
         let Self { app, listener, tls } = self;
         let stop = app.stop.clone();
         if let (Some(acceptor), Some(files)) = (tls.clone(), app.settings.tls.clone()) {
             tokio::spawn(acceptor.renew(files, stop.clone()));
         }
         let serving = listen::serve(listener, tls, router(&app), stop.clone());
-        tokio::join!(
+        let grace = Duration::from(app.site.policies.schedule.shutdown_grace);
+        // Counted from when it was asked to stop, and not from when the last visitor was gone.
+        let until = async {
+            stop.cancelled().await;
+            Instant::now() + grace
+        };
+        let ((), (), (), (), until) = tokio::join!(
             serving,
             app.views.keep(&app.site, app.ledger(), &stop),
             app.events.follow(&app),
-            actions::sweep(&app)
+            actions::sweep(&app),
+            until
         );
         app.runs.close();
-        let grace = app.site.policies.schedule.shutdown_grace;
-        if tokio::time::timeout(grace.into(), app.runs.wait()).await.is_err() {
-            warn!(
-                "runs that were asked for through HTTP did not stop in time; the next start marks them as interrupted"
-            );
-        }
+        tokio::time::timeout_at(until, app.runs.wait()).await.is_ok()
     }
 }
 

@@ -5,6 +5,7 @@ mod judge;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::types::Json;
 use sqlx::{PgExecutor, Row};
@@ -15,7 +16,7 @@ pub(super) use self::judge::{Judged, judge};
 use super::entry::{MigrationState, StepState};
 use super::error::MigrateError;
 use super::fingerprint::{Fingerprint, fingerprint};
-use super::journal::{Journal, bounded};
+use super::journal::{Journal, bounded, instant};
 use super::migration::Migration;
 use super::names::Digest;
 use super::plan::MigrationPlan;
@@ -39,10 +40,10 @@ pub struct Approval {
     pub source: String,
     /// Who.
     pub by: String,
-    /// When, RFC 3339.
-    pub at: String,
-    /// Until when, RFC 3339.
-    pub expires: String,
+    /// When.
+    pub at: Timestamp,
+    /// Until when.
+    pub expires: Timestamp,
     /// `open`, `used`, `expired` or `revoked`.
     pub state: String,
 }
@@ -166,8 +167,8 @@ pub(super) async fn kept(name: &str, journal: &Journal) -> Result<Vec<Kept>, Mig
                 plan: Digest::stored(row.try_get("plan")?),
                 source: source.as_ref().map(|source| source.digest().to_string()).unwrap_or_default(),
                 by: row.try_get("approved_by")?,
-                at: row.try_get("at")?,
-                expires: row.try_get("expires")?,
+                at: instant(row, "at")?,
+                expires: instant(row, "expires")?,
                 state: row.try_get("state")?,
             },
             bytes: row.try_get("source_bytes")?,

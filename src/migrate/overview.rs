@@ -1,5 +1,6 @@
 //! Everything that a person wants to see of a migration before agreeing to it.
 
+use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::Row;
 use uuid::Uuid;
@@ -8,7 +9,7 @@ use super::approval::{Approval, Judged, is_needed, judge, kept, rehearsal};
 use super::entry::Entry;
 use super::error::MigrateError;
 use super::fingerprint::{Fingerprint, fingerprint};
-use super::journal::{Journal, bounded};
+use super::journal::{Journal, bounded, instant};
 use super::migration::Migration;
 use super::plan::{MigrationPlan, plan};
 use super::rehearse::Rehearsal;
@@ -90,8 +91,8 @@ pub struct KeptRehearsal {
     pub id: Uuid,
     /// Whether it has passed.
     pub passed: bool,
-    /// When it ended, RFC 3339.
-    pub ended: String,
+    /// When it ended.
+    pub ended: Timestamp,
     /// The whole report; `None` when another version has written it in another form.
     pub report: Option<Rehearsal>,
 }
@@ -120,7 +121,7 @@ pub async fn rehearsals(
         Ok(KeptRehearsal {
             id: row.try_get("id")?,
             passed: row.try_get("passed")?,
-            ended: row.try_get("ended")?,
+            ended: instant(row, "ended")?,
             report: serde_json::from_value(report).ok(),
         })
     };

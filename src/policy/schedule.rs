@@ -18,6 +18,9 @@ pub struct SchedulePolicy {
     /// `terminationGracePeriodSeconds`.
     #[serde(default = "default_grace")]
     pub shutdown_grace: Span,
+    /// Runs that ended longer ago are removed from the ledger, but for the newest of each job.
+    #[serde(default = "default_keep_runs")]
+    pub keep_runs: Span,
 }
 
 /// When one job runs.
@@ -51,12 +54,17 @@ impl SchedulePolicy {
 
 impl Default for SchedulePolicy {
     fn default() -> Self {
-        Self { jobs: BTreeMap::new(), shutdown_grace: default_grace() }
+        Self { jobs: BTreeMap::new(), shutdown_grace: default_grace(), keep_runs: default_keep_runs() }
     }
 }
 
 fn default_grace() -> Span {
     Span::seconds(25)
+}
+
+/// Also of a ledger that is used without a policy.
+pub(crate) fn default_keep_runs() -> Span {
+    Span::days(90)
 }
 
 fn default_deadline() -> Span {

@@ -1,6 +1,8 @@
 //! The real binary as a daemon and as `once`: leader and standby, missed schedules, signals, kills. The judge is the
 //! ledger's tables, read with psql.
 
+mod kept;
+
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
@@ -285,18 +287,10 @@ fn a_ledger_that_is_away_when_a_run_ends_is_waited_for() {
     let site = hole.site(&ledger);
     let mut run = site.start(&["once", "retention"], "once.log");
     assert!(eventually(Duration::from_secs(20), || outcomes(&ledger, "retention") == "running"));
-    let server = ledger.server;
-    let name = &ledger.name;
-    server.psql(
-        "postgres",
-        &format!(
-            "ALTER DATABASE {name} ALLOW_CONNECTIONS false;
-             SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{name}'"
-        ),
-    );
+    ledger.goes_away();
     run.wait_for("the lock in the ledger is lost");
     run.wait_for("is not written yet");
-    server.psql("postgres", &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"));
+    ledger.comes_back();
     assert_eq!(run.wait(), Some(1), "{}", run.log());
     assert_eq!(outcomes(&ledger, "retention"), "cancelled");
 }

@@ -107,7 +107,7 @@ impl Site {
     /// When the ledger cannot be reached or is not ready, or what a webhook needs is not there.
     pub async fn runner(&self) -> Result<Runner, RunnerError> {
         let webhooks = self.config.webhooks_to_tell()?;
-        Ok(Runner::new(self.ledger().await?).with_webhooks(webhooks))
+        Ok(Runner::new(self.ledger().await?).with_webhooks(webhooks).keeping(self.policies.schedule.keep_runs))
     }
 
     /// A job of this site.

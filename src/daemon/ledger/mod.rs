@@ -9,6 +9,7 @@ macro_rules! utc {
 }
 
 mod bookmarks;
+mod forget;
 mod http;
 mod keys;
 mod lock;
@@ -36,7 +37,7 @@ pub use webhooks::{Delivery, DeliveryCounts, DeliveryState, Retried};
 pub(super) use webhooks::{EndedRun, Taken};
 
 /// Every table of it that is written to.
-const TABLES: [&str; 11] = [
+const TABLES: [&str; 12] = [
     "bookmarks",
     "http_actions",
     "http_idempotency",
@@ -46,6 +47,7 @@ const TABLES: [&str; 11] = [
     "migration_steps",
     "migrations",
     "runs",
+    "runs_removed",
     "schedules",
     "webhook_deliveries",
 ];

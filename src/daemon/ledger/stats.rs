@@ -29,7 +29,7 @@ pub struct JobStats {
     pub failures: i64,
     /// Whether one goes on now.
     pub running: bool,
-    /// Runs by outcome.
+    /// Runs by outcome, those that are no longer kept among them.
     pub counts: Vec<(String, i64)>,
 }
 
@@ -63,7 +63,10 @@ impl Ledger {
     /// When the ledger cannot be read.
     pub async fn stats(&self) -> Result<Vec<JobStats>, LedgerError> {
         let mut all = self.standings().await?;
-        let counted = sqlx::query("SELECT job, outcome, count(*) AS runs FROM runs GROUP BY job, outcome");
+        let counted = sqlx::query(
+            "SELECT job, outcome, sum(runs)::int8 AS runs FROM (SELECT job, outcome, count(*) AS runs FROM runs \
+             GROUP BY job, outcome UNION ALL SELECT job, outcome, runs FROM runs_removed) counted GROUP BY job, outcome",
+        );
         for row in answer("counting runs", counted.fetch_all(self.pool())).await? {
             let read = || Ok((row.try_get::<String, _>("job")?, row.try_get("outcome")?, row.try_get("runs")?));
             let (job, outcome, runs) = read().map_err(query("counting runs"))?;

@@ -1,9 +1,9 @@
-//! The look for runs whose process has died. That their job's lock is free says so.
+//! The look for runs whose process has died, which their job's lock tells by being free, and for those that are old.
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{Runner, lock_name};
 use crate::daemon::ledger::LedgerError;
@@ -45,6 +45,15 @@ impl Runner {
             }
         }
         Ok(())
+    }
+
+    /// Removes the job's old runs; the next run goes on with what cannot be removed now.
+    pub(super) async fn forget(&self, job: JobName) {
+        match self.ledger.forget_runs(job, self.keep_runs).await {
+            Ok(0) => {}
+            Ok(removed) => info!(%job, removed, keep_runs = %self.keep_runs, "old runs were removed from the ledger"),
+            Err(error) => warn!(%job, error = %chain(&error), "old runs could not be removed from the ledger"),
+        }
     }
 
     /// The caller holds the job's lock.

@@ -20,12 +20,6 @@ impl When {
         };
         Self { iso: clock(at), said }
     }
-
-    /// Of an instant as the ledger writes it.
-    pub(super) fn of_text(at: &str, now: Timestamp) -> Self {
-        let as_it_is = || Self { iso: at.to_owned(), said: at.to_owned() };
-        at.parse().map_or_else(|_| as_it_is(), |at| Self::of(at, now))
-    }
 }
 
 /// `2026-11-27 10:00:00`, in UTC.

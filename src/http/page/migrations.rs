@@ -206,7 +206,7 @@ pub(super) async fn one(
     let kept = rehearsals(&name, None, REHEARSALS, &journal).await?;
     let rehearsals = kept.into_iter().map(|kept| RehearsalRow {
         id: kept.id,
-        ended: When::of_text(&kept.ended, now),
+        ended: When::of(kept.ended, now),
         word: if kept.passed { "passed" } else { "failed" },
         tone: if kept.passed { "good" } else { "bad" },
         said: kept.report.map_or_else(String::new, |report| {
@@ -253,8 +253,8 @@ pub(super) async fn one(
             .map(|approval| ApprovalRow {
                 what: approval.step.map_or_else(|| "the beginning".to_owned(), |step| format!("step {step}")),
                 by: approval.by,
-                at: When::of_text(&approval.at, now),
-                expires: When::of_text(&approval.expires, now),
+                at: When::of(approval.at, now),
+                expires: When::of(approval.expires, now),
                 state: approval.state,
                 plan: short(approval.plan.as_str()),
             })

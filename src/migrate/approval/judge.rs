@@ -81,7 +81,7 @@ mod tests {
     }
 
     fn kept(n: u128, state: &str, plan: &Digest) -> Kept {
-        let (at, expires) = ("2026-01-31T02:00:00Z".to_owned(), "2026-02-01T02:00:00Z".to_owned());
+        let (at, expires) = ("2026-01-31T02:00:00Z".parse().unwrap(), "2026-02-01T02:00:00Z".parse().unwrap());
         let (source, bytes) = (source(1, 1_000), 1_000);
         let (by, state) = ("Ada".to_owned(), state.to_owned());
         let of = source.digest().to_string();

@@ -82,18 +82,24 @@ impl Ground {
 
     /// One of its processes is killed. The rest ends with it and is started by the process that stays, as after a crash.
     fn kill_one(&self) {
-        let mut sleeping = self.server.tool("psql", DATABASE);
-        sleeping.args(["-Xqc", "SELECT pg_sleep(60)"]).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut sleeping = sleeping.spawn().unwrap();
+        let asleep = || {
+            let mut psql = self.server.tool("psql", DATABASE);
+            psql.args(["-Xqc", "SELECT pg_sleep(60)"]).stdout(Stdio::null()).stderr(Stdio::null());
+            psql.spawn().unwrap()
+        };
+        let mut sleeping = [asleep(), asleep()];
         let find = "SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_sleep(60)' AND pid <> pg_backend_pid()";
-        let mut pid = String::new();
+        let mut pids = String::new();
         let found = eventually(Duration::from_secs(10), || {
-            pid = self.server.psql("postgres", find);
-            !pid.is_empty()
+            pids = self.server.psql("postgres", find);
+            pids.lines().count() == 2
         });
         assert!(found);
-        assert!(Command::new("kill").args(["-9", &pid]).status().unwrap().success());
-        assert!(!sleeping.wait().unwrap().success());
+        assert!(Command::new("kill").args(["-9", pids.lines().next().unwrap()]).status().unwrap().success());
+        // The one that was not killed ends when the server has noticed; before that it answers as if nothing had been.
+        for psql in &mut sleeping {
+            assert!(!psql.wait().unwrap().success());
+        }
         self.answers();
     }
 

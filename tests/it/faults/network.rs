@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use sexton::backup::prune;
 use sexton::backup::store::{Settings, open};
 use sexton::clients::postgres::Postgres;
 use sexton::failure::{Explain, Kind, chain};
@@ -127,9 +128,6 @@ async fn a_network_that_breaks_makes_no_false_backup() {
         }
         println!("{trouble:?}: {:?}", outcome.as_ref().map(|report| &report.id).map_err(|error| chain(error)));
         kept.judge(&setting, outcome.as_ref()).await;
-        // The abort of an upload goes its own way.
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        assert_eq!(bucket.unfinished().await, 0, "an upload in parts that nobody will complete");
 
         let Some((id, dump)) = kept.0.iter().next_back() else { continue };
         let manifest = show(&*direct, id.as_str()).await.unwrap();
@@ -157,6 +155,12 @@ async fn a_network_that_breaks_makes_no_false_backup() {
     let last = setting.backup_as(&postgres, &Context::plain()).await;
     setting.store = direct;
     kept.judge(&setting, last.as_ref()).await.unwrap();
+    // An upload in parts that was begun by a request whose answer was lost has no name here; a prune finds it.
+    let left = bucket.unfinished().await;
+    let (keep, grace) = (serde_json::from_str(r#"{"last": 1000}"#).unwrap(), sexton::units::Span::seconds(0));
+    let plan = prune::plan(&*setting.store, &keep, grace, &Context::plain()).await.unwrap();
+    prune::apply(&plan, &*setting.store, &Context::plain()).await.1.unwrap();
+    assert_eq!(bucket.unfinished().await, 0, "of {left} uploads that nobody will complete");
     kept.still_there(&setting, random.next()).await;
     println!("{failed} of {} runs failed", rounds(2) * 2);
     bucket.remove().await;

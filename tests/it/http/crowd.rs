@@ -1,10 +1,12 @@
-//! Ten thousand connections at once.
+//! Ten thousand connections at once, and one that asks and never reads.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use tokio::net::TcpSocket;
 
 use super::{Api, READ};
 use crate::support::site::eventually;
@@ -81,5 +83,29 @@ fn a_crowd_keeps_nobody_out() {
     assert!(gone, "{} of {crowd} are still there", sockets(pid));
     drop(streams);
     api.ask(READ, "/api/v1/status", &[]).expect(200);
+    api.is_sound();
+}
+
+/// Who asks for more than the system keeps for them, and reads nothing of it, counts as idle.
+#[tokio::test]
+async fn who_never_reads_is_left() {
+    let api = Api::new("unread");
+    let pid = api.daemon.id();
+    let asked = 1_000;
+    let request = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n";
+    let long = api.ask("", "/openapi.json", &[]).expect(200).body.len() * asked;
+    let before = sockets(pid);
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let address = api.base.strip_prefix("http://").unwrap().parse().unwrap();
+    let mut stream = socket.connect(address).await.unwrap().into_std().unwrap();
+    stream.set_nonblocking(false).unwrap();
+    stream.write_all(request.repeat(asked).as_bytes()).unwrap();
+    assert!(eventually(Duration::from_secs(5), || sockets(pid) > before));
+    assert!(eventually(Duration::from_secs(60), || sockets(pid) <= before), "it is still waited for");
+    let mut read = Vec::new();
+    // What had been sent by then is there, and then the end or a reset.
+    let _ = stream.read_to_end(&mut read);
+    assert!(!read.is_empty() && read.len() < long, "{} of {long} bytes", read.len());
     api.is_sound();
 }

@@ -50,24 +50,19 @@ fn a_run_of_a_standby_that_was_killed_is_called_interrupted_by_the_leader() {
 fn it_is_not_ready_without_its_ledger() {
     let api = super::Api::new("unready");
     api.ask("", "/readyz", &[]).expect(200);
-    let (name, server) = (&api.ledger.name, api.ledger.server);
-    let away = format!(
-        "ALTER DATABASE {name} ALLOW_CONNECTIONS false; \
-         SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{name}'"
-    );
-    server.psql("postgres", &away);
+    api.ledger.goes_away();
     let came = crate::support::site::eventually(std::time::Duration::from_secs(40), || {
         api.ask("", "/readyz", &["--max-time", "40"]).status == 503
     });
     assert!(came, "{}", api.daemon.log());
     let told = api.ask("", "/readyz", &["--max-time", "40"]).problem(503);
-    assert!(!told.to_string().contains(name), "{told}");
+    assert!(!told.to_string().contains(&api.ledger.name), "{told}");
     api.ask("", "/healthz", &[]).expect(200);
     api.ask(READ, "/api/v1/status", &["--max-time", "40"]).problem(503);
     api.ask(READ, "/api/v1/migrations", &["--max-time", "40"]).problem(503);
     api.ask(READ, "/api/v1/migrations/tune-autovacuum", &["--max-time", "40"]).problem(503);
     api.ask(RUN, "/api/v1/jobs/visibility/runs", &["-X", "POST", "--max-time", "40"]).problem(503);
-    server.psql("postgres", &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"));
+    api.ledger.comes_back();
     let came = crate::support::site::eventually(std::time::Duration::from_secs(40), || {
         api.ask("", "/readyz", &[]).status == 200
     });

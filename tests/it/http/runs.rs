@@ -104,6 +104,23 @@ fn what_an_http_run_does_stops_with_the_daemon() {
     assert_eq!(api.psql(&in_ledger), "cancelled|it was asked to stop");
 }
 
+/// The end of a run waits for a ledger that is away, longer than this daemon may.
+#[test]
+fn an_http_run_that_outlives_the_grace_period_is_told() {
+    let (ledger, hole) = (Scratch::new("outlives"), BlackHole::new());
+    let site = hole.site(&ledger).policy("schedule", "jobs: {visibility: {cron: '0 0 1 1 *'}}\nshutdown_grace: 2s\n");
+    let mut api = Api::of(site, ledger);
+    api.post(RUN, "/api/v1/jobs/retention/runs", "").expect(202);
+    api.ledger.goes_away();
+    api.daemon.wait_for("is not written yet");
+    api.daemon.signal("TERM");
+    assert_eq!(api.daemon.wait(), Some(1), "{}", api.daemon.log());
+    let told = "stopped with runs that were asked for through HTTP unfinished";
+    assert!(api.daemon.log().contains(told), "{}", api.daemon.log());
+    api.ledger.comes_back();
+    assert_eq!(api.psql("SELECT outcome FROM runs"), "running");
+}
+
 #[test]
 fn a_killed_daemon_leaves_an_interrupted_run() {
     let mut api = BlackHole::new().api("kill");

@@ -80,13 +80,10 @@ async fn an_undo_that_cannot_ask_the_server_forgets_nothing() {
     ground.run(&migration).await.unwrap_err();
     let noted = aborted(&ground);
     ground.ledger.psql(&format!("UPDATE migration_steps SET state = 'intended', evidence = '{noted}'"));
-    let allow = |allowed: bool| {
-        ground.main.server.psql("postgres", &format!("ALTER DATABASE {} ALLOW_CONNECTIONS {allowed}", ground.main.name))
-    };
-    allow(false);
+    ground.main.goes_away();
     let failed = undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap_err();
     assert!(matches!(failed, MigrateError::UndoFailed { .. }), "{failed}");
-    allow(true);
+    ground.main.comes_back();
     let kept = ground.ledger.psql("SELECT state, evidence ? 'transaction', error IS NOT NULL FROM migration_steps");
     assert_eq!(kept, "intended|t|t");
     undo(&migration, &ground.journal, &ground.world, None, &ground.ctx).await.verdict().unwrap();

@@ -81,15 +81,9 @@ async fn a_ledger_that_goes_away_leaves_it_half_undone_and_says_so() {
     let mut gate = ground.gate().await;
     let mut running = ground.site.start(&["migrate", "undo", "mine", "-q"], "undo.log");
     ground.is_undoing(&running);
-    let (name, server) = (&ground.ledger.name, ground.ledger.server);
-    let allow = |allowed: bool| {
-        server.psql("postgres", &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed}"));
-    };
-    allow(false);
-    let end = format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{name}'");
-    server.psql("postgres", &end);
+    ground.ledger.goes_away();
     running.wait_for("was being undone, and stands half undone at step `three`");
-    allow(true);
+    ground.ledger.comes_back();
     assert_eq!(running.wait(), Some(1), "{}", running.log());
     assert_eq!(ground.ledger.psql("SELECT state FROM migrations"), "undoing");
     let told = running.log();

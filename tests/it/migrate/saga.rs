@@ -259,16 +259,11 @@ async fn a_run_that_is_called_back_undoes_what_it_did() {
 async fn a_ledger_that_goes_away_stops_it_and_it_goes_on() {
     let ground = Ground::new().await;
     let (task, mut gate) = waiting(&ground, "ledgerless").await;
-    let name = &ground.ledger.name;
-    let cut = format!(
-        "ALTER DATABASE {name} ALLOW_CONNECTIONS false; \
-         SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{name}'"
-    );
-    ground.ledger.server.psql("postgres", &cut);
+    ground.ledger.goes_away();
     gate.execute("SELECT pg_advisory_unlock(42)").await.unwrap();
     let error = task.await.unwrap().unwrap_err();
     assert!(!matches!(error, MigrateError::Undone { .. }), "nothing is undone without a journal: {error}");
-    ground.ledger.server.psql("postgres", &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS true"));
+    ground.ledger.comes_back();
     let state = ground.ledger.psql("SELECT state FROM migrations");
     assert_eq!(state, "running", "as it was when the ledger went");
     let text = three_tables("ledgerless", ", SELECT pg_advisory_xact_lock(42)", "").replace(

@@ -83,17 +83,10 @@ fn what_the_ledger_cannot_tell_is_said() {
     let mut running = ground.site.start(&["migrate", "run", "move-database", "-q"], "cut.log");
     let is_there = || ground.log().contains(&"switch there".to_owned());
     assert!(eventually(Duration::from_secs(120), is_there), "{}", running.log());
-    let name = &ground.ledger.name;
-    let allow = |allowed: bool| {
-        let server = ground.ledger.server;
-        server.psql("postgres", &format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {allowed}"));
-    };
-    allow(false);
-    let end = format!("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{name}'");
-    ground.ledger.server.psql("postgres", &end);
+    ground.ledger.goes_away();
     running.wait_for("Whether `move-database` has left Temporal stopped could not be read: ");
     // It goes on trying to write how it ended.
-    allow(true);
+    ground.ledger.comes_back();
     assert_eq!(running.wait(), Some(1), "{}", running.log());
     ground.command("switch", "echo $1 >place");
     ground.site.run(&["migrate", "undo", "move-database", "-q"]).expect(0);

@@ -119,6 +119,22 @@ impl Scratch {
         self.server.psql(&self.name, sql)
     }
 
+    /// Takes it away as an outage does: nobody comes in, and whoever is there is cut off.
+    pub fn goes_away(&self) {
+        let name = &self.name;
+        self.server.psql(
+            "postgres",
+            &format!(
+                "ALTER DATABASE {name} ALLOW_CONNECTIONS false; \
+                 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = '{name}'"
+            ),
+        );
+    }
+
+    pub fn comes_back(&self) {
+        self.server.psql("postgres", &format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", self.name));
+    }
+
     /// sexton's way to read Temporal's tables in it.
     pub fn source(&self) -> Source {
         Source::new(&self.server.client(), None, &self.name, ScanPolicy::default())

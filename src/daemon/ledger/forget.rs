@@ -1,0 +1,37 @@
+//! Which runs are no longer kept.
+
+use super::{Ledger, LedgerError, answer};
+use crate::job::JobName;
+use crate::units::Span;
+
+/// So many of a job stay, however old they are.
+const NEWEST: i64 = 100;
+/// How many are removed in one pass.
+const REMOVED_AT_ONCE: i64 = 500;
+
+const FORGET: &str = "WITH old AS (\
+       SELECT r.id FROM runs r WHERE r.job = $1 AND r.outcome <> 'running' \
+         AND r.finished_at < now() - make_interval(secs => $2) \
+         AND r.id < (SELECT id FROM runs WHERE job = $1 ORDER BY id DESC OFFSET $3 - 1 LIMIT 1) \
+         AND EXISTS (SELECT FROM runs n WHERE n.job = r.job AND n.outcome = r.outcome AND n.id > r.id) \
+         AND NOT EXISTS (SELECT FROM webhook_deliveries w WHERE w.run = r.id AND w.state = 'pending') \
+       ORDER BY r.id LIMIT $4), \
+     gone AS (DELETE FROM runs WHERE id IN (SELECT id FROM old) RETURNING outcome), \
+     noted AS (INSERT INTO runs_removed (job, outcome, runs) SELECT $1, outcome, count(*) FROM gone GROUP BY outcome \
+       ON CONFLICT (job, outcome) DO UPDATE SET runs = runs_removed.runs + excluded.runs) \
+     SELECT count(*) FROM gone";
+
+impl Ledger {
+    /// Removes the oldest runs of a job that ended longer ago than `keep`, with what webhooks were told of them, and says
+    /// how many. One in progress stays, and so do the newest hundred, the newest of each outcome (what is known of the
+    /// job's last success and of what it last found rests on them), and one whose end is still being told. In the counts of
+    /// [`Ledger::stats`] they stay, too.
+    ///
+    /// # Errors
+    /// When the ledger cannot be written.
+    pub async fn forget_runs(&self, job: JobName, keep: Span) -> Result<i64, LedgerError> {
+        let seconds = std::time::Duration::from(keep).as_secs_f64();
+        let removed = sqlx::query_scalar(FORGET).bind(job.as_str()).bind(seconds).bind(NEWEST).bind(REMOVED_AT_ONCE);
+        answer("removing old runs", removed.fetch_one(self.pool())).await
+    }
+}
