@@ -1,8 +1,10 @@
--- Runs that were removed for their age, so that what counts them does not go back.
+-- What is left of runs that were removed for their age, so that what counts them does not go back, and it stays known
+-- since when a job is.
 CREATE TABLE runs_removed (
-    job     text NOT NULL,
-    outcome text NOT NULL,
-    runs    bigint NOT NULL,
+    job           text NOT NULL,
+    outcome       text NOT NULL,
+    runs          bigint NOT NULL,
+    first_started timestamptz NOT NULL,
     PRIMARY KEY (job, outcome)
 );
 

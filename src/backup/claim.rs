@@ -25,7 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 ///
 /// # Errors
 /// [`BackupError::Swept`] when chunks are gone or a sweep does not let go of them; what the store says; or the run is
-/// cancelled. No manifest is left behind then.
+/// cancelled. No manifest is left behind then, unless the store does not remove it.
 pub(super) async fn commit(store: &dyn Store, manifest: &Manifest, ctx: &Context) -> Result<(), BackupError> {
     let chunks: BTreeSet<ChunkName> = manifest.chunks().map(|(_, _, chunk)| chunk.name()).collect();
     let claim = manifest.id.object(CLAIM)?;
@@ -52,12 +52,16 @@ async fn claimed(
     let stored = manifest::commit(store, manifest).await?;
     let outcome = committed(store, claim, &stored).await;
     if outcome.is_err() {
-        // The manifest before its hash, as a prune does, and the hash only once the manifest is gone: a manifest alone is
-        // an unreadable backup, and nothing is pruned beside one.
+        // The manifest before its hash, as a prune does. A manifest alone is an unreadable backup, and nothing is pruned
+        // beside one: right where its chunks may be gone, so that it takes no other backup's place; wrong where all is
+        // there and the store only did not say so.
+        let whole = !matches!(outcome, Err(BackupError::Swept { .. }));
         for (key, _) in stored.iter().rev() {
             if let Err(error) = store.delete(key).await {
                 tracing::error!(%key, %error, "what is left of a backup that failed could not be removed");
-                break;
+                if whole {
+                    break;
+                }
             }
         }
     }

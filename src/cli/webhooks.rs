@@ -1,4 +1,4 @@
-//! `sexton webhooks`: who is told of what, what waits, a test, another try.
+//! `sexton webhooks`: who is told of what, what waits, a test, another try or none.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::failures::Shown;
 use super::{output, signals};
 use crate::daemon::jobs::Site;
-use crate::daemon::ledger::{Delivery, DeliveryState, Ledger, Outcome, Retried};
+use crate::daemon::ledger::{Delivery, DeliveryState, Dismissed, Ledger, Outcome, Retried};
 use crate::daemon::webhooks::{Attempt, Webhook, send_test};
 use crate::exit::Exit;
 use crate::failure::{Failure, Kind};
@@ -30,6 +30,8 @@ pub(super) enum WebhooksVerb {
     Test(TestArgs),
     /// Deliver again what was given up
     Retry(RetryArgs),
+    /// Remove what was given up and is not to be delivered any more
+    Dismiss(DismissArgs),
 }
 
 /// `sexton webhooks list`.
@@ -72,6 +74,24 @@ pub(super) struct RetryArgs {
     json: bool,
 }
 
+/// `sexton webhooks dismiss`.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub(super) struct DismissArgs {
+    /// The delivery, as `webhooks list` shows it
+    #[arg(value_name = "DELIVERY", value_parser = delivery, required_unless_present = "dead", conflicts_with = "dead")]
+    id: Option<Uuid>,
+    /// Every delivery that was given up
+    #[arg(long)]
+    dead: bool,
+    /// Only those to this webhook, which need not be configured any more
+    #[arg(long, value_name = "NAME", requires = "dead", conflicts_with = "id")]
+    webhook: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 fn delivery(text: &str) -> Result<Uuid, &'static str> {
     text.parse().map_err(|_| "a delivery is told by its id, which `sexton webhooks list` shows under DELIVERY")
 }
@@ -81,6 +101,7 @@ pub(super) async fn webhooks(site: Site, verb: &WebhooksVerb) -> Result<Exit, Sh
         WebhooksVerb::List(args) => list(&site, args).await,
         WebhooksVerb::Test(args) => test(&site, args).await,
         WebhooksVerb::Retry(args) => retry(&site, args).await,
+        WebhooksVerb::Dismiss(args) => dismiss(&site, args).await,
     }
 }
 
@@ -201,7 +222,7 @@ async fn retry(site: &Site, args: &RetryArgs) -> Result<Exit, Shown> {
         let why = match dead {
             0 => String::new(),
             _ => format!(
-                ": {} given up for webhooks that are not configured any more",
+                ": {} given up for webhooks that are not configured any more (`sexton webhooks dismiss`)",
                 counted(dead, "delivery is", "deliveries are")
             ),
         };
@@ -238,11 +259,42 @@ async fn retry_one(ledger: &Ledger, id: Uuid, known: &[&str]) -> Result<Uuid, Sh
         }
         Retried::NoWebhook(webhook) => {
             let message = format!("the delivery {id} is for `{webhook}`, and there is no such webhook any more");
-            let hint = format!("configure `{webhook}` again, or let it be: what was given up is removed in time");
+            let hint = format!("configure `{webhook}` again, or `sexton webhooks dismiss {id}`");
             Err(Failure::new(Kind::Refused, message).with_hint(hint).into())
         }
-        Retried::Unknown => Err(Failure::new(Kind::Refused, format!("there is no delivery {id}"))
-            .with_hint("`sexton webhooks list` shows what there is")
-            .into()),
+        Retried::Unknown => Err(unknown(id)),
     }
+}
+
+async fn dismiss(site: &Site, args: &DismissArgs) -> Result<Exit, Shown> {
+    let ledger = site.ledger().await.map_err(Shown::of)?;
+    let dismissed = match args.id {
+        Some(id) => dismiss_one(&ledger, id).await?,
+        None => ledger.dismiss_dead_deliveries(args.webhook.as_deref()).await.map_err(Shown::of)?,
+    };
+    if args.json {
+        output::json(&json!({ "dismissed": dismissed }));
+    } else if dismissed == 0 {
+        output::text("nothing was given up");
+    } else {
+        output::text(format_args!("{} dismissed", counted(dismissed, "delivery is", "deliveries are")));
+    }
+    Ok(Exit::Done)
+}
+
+async fn dismiss_one(ledger: &Ledger, id: Uuid) -> Result<u64, Shown> {
+    match ledger.dismiss_delivery(id).await.map_err(Shown::of)? {
+        Dismissed::Gone => Ok(1),
+        Dismissed::NotDead(state) => {
+            let message = format!("the delivery {id} is {state}; only one that was given up is dismissed");
+            Err(Failure::new(Kind::Refused, message).into())
+        }
+        Dismissed::Unknown => Err(unknown(id)),
+    }
+}
+
+fn unknown(id: Uuid) -> Shown {
+    Failure::new(Kind::Refused, format!("there is no delivery {id}"))
+        .with_hint("`sexton webhooks list` shows what there is")
+        .into()
 }

@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 pub use self::leader::LEADER;
 use self::ledger::LedgerError;
 use self::runner::{Request, Runner};
-use self::schedule::Due;
+use self::schedule::{Due, Taken};
 use crate::failure::{Explain, Kind, chain};
 use crate::job::{Job, JobName};
 use crate::policy::schedule::SchedulePolicy;
@@ -134,8 +134,7 @@ impl Daemon {
             async move { runner.keep_sweeping(&term).await }
         });
         let (due_in, mut due_out) = mpsc::channel(64);
-        // What is missed is looked for once the clock runs, so that no tick falls between the two; one that both of them
-        // find is served once.
+        // What is missed is looked for once the clock runs, so that no due time falls between the two.
         let first = Timestamp::now();
         let mut scheduler = schedule::start(&self.policy, due_in.clone()).await?;
         match schedule::missed(&self.policy, self.runner.ledger(), first, Timestamp::now()).await {
@@ -150,12 +149,15 @@ impl Daemon {
         drop(due_in);
         let mut runs: JoinSet<()> = JoinSet::new();
         let mut busy: HashMap<Id, JobName> = HashMap::new();
+        let mut taken = Taken::default();
         loop {
             tokio::select! {
                 () = term.cancelled() => break,
                 Some(due) = due_out.recv() => {
                     if busy.values().any(|job| *job == due.job) {
                         info!(job = %due.job, "due, but its last run is still busy; left out");
+                    } else if !taken.take(due) {
+                        info!(job = %due.job, due = %due.at, "served already");
                     } else if let Some(id) = self.spawn(&mut runs, due, term) {
                         busy.insert(id, due.job);
                     }
@@ -197,16 +199,9 @@ impl Daemon {
         };
         let run = runs.spawn(async move {
             // Served once it is taken up: a run that fails waits for its next tick, it is not repeated at once.
-            match runner.ledger().mark_served(due.job, due.at).await {
-                Ok(true) => {}
-                Ok(false) => {
-                    info!(job = %due.job, due = %due.at, "served already");
-                    return;
-                }
-                Err(error) => {
-                    error!(job = %due.job, error = %chain(&error), "the run could not be started");
-                    return;
-                }
+            if let Err(error) = runner.ledger().mark_served(due.job, due.at).await {
+                error!(job = %due.job, error = %chain(&error), "the run could not be started");
+                return;
             }
             if let Err(error) = runner.run(&*job, &request).await {
                 error!(job = %due.job, error = %chain(&error), "the run could not be written to the ledger");

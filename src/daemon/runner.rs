@@ -21,7 +21,6 @@ use crate::context::Context;
 use crate::failure::{Failure, Kind, chain};
 use crate::job::{Applied, Job, JobName};
 use crate::plan::Plan;
-use crate::policy::schedule::default_keep_runs;
 use crate::progress::{Progress, Recorded};
 use crate::units::Span;
 
@@ -40,7 +39,7 @@ pub struct Runner {
     ledger: Ledger,
     host: Arc<str>,
     webhooks: Webhooks,
-    keep_runs: Span,
+    keep_runs: Option<Span>,
 }
 
 /// How one run is to be made.
@@ -93,7 +92,7 @@ impl Runner {
     /// A runner that writes to this ledger.
     #[must_use]
     pub fn new(ledger: Ledger) -> Self {
-        Self { ledger, host: host_name().into(), webhooks: Webhooks::default(), keep_runs: default_keep_runs() }
+        Self { ledger, host: host_name().into(), webhooks: Webhooks::default(), keep_runs: None }
     }
 
     /// The same, whose runs' ends these webhooks are told of.
@@ -102,9 +101,9 @@ impl Runner {
         Self { webhooks, ..self }
     }
 
-    /// The same, whose ledger keeps runs for that long.
+    /// The same, whose ledger keeps runs for that long; without that, for ever.
     #[must_use]
-    pub fn keeping(self, keep_runs: Span) -> Self {
+    pub fn keeping(self, keep_runs: Option<Span>) -> Self {
         Self { keep_runs, ..self }
     }
 
@@ -257,11 +256,11 @@ impl Runner {
         let log = log.and_then(|log| log.news());
         let ended = Ended { outcome, applied: applied.as_ref(), failure: failure.as_ref(), log: log.as_deref() };
         let written = self.write_end(id, name, &ended).await;
-        if written.is_ok() {
-            self.forget(name).await;
-        }
         if let Some(lock) = lock {
             lock.release().await;
+        }
+        if written.is_ok() && !request.cancel.is_cancelled() {
+            self.forget(name).await;
         }
         match written {
             // Why the job did not end well weighs more than that it could not be written down.

@@ -1,5 +1,7 @@
 //! The clock of the daemon: turns the schedule policy into due jobs, and finds the schedules that were missed.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_cron_scheduler::{Job as CronJob, JobScheduler, JobSchedulerError};
@@ -15,6 +17,18 @@ pub(super) struct Due {
     pub trigger: Trigger,
     /// The instant of the schedule that this serves.
     pub at: Timestamp,
+}
+
+/// The due times that were taken up since this process leads: one that the clock and the look for missed ones both find
+/// is served once.
+#[derive(Debug, Default)]
+pub(super) struct Taken(HashMap<JobName, Timestamp>);
+
+impl Taken {
+    /// Takes it up; false when it was the last one taken.
+    pub(super) fn take(&mut self, due: Due) -> bool {
+        self.0.insert(due.job, due.at) != Some(due.at)
+    }
 }
 
 /// Starts the scheduler; due jobs come through the channel until it is shut down.
@@ -49,7 +63,7 @@ pub(super) async fn missed(
     let mut found = Vec::new();
     for (job, schedule, cron) in policy.timed() {
         let served = ledger.served_at(job).await?;
-        match decide_missed(served, cron.last_before(now), schedule.catch_up) {
+        match decide_missed(served, cron.last_before(now), first, schedule.catch_up) {
             Missed::Nothing => {}
             Missed::First => {
                 ledger.mark_served(job, first).await?;
@@ -67,8 +81,9 @@ enum Missed {
     Since(Timestamp),
 }
 
-fn decide_missed(served: Option<Timestamp>, last_due: Option<Timestamp>, catch_up: bool) -> Missed {
+fn decide_missed(served: Option<Timestamp>, last_due: Option<Timestamp>, first: Timestamp, catch_up: bool) -> Missed {
     match (served, last_due) {
+        (None, Some(due)) if due > first => Missed::Since(due),
         (None, _) => Missed::First,
         (Some(served), Some(due)) if catch_up && due > served => Missed::Since(due),
         _ => Missed::Nothing,
@@ -85,9 +100,25 @@ mod tests {
         let served = at("2026-01-01T02:00:00Z");
         // Three nights were missed: one catch-up, for the last of them.
         let due = at("2026-01-04T02:00:00Z");
-        assert_eq!(decide_missed(served, due, true), Missed::Since(due.unwrap()));
-        assert_eq!(decide_missed(served, due, false), Missed::Nothing);
-        assert_eq!(decide_missed(due, due, true), Missed::Nothing);
-        assert_eq!(decide_missed(None, due, true), Missed::First);
+        let (before, after) = (at("2026-01-04T01:59:59Z").unwrap(), at("2026-01-04T02:00:01Z").unwrap());
+        assert_eq!(decide_missed(served, due, after, true), Missed::Since(due.unwrap()));
+        assert_eq!(decide_missed(served, due, after, false), Missed::Nothing);
+        assert_eq!(decide_missed(due, due, after, true), Missed::Nothing);
+        assert_eq!(decide_missed(None, due, after, true), Missed::First);
+        // Its first due time came while the clock was being started.
+        assert_eq!(decide_missed(None, due, before, true), Missed::Since(due.unwrap()));
+    }
+
+    #[test]
+    fn a_due_time_that_is_found_twice_is_served_once() {
+        let due = |at: &str, trigger| Due { job: JobName::Backup, trigger, at: at.parse().unwrap() };
+        let mut taken = Taken::default();
+        assert!(taken.take(due("2026-01-04T02:00:00Z", Trigger::Schedule)));
+        assert!(!taken.take(due("2026-01-04T02:00:00Z", Trigger::CatchUp)));
+        let other = Due { job: JobName::Prune, ..due("2026-01-04T02:00:00Z", Trigger::Schedule) };
+        assert!(taken.take(other));
+        // A clock that went back holds nothing up.
+        assert!(taken.take(due("2026-01-05T02:00:00Z", Trigger::Schedule)));
+        assert!(taken.take(due("2026-01-04T02:00:00Z", Trigger::Schedule)));
     }
 }

@@ -26,7 +26,7 @@ pub(super) async fn examine(site: &Site) -> Vec<Finding> {
                 SYSTEM,
                 "outbox",
                 format!("{pending} pending, {dead} given up"),
-                "`sexton webhooks list --dead` says why; `sexton webhooks retry --dead` delivers them again",
+                "`sexton webhooks list --dead` says why; `sexton webhooks retry --dead` delivers them again, `dismiss --dead` removes them",
             ),
         });
     }

@@ -24,7 +24,7 @@ pub(super) async fn note(State(app): State<App>, request: Request, next: Next) -
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         return next.run(request).await;
     }
-    let done = app.runs.spawn(do_and_note(app.clone(), request, next));
+    let done = app.changes.spawn(do_and_note(app.clone(), request, next));
     done.await.unwrap_or_else(|error| {
         tracing::error!(%error, "a request was not answered");
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "this request could not be answered").into_response()

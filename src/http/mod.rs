@@ -81,6 +81,8 @@ struct Inner {
     /// How migrations stand, each planned for everybody who looks.
     plans: SharedByName<MigrationState>,
     requests: Requests,
+    /// The requests that change something.
+    changes: TaskTracker,
     /// The runs that were asked for here.
     runs: TaskTracker,
     /// Whether this process leads.
@@ -200,6 +202,7 @@ impl Server {
             glances: Shared::default(),
             plans: SharedByName::default(),
             requests: Requests::default(),
+            changes: TaskTracker::new(),
             runs: TaskTracker::new(),
             leads,
             stop,
@@ -229,8 +232,17 @@ impl Server {
             actions::sweep(&app),
             until
         );
+        // Any of these may begin a run still.
+        app.changes.close();
+        if tokio::time::timeout_at(until, app.changes.wait()).await.is_err() {
+            warn!("requests that change something were cut off");
+        }
         app.runs.close();
-        tokio::time::timeout_at(until, app.runs.wait()).await.is_ok()
+        let ended = tokio::time::timeout_at(until, app.runs.wait()).await.is_ok();
+        if !ended {
+            warn!("runs that were asked for through HTTP did not stop in time");
+        }
+        ended
     }
 }
 

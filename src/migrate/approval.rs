@@ -16,12 +16,13 @@ pub(super) use self::judge::{Judged, judge};
 use super::entry::{MigrationState, StepState};
 use super::error::MigrateError;
 use super::fingerprint::{Fingerprint, fingerprint};
-use super::journal::{Journal, bounded, instant};
+use super::journal::{Journal, bounded};
 use super::migration::Migration;
 use super::names::Digest;
 use super::plan::MigrationPlan;
 use super::recipe::{ApprovalRule, RehearsalRule};
 use super::world::World;
+use crate::clients::postgres::instant::{required, utc};
 use crate::context::Context;
 
 /// Characters of a digest that tell plans apart.
@@ -146,14 +147,18 @@ pub async fn rehearsal(
 }
 
 /// That of a step is one of a beginning, too: what was agreed to before it began, or began anew, is not used any more.
-const APPROVALS: &str = "SELECT a.id, step, plan, source, source_bytes, approved_by, \
-    to_char(approved_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS at, \
-    to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS expires, \
+const APPROVALS: &str = concat!(
+    "SELECT a.id, step, plan, source, source_bytes, approved_by, ",
+    utc!("date_trunc('second', approved_at)"),
+    " AS at, ",
+    utc!("date_trunc('second', expires_at)"),
+    " AS expires, \
     CASE WHEN revoked_at IS NOT NULL THEN 'revoked' WHEN used_at IS NOT NULL THEN 'used' \
          WHEN expires_at <= now() OR step IS NOT NULL AND approved_at < m.begun_at THEN 'expired' \
          ELSE 'open' END AS state \
     FROM migration_approvals a LEFT JOIN migrations m ON m.name = a.migration \
-    WHERE a.migration = $1 ORDER BY approved_at DESC, a.id DESC";
+    WHERE a.migration = $1 ORDER BY approved_at DESC, a.id DESC"
+);
 
 /// The approvals of a migration and what they were given for, the newest first.
 pub(super) async fn kept(name: &str, journal: &Journal) -> Result<Vec<Kept>, MigrateError> {
@@ -167,8 +172,8 @@ pub(super) async fn kept(name: &str, journal: &Journal) -> Result<Vec<Kept>, Mig
                 plan: Digest::stored(row.try_get("plan")?),
                 source: source.as_ref().map(|source| source.digest().to_string()).unwrap_or_default(),
                 by: row.try_get("approved_by")?,
-                at: instant(row, "at")?,
-                expires: instant(row, "expires")?,
+                at: required(row, "at")?,
+                expires: required(row, "expires")?,
                 state: row.try_get("state")?,
             },
             bytes: row.try_get("source_bytes")?,

@@ -6,11 +6,9 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
-use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{PgConnection, PgPool, Row as _};
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 pub use self::lock::Lock;
@@ -326,12 +324,6 @@ async fn used_up(name: &str, approval: Uuid, session: &mut PgConnection) -> Resu
 pub(crate) fn ran(attempts: u32, elapsed: Duration, verified: Option<bool>, found: &Value) -> Value {
     let milliseconds = Span::from(elapsed).as_millis();
     json!({ "attempts": attempts, "milliseconds": milliseconds, "verified": verified, "found": found })
-}
-
-/// An instant that a query gives as text, for sqlx does not know jiff's.
-pub(super) fn instant(row: &PgRow, column: &str) -> Result<Timestamp, sqlx::Error> {
-    let text: &str = row.try_get(column)?;
-    text.parse().map_err(|error: jiff::Error| sqlx::Error::Decode(Box::new(error)))
 }
 
 pub(super) async fn bounded<T>(call: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, MigrateError> {

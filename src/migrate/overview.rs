@@ -9,11 +9,12 @@ use super::approval::{Approval, Judged, is_needed, judge, kept, rehearsal};
 use super::entry::Entry;
 use super::error::MigrateError;
 use super::fingerprint::{Fingerprint, fingerprint};
-use super::journal::{Journal, bounded, instant};
+use super::journal::{Journal, bounded};
 use super::migration::Migration;
 use super::plan::{MigrationPlan, plan};
 use super::rehearse::Rehearsal;
 use super::world::World;
+use crate::clients::postgres::instant::{required, utc};
 use crate::context::Context;
 
 /// What is said in place of where a recipe is from, of a migration that was begun and whose recipe is not there any more.
@@ -107,11 +108,12 @@ pub async fn rehearsals(
     limit: u32,
     journal: &Journal,
 ) -> Result<Vec<KeptRehearsal>, MigrateError> {
-    let query = sqlx::query(
-        "SELECT id, passed, report, to_char(ended_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS ended \
-         FROM migration_rehearsals WHERE migration = $1 AND ($2::uuid IS NULL OR id = $2) \
+    let query = sqlx::query(concat!(
+        "SELECT id, passed, report, ",
+        utc!("ended_at"),
+        " AS ended FROM migration_rehearsals WHERE migration = $1 AND ($2::uuid IS NULL OR id = $2) \
          ORDER BY ended_at DESC LIMIT $3",
-    )
+    ))
     .bind(name)
     .bind(only)
     .bind(i64::from(limit));
@@ -121,7 +123,7 @@ pub async fn rehearsals(
         Ok(KeptRehearsal {
             id: row.try_get("id")?,
             passed: row.try_get("passed")?,
-            ended: instant(row, "ended")?,
+            ended: required(row, "ended")?,
             report: serde_json::from_value(report).ok(),
         })
     };

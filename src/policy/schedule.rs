@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::cron::CronSchedule;
 use crate::job::JobName;
@@ -18,9 +18,10 @@ pub struct SchedulePolicy {
     /// `terminationGracePeriodSeconds`.
     #[serde(default = "default_grace")]
     pub shutdown_grace: Span,
-    /// Runs that ended longer ago are removed from the ledger, but for the newest of each job.
-    #[serde(default = "default_keep_runs")]
-    pub keep_runs: Span,
+    /// Runs that ended longer ago are removed from the ledger, but for the newest of each job. `None` only where there is
+    /// no `schedule.yaml`: whoever knows nothing of the ledger's daemon removes nothing from it.
+    #[serde(default = "default_keep_runs", deserialize_with = "given")]
+    pub keep_runs: Option<Span>,
 }
 
 /// When one job runs.
@@ -54,7 +55,7 @@ impl SchedulePolicy {
 
 impl Default for SchedulePolicy {
     fn default() -> Self {
-        Self { jobs: BTreeMap::new(), shutdown_grace: default_grace(), keep_runs: default_keep_runs() }
+        Self { jobs: BTreeMap::new(), shutdown_grace: default_grace(), keep_runs: None }
     }
 }
 
@@ -62,9 +63,13 @@ fn default_grace() -> Span {
     Span::seconds(25)
 }
 
-/// Also of a ledger that is used without a policy.
-pub(crate) fn default_keep_runs() -> Span {
-    Span::days(90)
+fn default_keep_runs() -> Option<Span> {
+    Some(Span::days(90))
+}
+
+/// A span that has to be one: `null` is no way to keep everything.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Span>, D::Error> {
+    Span::deserialize(deserializer).map(Some)
 }
 
 fn default_deadline() -> Span {

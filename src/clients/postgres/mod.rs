@@ -5,6 +5,7 @@ mod client;
 mod copy_out;
 mod databases;
 mod error;
+pub(crate) mod instant;
 mod settings;
 mod tools;
 

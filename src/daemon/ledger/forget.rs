@@ -14,18 +14,20 @@ const FORGET: &str = "WITH old AS (\
          AND r.finished_at < now() - make_interval(secs => $2) \
          AND r.id < (SELECT id FROM runs WHERE job = $1 ORDER BY id DESC OFFSET $3 - 1 LIMIT 1) \
          AND EXISTS (SELECT FROM runs n WHERE n.job = r.job AND n.outcome = r.outcome AND n.id > r.id) \
-         AND NOT EXISTS (SELECT FROM webhook_deliveries w WHERE w.run = r.id AND w.state = 'pending') \
+         AND NOT EXISTS (SELECT FROM webhook_deliveries w WHERE w.run = r.id AND w.state <> 'delivered') \
        ORDER BY r.id LIMIT $4), \
-     gone AS (DELETE FROM runs WHERE id IN (SELECT id FROM old) RETURNING outcome), \
-     noted AS (INSERT INTO runs_removed (job, outcome, runs) SELECT $1, outcome, count(*) FROM gone GROUP BY outcome \
-       ON CONFLICT (job, outcome) DO UPDATE SET runs = runs_removed.runs + excluded.runs) \
+     gone AS (DELETE FROM runs WHERE id IN (SELECT id FROM old) RETURNING outcome, started_at), \
+     noted AS (INSERT INTO runs_removed (job, outcome, runs, first_started) \
+       SELECT $1, outcome, count(*), min(started_at) FROM gone GROUP BY outcome \
+       ON CONFLICT (job, outcome) DO UPDATE SET runs = runs_removed.runs + excluded.runs, \
+         first_started = least(runs_removed.first_started, excluded.first_started)) \
      SELECT count(*) FROM gone";
 
 impl Ledger {
     /// Removes the oldest runs of a job that ended longer ago than `keep`, with what webhooks were told of them, and says
     /// how many. One in progress stays, and so do the newest hundred, the newest of each outcome (what is known of the
-    /// job's last success and of what it last found rests on them), and one whose end is still being told. In the counts of
-    /// [`Ledger::stats`] they stay, too.
+    /// job's last success and of what it last found rests on them), and one of whose end somebody was not told. How many
+    /// there were and when the first began is kept for [`Ledger::stats`].
     ///
     /// # Errors
     /// When the ledger cannot be written.

@@ -1,11 +1,13 @@
 //! What the API keeps: who did what, and the answers to requests with an Idempotency-Key.
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 use sqlx::Row;
 use uuid::Uuid;
 
 use super::{Ledger, LedgerError, answer, query};
+use crate::clients::postgres::instant::{required, utc};
 
 /// Days for which it stays written who did what.
 const ACTIONS_DAYS: i32 = 400;
@@ -36,8 +38,8 @@ pub struct Action {
 pub struct NotedAction {
     /// Its id; they sort by time.
     pub id: Uuid,
-    /// When, RFC 3339.
-    pub at: String,
+    /// When.
+    pub at: Timestamp,
     /// What.
     #[serde(flatten)]
     pub action: Action,
@@ -94,11 +96,12 @@ impl Ledger {
     /// # Errors
     /// When the ledger cannot be read.
     pub async fn actions(&self, before: Option<Uuid>, limit: u32) -> Result<Vec<NotedAction>, LedgerError> {
-        let asked = sqlx::query(
-            "SELECT id, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') AS at, who, \
-             coalesce(role, '') AS role, address, method, path, status FROM http_actions \
+        let asked = sqlx::query(concat!(
+            "SELECT id, ",
+            utc!("date_trunc('second', at)"),
+            " AS at, who, coalesce(role, '') AS role, address, method, path, status FROM http_actions \
              WHERE $1::uuid IS NULL OR id < $1 ORDER BY id DESC LIMIT $2",
-        )
+        ))
         .bind(before)
         .bind(i64::from(limit));
         let rows = answer("reading who did what", asked.fetch_all(self.pool())).await?;
@@ -111,7 +114,7 @@ impl Ledger {
                 path: row.try_get("path")?,
                 status: row.try_get("status")?,
             };
-            Ok(NotedAction { id: row.try_get("id")?, at: row.try_get("at")?, action })
+            Ok(NotedAction { id: row.try_get("id")?, at: required(row, "at")?, action })
         };
         rows.iter().map(one).collect::<Result<_, _>>().map_err(query("reading who did what"))
     }

@@ -1,13 +1,6 @@
 //! The ledger: sexton's own PostgreSQL database, with every run, the schedules served, and what webhooks are to
 //! be told.
 
-/// An instant as text that [`jiff::Timestamp`] reads, which sqlx cannot by itself.
-macro_rules! utc {
-    ($instant:literal) => {
-        concat!("to_char(", $instant, " AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')")
-    };
-}
-
 mod bookmarks;
 mod forget;
 mod http;
@@ -33,7 +26,7 @@ pub use lock::Lock;
 pub use outcome::{Outcome, Trigger};
 pub use runs::{Asked, Beat, Ended, Run};
 pub use stats::JobStats;
-pub use webhooks::{Delivery, DeliveryCounts, DeliveryState, Retried};
+pub use webhooks::{Delivery, DeliveryCounts, DeliveryState, Dismissed, Retried};
 pub(super) use webhooks::{EndedRun, Taken};
 
 /// Every table of it that is written to.

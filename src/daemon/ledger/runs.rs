@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::outcome::{Outcome, Trigger};
 use super::webhooks::{ENDED_RUN, tell};
 use super::{Ledger, LedgerError, Lock, answer, query};
+use crate::clients::postgres::instant::{instant, required, utc};
 use crate::daemon::webhooks::Webhooks;
 use crate::failure::Failure;
 use crate::job::{Applied, JobName};
@@ -112,15 +113,6 @@ const BRIEF: &str = concat!(
 fn columns(brief: bool) -> String {
     let large = if brief { "NULL::jsonb AS plan, NULL::jsonb AS report" } else { "plan, report" };
     format!("{BRIEF}, {large}")
-}
-
-pub(super) fn instant(row: &PgRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
-    let text: Option<String> = row.try_get(column)?;
-    text.map(|t| t.parse().map_err(|error: jiff::Error| sqlx::Error::Decode(Box::new(error)))).transpose()
-}
-
-pub(super) fn required(row: &PgRow, column: &str) -> Result<Timestamp, sqlx::Error> {
-    instant(row, column)?.ok_or_else(|| sqlx::Error::ColumnNotFound(column.to_owned()))
 }
 
 fn run_of(row: &PgRow) -> Result<Run, sqlx::Error> {

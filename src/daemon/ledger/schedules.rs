@@ -19,19 +19,20 @@ impl Ledger {
         Ok(micros.and_then(|m| Timestamp::from_microsecond(m).ok()))
     }
 
-    /// Notes that the due time `at` is served; false when it is the one that was served last. An earlier one is served
-    /// all the same, as a clock that was wrong for a while must not hold up what is due; what is noted never goes back.
+    /// Notes that the due time `at` is served; it never goes back, unless it is days ahead of the ledger's clock: whoever
+    /// noted that had another one, and what is missed would not be made up for until then.
     ///
     /// # Errors
     /// When the ledger cannot be written.
-    pub async fn mark_served(&self, job: JobName, at: Timestamp) -> Result<bool, LedgerError> {
+    pub async fn mark_served(&self, job: JobName, at: Timestamp) -> Result<(), LedgerError> {
         let written = sqlx::query(
             "INSERT INTO schedules (job, served_at) VALUES ($1, $2::text::timestamptz) \
-             ON CONFLICT (job) DO UPDATE SET served_at = greatest(schedules.served_at, excluded.served_at) \
-             WHERE schedules.served_at <> excluded.served_at",
+             ON CONFLICT (job) DO UPDATE SET served_at = CASE \
+             WHEN schedules.served_at > now() + interval '2 days' THEN excluded.served_at \
+             ELSE greatest(schedules.served_at, excluded.served_at) END",
         )
         .bind(job.as_str())
         .bind(at.to_string());
-        Ok(answer("writing a schedule", written.execute(&self.pool)).await?.rows_affected() == 1)
+        answer("writing a schedule", written.execute(&self.pool)).await.map(drop)
     }
 }

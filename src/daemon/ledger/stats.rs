@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 use sqlx::Row;
 
-use super::runs::instant;
 use super::{Ledger, LedgerError, answer, query};
+use crate::clients::postgres::instant::{instant, utc};
 use crate::job::JobName;
 
 /// The runs of one job.
@@ -25,7 +25,7 @@ pub struct JobStats {
     pub last_success: Option<Timestamp>,
     /// Since when the ledger knows the job: its first run, or the first look at its schedule.
     pub known_since: Option<Timestamp>,
-    /// Runs that have ended since one ended well.
+    /// Runs that have ended since one ended well, of those that are kept.
     pub failures: i64,
     /// Whether one goes on now.
     pub running: bool,
@@ -40,7 +40,7 @@ const STATS: &str = concat!(
      (extract(epoch FROM ended.finished_at - ended.started_at) * 1000)::int8 AS last_milliseconds, ",
     utc!("good.finished_at"),
     " AS last_success, ",
-    utc!("least(first.started_at, s.served_at)"),
+    utc!("least(first.started_at, s.served_at, gone.started_at)"),
     " AS known_since, coalesce(last.outcome = 'running', false) AS running, \
      (SELECT count(*) FROM runs r WHERE r.job = j.job AND r.outcome <> 'running' \
         AND r.id > coalesce(good.id, '00000000-0000-0000-0000-000000000000')) AS failures \
@@ -53,6 +53,7 @@ const STATS: &str = concat!(
            (SELECT id, finished_at FROM runs r WHERE r.job = j.job AND r.outcome = o.outcome ORDER BY r.id DESC LIMIT 1) u) w \
         ) good ON true \
      LEFT JOIN LATERAL (SELECT started_at FROM runs r WHERE r.job = j.job ORDER BY r.id LIMIT 1) first ON true \
+     LEFT JOIN LATERAL (SELECT min(first_started) AS started_at FROM runs_removed g WHERE g.job = j.job) gone ON true \
      LEFT JOIN schedules s ON s.job = j.job"
 );
 

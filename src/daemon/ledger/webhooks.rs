@@ -1,6 +1,8 @@
 //! The outbox: the rows of `webhook_deliveries`. They are written in the transaction that writes a run's end, taken by
 //! whoever delivers, and kept for a while afterwards.
 
+mod dead;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,8 +12,9 @@ use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
 
-use super::runs::{instant, required};
+pub use self::dead::{Dismissed, Retried};
 use super::{Ledger, LedgerError, Outcome, answer, query};
+use crate::clients::postgres::instant::{instant, required, utc};
 use crate::daemon::webhooks::{Webhooks, run_ended};
 use crate::job::JobName;
 
@@ -76,19 +79,6 @@ pub struct DeliveryCounts {
     pub pending: i64,
     /// Given up, and not asked for again.
     pub dead: i64,
-}
-
-/// What came of asking for a delivery again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Retried {
-    /// It is due.
-    Due,
-    /// It was delivered, so that it is not.
-    Delivered,
-    /// Its webhook is not configured any more, so that nobody would deliver it.
-    NoWebhook(String),
-    /// There is none of that id.
-    Unknown,
 }
 
 /// A run that has just ended, with what may be told of it.
@@ -303,42 +293,6 @@ impl Ledger {
         );
         let (pending, dead) = answer("counting webhook deliveries", asked.fetch_one(self.pool())).await?;
         Ok(DeliveryCounts { pending, dead })
-    }
-
-    /// Makes a delivery due now that is dead or waits for its next attempt, for another day of attempts; `known` are the
-    /// webhooks that there are.
-    ///
-    /// # Errors
-    /// When the ledger cannot be written.
-    pub async fn retry_delivery(&self, id: Uuid, known: &[&str]) -> Result<Retried, LedgerError> {
-        let again = sqlx::query(
-            "UPDATE webhook_deliveries SET state = 'pending', ended_at = NULL, next_attempt_at = now(), \
-             tried_since = now(), last_error = NULL, attempts = CASE WHEN state = 'dead' THEN 0 ELSE attempts END \
-             WHERE id = $1 AND state <> 'delivered' AND webhook = ANY ($2)",
-        )
-        .bind(id)
-        .bind(known);
-        if answer("retrying a delivery", again.execute(self.pool())).await?.rows_affected() > 0 {
-            return Ok(Retried::Due);
-        }
-        Ok(match self.delivery(id).await? {
-            Some(there) if there.state == "delivered" => Retried::Delivered,
-            Some(there) => Retried::NoWebhook(there.webhook),
-            None => Retried::Unknown,
-        })
-    }
-
-    /// Makes every dead delivery to one of these webhooks due now; which they are.
-    ///
-    /// # Errors
-    /// When the ledger cannot be written.
-    pub async fn retry_dead_deliveries(&self, known: &[&str]) -> Result<Vec<Uuid>, LedgerError> {
-        let again = sqlx::query_scalar(
-            "UPDATE webhook_deliveries SET state = 'pending', ended_at = NULL, next_attempt_at = now(), \
-             tried_since = now(), last_error = NULL, attempts = 0 WHERE state = 'dead' AND webhook = ANY ($1) RETURNING id",
-        )
-        .bind(known);
-        answer("retrying deliveries", again.fetch_all(self.pool())).await
     }
 }
 

@@ -49,9 +49,10 @@ impl Runner {
 
     /// Removes the job's old runs; the next run goes on with what cannot be removed now.
     pub(super) async fn forget(&self, job: JobName) {
-        match self.ledger.forget_runs(job, self.keep_runs).await {
+        let Some(keep) = self.keep_runs else { return };
+        match self.ledger.forget_runs(job, keep).await {
             Ok(0) => {}
-            Ok(removed) => info!(%job, removed, keep_runs = %self.keep_runs, "old runs were removed from the ledger"),
+            Ok(removed) => info!(%job, removed, keep_runs = %keep, "old runs were removed from the ledger"),
             Err(error) => warn!(%job, error = %chain(&error), "old runs could not be removed from the ledger"),
         }
     }

@@ -27,7 +27,7 @@ pub(super) use self::runs::{cancel_run, running};
 pub(super) use self::standing::{Look, MigrationState, Needy, Recipe, Step, all, look};
 pub(super) use self::state::overall;
 pub(super) use self::types::{OfJob, Path, Progress, Query, Run, RunLine, page_of};
-pub(super) use self::webhooks::try_again;
+pub(super) use self::webhooks::{forget, try_again};
 use super::App;
 use super::events;
 
@@ -114,6 +114,7 @@ fn routes() -> (Router<App>, utoipa::openapi::OpenApi) {
         .routes(routes!(history::actions))
         .routes(routes!(webhooks::list))
         .routes(routes!(webhooks::retry))
+        .routes(routes!(webhooks::dismiss))
         .split_for_parts()
 }
 

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::idempotency::{Given, KeyHeader, once};
 use super::types::{Page, Path, Query, limit, page_of};
-use crate::daemon::ledger::{Delivery, Retried};
+use crate::daemon::ledger::{Delivery, Dismissed, Retried};
 use crate::http::App;
 use crate::http::auth::{Operator, Reader};
 use crate::http::problem::Problem;
@@ -67,6 +67,37 @@ pub(super) async fn retry(
     once(&app, &by.name, &headers, &[b"retry", id.as_bytes()], async |_| {
         try_again(&app, id).await?;
         Ok(Given { status: StatusCode::ACCEPTED, location: None, body: json!({ "id": id }) })
+    })
+    .await
+}
+
+/// Removes a delivery that was given up.
+pub(in crate::http) async fn forget(app: &App, id: Uuid) -> Result<(), Problem> {
+    match app.ledger().dismiss_delivery(id).await? {
+        Dismissed::Gone => Ok(()),
+        Dismissed::NotDead(state) => {
+            let detail = format!("it is {state}; only one that was given up is dismissed");
+            Err(Problem::new(StatusCode::CONFLICT, detail))
+        }
+        Dismissed::Unknown => Err(Problem::not_found(format!("delivery {id}"))),
+    }
+}
+
+/// Dismisses a delivery that was given up: it is gone, and nobody is told of it any more.
+#[utoipa::path(
+    post, path = "/api/v1/webhooks/deliveries/{id}/dismiss", tag = "history",
+    params(("id" = Uuid, Path, description = "The delivery"), KeyHeader),
+    responses((status = 200, description = "It is gone"), (status = 400, body = Problem), (status = 401, body = Problem), (status = 403, body = Problem), (status = 404, body = Problem), (status = 409, description = "It was not given up", body = Problem), (status = 422, body = Problem), (status = 503, body = Problem))
+)]
+pub(super) async fn dismiss(
+    State(app): State<App>,
+    Operator(by): Operator,
+    Path(id): Path<Uuid>,
+    headers: HeaderMap,
+) -> Result<Given, Problem> {
+    once(&app, &by.name, &headers, &[b"dismiss", id.as_bytes()], async |_| {
+        forget(&app, id).await?;
+        Ok(Given { status: StatusCode::OK, location: None, body: json!({ "id": id }) })
     })
     .await
 }

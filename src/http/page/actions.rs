@@ -33,8 +33,7 @@ struct Row {
 impl Row {
     fn of(noted: NotedAction, now: Timestamp) -> Self {
         let NotedAction { at, action, .. } = noted;
-        let at = at.parse().map_or_else(|_| When { iso: at.clone(), said: at.clone() }, |at| When::of(at, now));
-        Self { at, action }
+        Self { at: When::of(at, now), action }
     }
 }
 

@@ -48,6 +48,7 @@ pub(super) fn router() -> Router<App> {
         .route("/migrations/{name}/rehearsals/{id}", get(migrations::rehearsal))
         .route("/webhooks", get(webhooks::page))
         .route("/webhooks/{id}/retry", post(webhooks::retry))
+        .route("/webhooks/{id}/dismiss", post(webhooks::dismiss))
         .route("/actions", get(actions::page))
         .route("/docs", get(docs::page))
         .route("/sign-in", get(sign_in::page).post(sign_in::sign_in))

@@ -11,7 +11,7 @@ use super::frame::{Frame, may_run};
 use super::sign_in::Signed;
 use super::{Form, Oops, Visitor, render, see};
 use crate::http::App;
-use crate::http::api::{Path, Query, page_of, try_again};
+use crate::http::api::{Path, Query, forget, page_of, try_again};
 use crate::http::problem::Problem;
 use crate::http::settings::Role;
 
@@ -89,5 +89,17 @@ pub(super) async fn retry(
     visitor.sends(&form.csrf, Role::Run)?;
     let Path(id) = id?;
     try_again(&app, id).await?;
+    Ok(see("/webhooks"))
+}
+
+pub(super) async fn dismiss(
+    State(app): State<App>,
+    Visitor(visitor): Visitor,
+    id: Result<Path<Uuid>, Problem>,
+    Form(form): Form<Signed>,
+) -> Result<Response, Oops> {
+    visitor.sends(&form.csrf, Role::Run)?;
+    let Path(id) = id?;
+    forget(&app, id).await?;
     Ok(see("/webhooks"))
 }

@@ -5,17 +5,20 @@ use jiff::Timestamp;
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_due_time_is_served_once() {
+async fn what_was_served_goes_back_only_from_a_clock_that_was_far_ahead() {
     let scratch = Scratch::new("served");
     let (ledger, _) = Ledger::init(Arc::new(Server::Pg15.client()), &scratch.name).await.unwrap();
-    let served = async |at: &str| ledger.mark_served(JobName::Backup, at.parse().unwrap()).await.unwrap();
-    assert!(served("2026-01-01T02:00:00Z").await);
-    assert!(!served("2026-01-01T02:00:00Z").await);
-    assert!(served("2026-01-02T02:00:00Z").await);
-    // A clock that was wrong for a while holds nothing up, and what was served stays so.
-    assert!(served("2026-01-01T14:00:00Z").await);
-    let last: Timestamp = "2026-01-02T02:00:00Z".parse().unwrap();
-    assert_eq!(ledger.served_at(JobName::Backup).await.unwrap(), Some(last));
+    for (at, then) in [
+        ("2026-01-01T02:00:00Z", "2026-01-01T02:00:00Z"),
+        ("2026-01-02T02:00:00Z", "2026-01-02T02:00:00Z"),
+        ("2026-01-01T14:00:00Z", "2026-01-02T02:00:00Z"),
+        ("2100-01-01T02:00:00Z", "2100-01-01T02:00:00Z"),
+        ("2026-01-03T02:00:00Z", "2026-01-03T02:00:00Z"),
+    ] {
+        ledger.mark_served(JobName::Backup, at.parse().unwrap()).await.unwrap();
+        let served = ledger.served_at(JobName::Backup).await.unwrap();
+        assert_eq!(served, Some(then.parse::<Timestamp>().unwrap()), "after {at}");
+    }
 }
 
 /// Runs of a job, numbered from the oldest: the first hundred are half a year old, as many are of last week, the rest is
@@ -24,46 +27,54 @@ fn past(job: &str) -> String {
     format!(
         "INSERT INTO runs (id, job, trigger, outcome, host, version, started_at, finished_at)
          SELECT ('00000000-0000-7000-' || left(md5('{job}'), 4) || '-' || lpad(i::text, 12, '0'))::uuid, '{job}',
-           'schedule', CASE i WHEN 1 THEN 'changed' WHEN 2 THEN 'refused' WHEN 3 THEN 'refused' WHEN 4 THEN 'running'
+           'schedule', CASE i WHEN 1 THEN 'refused' WHEN 2 THEN 'changed' WHEN 3 THEN 'refused' WHEN 4 THEN 'running'
              ELSE 'unchanged' END, 'h', 'v', age, CASE i WHEN 4 THEN NULL ELSE age END
          FROM generate_series(1, 300) i,
-           LATERAL (SELECT now() - CASE WHEN i BETWEEN 101 AND 200 THEN interval '7 days' ELSE interval '180 days' END AS age) a;"
+           LATERAL (SELECT now() + i * interval '1 second'
+             - CASE WHEN i BETWEEN 101 AND 200 THEN interval '7 days' ELSE interval '180 days' END AS age) a;"
     )
 }
 
-#[test]
-fn old_runs_go_and_what_is_known_of_a_job_stays() {
+#[tokio::test(flavor = "multi_thread")]
+async fn old_runs_go_and_what_is_known_of_a_job_stays() {
     let ledger = Scratch::new("old_runs");
     let site = quiet_site(&ledger).policy("schedule", "jobs: {}\nkeep_runs: 90d\n");
     ledger.psql(&past("visibility"));
     ledger.psql(&past("retention"));
-    let told = |number: u32, state: &str| {
+    for (number, state) in [(10, "pending"), (11, "delivered"), (12, "dead")] {
         ledger.psql(&format!(
             "INSERT INTO webhook_deliveries (id, webhook, run, payload, state, ended_at) SELECT gen_random_uuid(), 'w', id,
              '{{}}', '{state}', CASE '{state}' WHEN 'pending' THEN NULL ELSE now() END FROM runs
              WHERE job = 'visibility' AND right(id::text, 12)::int = {number}"
         ));
+    }
+    let store = Ledger::open(Arc::new(Server::Pg15.client()), &ledger.name).await.unwrap();
+    let known = async || {
+        let all = store.stats().await.unwrap();
+        let mut stats = all.into_iter().find(|stats| stats.job == JobName::Visibility).unwrap();
+        stats.counts.sort_unstable();
+        let counts: Vec<String> = stats.counts.iter().map(|(outcome, runs)| format!("{outcome} {runs}")).collect();
+        (counts.join(", "), stats.known_since)
     };
-    told(10, "pending");
-    told(11, "delivered");
-    let counts =
-        "SELECT string_agg(outcome || ' ' || runs, ', ' ORDER BY outcome) FROM (SELECT outcome, sum(runs) AS runs FROM
-        (SELECT outcome, 1 AS runs FROM runs WHERE job = 'visibility' UNION ALL
-         SELECT outcome, runs FROM runs_removed WHERE job = 'visibility') a GROUP BY outcome) b";
-    assert_eq!(ledger.psql(counts), "changed 1, refused 2, running 1, unchanged 296");
+    let (counts, since) = known().await;
+    assert_eq!(counts, "changed 1, refused 2, running 1, unchanged 296");
 
+    // Who has no schedules says nothing of how long runs are kept.
+    quiet_site(&ledger).run(&["once", "visibility"]).expect(0);
+    assert_eq!(ledger.psql("SELECT count(*) FROM runs WHERE job = 'visibility'"), "301");
     site.run(&["once", "visibility"]).expect(0);
 
-    // What never ended was found dead by this run, and ended just now. Of the first hundred stay the newest of each
-    // outcome and the one whose end is still told; what is young stays, and the newest hundred, of which this run is one.
+    // What never ended was found dead by the first of these runs, and ended just then. Of the first hundred stay the
+    // newest of each outcome and those whose end somebody was not told; what is young stays, and the newest hundred, of
+    // which two are these runs.
     let left = "SELECT string_agg(right(id::text, 12)::int::text, ' ' ORDER BY id) FROM runs
         WHERE job = 'visibility' AND host = 'h' AND right(id::text, 12)::int <= 100";
-    assert_eq!(ledger.psql(left), "1 3 4 10");
+    assert_eq!(ledger.psql(left), "2 3 4 10 12");
     let others =
         "SELECT count(*) FROM runs WHERE job = 'visibility' AND (host <> 'h' OR right(id::text, 12)::int > 100)";
     assert_eq!(ledger.psql(others), "200");
-    assert_eq!(ledger.psql("SELECT string_agg(state, ' ') FROM webhook_deliveries"), "pending");
+    assert_eq!(ledger.psql("SELECT string_agg(state, ' ' ORDER BY state) FROM webhook_deliveries"), "dead pending");
     assert_eq!(ledger.psql("SELECT count(*) FROM runs WHERE job = 'retention'"), "300");
-    // Nothing that counts runs goes back.
-    assert_eq!(ledger.psql(counts), "changed 1, interrupted 1, refused 2, unchanged 297");
+    // Nothing that counts runs goes back, and the job is known for as long.
+    assert_eq!(known().await, ("changed 1, interrupted 1, refused 2, unchanged 298".to_owned(), since));
 }

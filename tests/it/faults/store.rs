@@ -288,6 +288,25 @@ async fn a_manifest_that_cannot_be_taken_back_keeps_its_hash() {
     assert!(kept.judge(&setting, Err(&error)).await.is_some(), "{error}");
 }
 
+/// One whose claim was gone, so that its chunks may be, does not stay readable: it would count as the newest backup.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_whose_claim_was_lost_does_not_stay_readable() {
+    let (_folder, mut setting, kept) = backed_up("lost_claim").await;
+    setting.source.psql(CHURN);
+    let honest = Arc::clone(&setting.store);
+    let lost = Liar::about(&honest, Lie::Lost, "/claim.txt", (0, 1), &mut Seed::new("a claim lost"));
+    let lost: Arc<dyn Store> = lost;
+    let stuck = Liar::about(&lost, Lie::Storm, "/manifest.json", (3, 4), &mut Seed::new("a manifest stuck"));
+    setting.store = stuck.clone();
+    let error = setting.backup().await.unwrap_err();
+    setting.store = Arc::clone(&honest);
+    assert!(matches!(error, BackupError::Swept { .. }), "{error}");
+    assert_eq!(stuck.told().len(), 1, "{:?}", stuck.told());
+    let ids = manifest::ids(&*honest).await.unwrap();
+    let new = ids.iter().find(|id| !kept.0.contains_key(id)).expect("its manifest could not be removed");
+    assert!(matches!(show(&*honest, new.as_str()).await, Err(BackupError::Manifest { .. })));
+}
+
 /// The manifest of one backup, torn: nothing but that backup is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_manifest_that_the_store_gives_up_stops_no_other_backup() {

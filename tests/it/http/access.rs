@@ -60,6 +60,12 @@ const ROUTES: &[Route] = &[
         "/api/v1/webhooks/deliveries/00000000-0000-7000-8000-000000000000/retry",
         [401, 401, 403, 404, 404],
     ),
+    Route(
+        "post",
+        "/api/v1/webhooks/deliveries/{id}/dismiss",
+        "/api/v1/webhooks/deliveries/00000000-0000-7000-8000-000000000000/dismiss",
+        [401, 401, 403, 404, 404],
+    ),
 ];
 
 /// A page leads whoever is not signed in to where that is done.
@@ -90,6 +96,7 @@ const BESIDE: &[Route] = &[
     Route("post", "/migrations/{name}/runs", "/migrations/tune-autovacuum/runs", FORM),
     Route("post", "/migrations/{name}/undo", "/migrations/tune-autovacuum/undo", FORM),
     Route("post", "/webhooks/{id}/retry", "/webhooks/RUN_ID/retry", FORM),
+    Route("post", "/webhooks/{id}/dismiss", "/webhooks/RUN_ID/dismiss", FORM),
     Route("post", "/sign-out", "/sign-out", FORM),
     Route("get", "/openapi.json", "/openapi.json", ANYBODY),
     Route("get", "/metrics", "/metrics", ANYBODY),

@@ -239,6 +239,7 @@ fn people_are_told_on_a_page() {
         "/migrations/tune-autovacuum/revoke".to_owned(),
         "/migrations/tune-autovacuum/runs".to_owned(),
         format!("/webhooks/{id}/retry"),
+        format!("/webhooks/{id}/dismiss"),
         "/sign-out".to_owned(),
         "/sign-in".to_owned(),
     ];

@@ -94,6 +94,45 @@ fn a_refusal_is_final_until_somebody_asks_again() {
 }
 
 #[test]
+fn only_what_was_given_up_is_dismissed() {
+    let ledger = Scratch::new("dismiss");
+    let receiver = Receiver::answering(&json!([{"status": 410}]));
+    let site = site(&ledger, &hook("ops", &receiver, ""));
+    for _ in 0..5 {
+        site.run(&["once", "retention"]).expect(1);
+    }
+    // The oldest stays dead, the others are on their way, there already, another webhook's, and dead.
+    let id = |n: usize| ledger.psql(&format!("SELECT id FROM webhook_deliveries ORDER BY id OFFSET {n} LIMIT 1"));
+    let ids: Vec<String> = (0..5).map(id).collect();
+    let make =
+        |n: usize, what: &str| ledger.psql(&format!("UPDATE webhook_deliveries SET {what} WHERE id = '{}'", ids[n]));
+    make(1, "state = 'pending', ended_at = NULL, next_attempt_at = now() + interval '1 hour'");
+    make(2, "state = 'delivered'");
+    make(3, "webhook = 'gone'");
+    let left = || ledger.psql("SELECT string_agg(webhook || ' ' || state, ', ' ORDER BY id) FROM webhook_deliveries");
+    assert_eq!(left(), "ops dead, ops pending, ops delivered, gone dead, ops dead");
+
+    for (n, state) in [(1, "pending"), (2, "delivered")] {
+        let said = site.run(&["webhooks", "dismiss", &ids[n]]).expect(1);
+        assert!(said.err.contains(&format!("is {state}; only one that was given up is dismissed")), "{said:?}");
+    }
+    let said = site.run(&["webhooks", "dismiss", "01a20b05-81e4-713f-a6fc-f27b6ae7ae35"]).expect(1);
+    assert!(said.err.contains("there is no delivery 01a20b05"), "{said:?}");
+    site.run(&["webhooks", "dismiss"]).expect(64);
+    site.run(&["webhooks", "dismiss", &ids[0], "--webhook", "ops"]).expect(64);
+    assert_eq!(left(), "ops dead, ops pending, ops delivered, gone dead, ops dead");
+
+    assert!(site.run(&["webhooks", "dismiss", &ids[4]]).expect(0).out.contains("1 delivery is dismissed"));
+    assert_eq!(left(), "ops dead, ops pending, ops delivered, gone dead");
+    let said = site.run(&["webhooks", "dismiss", "--dead", "--webhook", "gone", "--json"]).expect(0).json();
+    assert_eq!(said, json!({"dismissed": 1}));
+    assert_eq!(left(), "ops dead, ops pending, ops delivered");
+    site.run(&["webhooks", "dismiss", "--dead"]).expect(0);
+    assert_eq!(left(), "ops pending, ops delivered");
+    assert!(site.run(&["webhooks", "dismiss", "--dead"]).expect(0).out.contains("nothing was given up"));
+}
+
+#[test]
 fn what_a_daemon_delivers_again_is_told_of_as_well() {
     let ledger = Scratch::new("beside");
     let receiver = Receiver::answering(&json!([{"status": 404}]));
