@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -61,10 +61,10 @@ pub(super) struct TestArgs {
 
 /// `sexton webhooks retry`.
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true)]
+#[command(arg_required_else_help = true, group = ArgGroup::new("which").args(["id", "dead"]).required(true))]
 pub(super) struct RetryArgs {
     /// The delivery, as `webhooks list` shows it
-    #[arg(value_name = "DELIVERY", value_parser = delivery, required_unless_present = "dead", conflicts_with = "dead")]
+    #[arg(value_name = "DELIVERY", value_parser = delivery)]
     id: Option<Uuid>,
     /// Every delivery that was given up
     #[arg(long)]
@@ -76,10 +76,10 @@ pub(super) struct RetryArgs {
 
 /// `sexton webhooks dismiss`.
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true)]
+#[command(arg_required_else_help = true, group = ArgGroup::new("which").args(["id", "dead"]).required(true))]
 pub(super) struct DismissArgs {
     /// The delivery, as `webhooks list` shows it
-    #[arg(value_name = "DELIVERY", value_parser = delivery, required_unless_present = "dead", conflicts_with = "dead")]
+    #[arg(value_name = "DELIVERY", value_parser = delivery)]
     id: Option<Uuid>,
     /// Every delivery that was given up
     #[arg(long)]
@@ -275,7 +275,8 @@ async fn dismiss(site: &Site, args: &DismissArgs) -> Result<Exit, Shown> {
     if args.json {
         output::json(&json!({ "dismissed": dismissed }));
     } else if dismissed == 0 {
-        output::text("nothing was given up");
+        let whose = args.webhook.as_ref().map_or_else(String::new, |name| format!(" of `{name}`"));
+        output::text(format_args!("nothing{whose} was given up"));
     } else {
         output::text(format_args!("{} dismissed", counted(dismissed, "delivery is", "deliveries are")));
     }
@@ -287,7 +288,12 @@ async fn dismiss_one(ledger: &Ledger, id: Uuid) -> Result<u64, Shown> {
         Dismissed::Gone => Ok(1),
         Dismissed::NotDead(state) => {
             let message = format!("the delivery {id} is {state}; only one that was given up is dismissed");
-            Err(Failure::new(Kind::Refused, message).into())
+            let failure = Failure::new(Kind::Refused, message);
+            let failure = match state.as_str() {
+                "pending" => failure.with_hint("it is tried for a day; `sexton webhooks list` says when next"),
+                _ => failure,
+            };
+            Err(failure.into())
         }
         Dismissed::Unknown => Err(unknown(id)),
     }

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
 pub use self::leader::LEADER;
 use self::ledger::LedgerError;
@@ -122,6 +123,7 @@ impl Daemon {
     }
 
     async fn lead(&self, term: &CancellationToken) -> Result<(), DaemonError> {
+        let since = Timestamp::now();
         if let Err(error) = self.runner.sweep_interrupted(term).await {
             warn!(error = %chain(&error), "looking for interrupted runs");
         }
@@ -135,9 +137,8 @@ impl Daemon {
         });
         let (due_in, mut due_out) = mpsc::channel(64);
         // What is missed is looked for once the clock runs, so that no due time falls between the two.
-        let first = Timestamp::now();
         let mut scheduler = schedule::start(&self.policy, due_in.clone()).await?;
-        match schedule::missed(&self.policy, self.runner.ledger(), first, Timestamp::now()).await {
+        match schedule::missed(&self.policy, self.runner.ledger(), since, Timestamp::now()).await {
             Ok(missed) => {
                 for due in missed {
                     info!(job = %due.job, due = %due.at, "a schedule was missed; catching up");
@@ -198,12 +199,24 @@ impl Daemon {
             progress: progress::silent(),
         };
         let run = runs.spawn(async move {
-            // Served once it is taken up: a run that fails waits for its next tick, it is not repeated at once.
-            if let Err(error) = runner.ledger().mark_served(due.job, due.at).await {
-                error!(job = %due.job, error = %chain(&error), "the run could not be started");
+            let begun = match runner.begin(Uuid::now_v7(), due.job, &request).await {
+                Ok(begun) => begun,
+                Err(error) => {
+                    error!(job = %due.job, error = %chain(&error), "the run could not be started");
+                    return;
+                }
+            };
+            // Whoever leads next makes up for it.
+            if begun.is_err() && request.cancel.is_cancelled() {
                 return;
             }
-            if let Err(error) = runner.run(&*job, &request).await {
+            // Served once it stands in the ledger, or another run of the job does: one that fails waits for its next tick,
+            // it is not repeated at once.
+            if let Err(error) = runner.ledger().mark_served(due.job, due.at).await {
+                error!(job = %due.job, error = %chain(&error), "that the schedule was served is not in the ledger");
+            }
+            let Ok(begun) = begun else { return };
+            if let Err(error) = runner.finish(begun, &*job, &request).await {
                 error!(job = %due.job, error = %chain(&error), "the run could not be written to the ledger");
             }
         });

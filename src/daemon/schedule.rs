@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::mpsc;
 use tokio_cron_scheduler::{Job as CronJob, JobScheduler, JobSchedulerError};
 
@@ -52,42 +52,30 @@ pub(super) async fn start(policy: &SchedulePolicy, due: mpsc::Sender<Due>) -> Re
     Ok(scheduler)
 }
 
-/// The schedules that passed unserved while nobody led: each job once, however many ticks were missed. A job seen for
-/// the first time has missed nothing before `first`.
+/// The schedules that passed unserved while nobody led: each job once, however many ticks were missed. What was due
+/// `since` this process leads counts for every job; before that a job seen for the first time has missed nothing, nor has
+/// one that does not catch up.
 pub(super) async fn missed(
     policy: &SchedulePolicy,
     ledger: &Ledger,
-    first: Timestamp,
+    since: Timestamp,
     now: Timestamp,
 ) -> Result<Vec<Due>, LedgerError> {
     let mut found = Vec::new();
     for (job, schedule, cron) in policy.timed() {
-        let served = ledger.served_at(job).await?;
-        match decide_missed(served, cron.last_before(now), first, schedule.catch_up) {
-            Missed::Nothing => {}
-            Missed::First => {
-                ledger.mark_served(job, first).await?;
-            }
-            Missed::Since(at) => found.push(Due { job, trigger: Trigger::CatchUp, at }),
+        // One far ahead was noted by a clock that was wrong; see `mark_served`.
+        let served = ledger.served_at(job).await?.filter(|at| *at < now + SignedDuration::from_hours(48));
+        if served.is_none() {
+            ledger.mark_served(job, since).await?;
         }
+        let due = cron.last_before(now).filter(|due| is_missed(*due, served, since, schedule.catch_up));
+        found.extend(due.map(|at| Due { job, trigger: Trigger::CatchUp, at }));
     }
     Ok(found)
 }
 
-#[derive(Debug, PartialEq, Eq)]
-enum Missed {
-    Nothing,
-    First,
-    Since(Timestamp),
-}
-
-fn decide_missed(served: Option<Timestamp>, last_due: Option<Timestamp>, first: Timestamp, catch_up: bool) -> Missed {
-    match (served, last_due) {
-        (None, Some(due)) if due > first => Missed::Since(due),
-        (None, _) => Missed::First,
-        (Some(served), Some(due)) if catch_up && due > served => Missed::Since(due),
-        _ => Missed::Nothing,
-    }
+fn is_missed(due: Timestamp, served: Option<Timestamp>, since: Timestamp, catch_up: bool) -> bool {
+    due > served.unwrap_or(since) && (catch_up || due > since)
 }
 
 #[cfg(test)]
@@ -96,17 +84,19 @@ mod tests {
 
     #[test]
     fn a_missed_schedule_is_made_up_for_once() {
-        let at = |s: &str| Some(s.parse::<Timestamp>().unwrap());
-        let served = at("2026-01-01T02:00:00Z");
+        let at = |s: &str| s.parse::<Timestamp>().unwrap();
+        let served = Some(at("2026-01-01T02:00:00Z"));
         // Three nights were missed: one catch-up, for the last of them.
         let due = at("2026-01-04T02:00:00Z");
-        let (before, after) = (at("2026-01-04T01:59:59Z").unwrap(), at("2026-01-04T02:00:01Z").unwrap());
-        assert_eq!(decide_missed(served, due, after, true), Missed::Since(due.unwrap()));
-        assert_eq!(decide_missed(served, due, after, false), Missed::Nothing);
-        assert_eq!(decide_missed(due, due, after, true), Missed::Nothing);
-        assert_eq!(decide_missed(None, due, after, true), Missed::First);
-        // Its first due time came while the clock was being started.
-        assert_eq!(decide_missed(None, due, before, true), Missed::Since(due.unwrap()));
+        let (before, after) = (at("2026-01-04T01:59:59Z"), at("2026-01-04T02:00:01Z"));
+        assert!(is_missed(due, served, after, true));
+        assert!(!is_missed(due, served, after, false));
+        assert!(!is_missed(due, Some(due), after, true));
+        assert!(!is_missed(due, None, after, true), "it is seen for the first time");
+        // It was due while the clock was being started.
+        assert!(is_missed(due, None, before, true));
+        assert!(is_missed(due, served, before, false));
+        assert!(!is_missed(due, Some(due), before, false));
     }
 
     #[test]

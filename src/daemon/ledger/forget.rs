@@ -9,9 +9,13 @@ const NEWEST: i64 = 100;
 /// How many are removed in one pass.
 const REMOVED_AT_ONCE: i64 = 500;
 
+/// Ids are UUIDs of version 7, which begin with the milliseconds since 1970: so the index leads to what is old, and a run
+/// has to be old by the clock of the host that began it, too.
 const FORGET: &str = "WITH old AS (\
        SELECT r.id FROM runs r WHERE r.job = $1 AND r.outcome <> 'running' \
          AND r.finished_at < now() - make_interval(secs => $2) \
+         AND r.id < (lpad(to_hex((greatest(0, extract(epoch FROM now())::float8 - $2) * 1000)::int8), 12, '0') \
+           || repeat('0', 20))::uuid \
          AND r.id < (SELECT id FROM runs WHERE job = $1 ORDER BY id DESC OFFSET $3 - 1 LIMIT 1) \
          AND EXISTS (SELECT FROM runs n WHERE n.job = r.job AND n.outcome = r.outcome AND n.id > r.id) \
          AND NOT EXISTS (SELECT FROM webhook_deliveries w WHERE w.run = r.id AND w.state <> 'delivered') \

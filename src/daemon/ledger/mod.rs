@@ -20,6 +20,7 @@ use sqlx::{AssertSqlSafe, Connection, PgPool};
 
 use crate::clients::postgres::{Postgres, PostgresError, quote_identifier};
 use crate::failure::{Explain, Kind};
+use crate::units::counted;
 
 pub use http::{Action, Answer, Key, NotedAction};
 pub use lock::Lock;
@@ -155,7 +156,7 @@ impl Ledger {
         let ledger = Self::connect(postgres, database).await?;
         let missing = ledger.missing_migrations().await?;
         if missing > 0 {
-            let reason = format!("{missing} of its schema migrations are not applied");
+            let reason = counted(missing, "schema migration is not applied", "schema migrations are not applied");
             return Err(LedgerError::NotReady { database: database.to_owned(), reason });
         }
         Ok(ledger)

@@ -12,7 +12,8 @@ impl Ledger {
     /// When the ledger cannot be read.
     pub async fn served_at(&self, job: JobName) -> Result<Option<Timestamp>, LedgerError> {
         let asked = sqlx::query_scalar(
-            "SELECT (extract(epoch FROM served_at) * 1000000)::bigint FROM schedules WHERE job = $1",
+            "SELECT (extract(epoch FROM served_at) * 1000000)::bigint FROM schedules \
+             WHERE job = $1 AND isfinite(served_at)",
         )
         .bind(job.as_str());
         let micros: Option<i64> = answer("reading a schedule", asked.fetch_optional(&self.pool)).await?;

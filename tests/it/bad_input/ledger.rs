@@ -16,13 +16,13 @@ fn not_initialised() {
         .case(Case::new("no tables", site(&empty), "once visibility").hide(&empty.name, "LEDGER").says(
             1,
             "\
-error: the ledger database `LEDGER` is not ready: 10 of its schema migrations are not applied
+error: the ledger database `LEDGER` is not ready: 10 schema migrations are not applied
   hint: run `sexton ledger init`",
         ))
         .case(Case::new("older tables", site(&half), "status").hide(&half.name, "LEDGER").says(
             1,
             "\
-error: the ledger database `LEDGER` is not ready: 1 of its schema migrations are not applied
+error: the ledger database `LEDGER` is not ready: 1 schema migration is not applied
   hint: run `sexton ledger init`",
         ))
         .case(Case::new("no database", site(&gone), "once visibility").says(

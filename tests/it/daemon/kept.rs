@@ -78,3 +78,39 @@ async fn old_runs_go_and_what_is_known_of_a_job_stays() {
     // Nothing that counts runs goes back, and the job is known for as long.
     assert_eq!(known().await, ("changed 1, interrupted 1, refused 2, unchanged 298".to_owned(), since));
 }
+
+#[test]
+fn what_a_wrong_clock_has_served_is_put_right_at_the_start() {
+    for wrong in ["2100-01-01", "infinity", "-infinity"] {
+        let ledger = Scratch::new("wrong_clock");
+        let site = quiet_site(&ledger).policy("schedule", "jobs: {visibility: {cron: '0 0 1 1 *'}}\n");
+        ledger.psql(&format!("INSERT INTO schedules VALUES ('visibility', '{wrong}')"));
+        let mut daemon = site.start(&["run"], "log");
+        let right = "SELECT abs(extract(epoch FROM served_at - now())) < 60 FROM schedules WHERE isfinite(served_at)";
+        assert!(eventually(Duration::from_secs(30), || ledger.psql(right) == "t"), "{wrong}: {}", daemon.log());
+        daemon.signal("TERM");
+        assert_eq!(daemon.wait(), Some(0), "{}", daemon.log());
+    }
+}
+
+/// A run that waited for another one of its job, and then was not begun because the daemon was asked to stop.
+#[test]
+fn what_was_not_begun_was_not_served() {
+    let (ledger, hole) = (Scratch::new("not_begun"), BlackHole::new());
+    let site = hole.site(&ledger).policy("schedule", "jobs: {retention: {cron: '* * * * * *'}}\nshutdown_grace: 15s\n");
+    let mut once = site.start(&["once", "retention"], "once.log");
+    once.wait_for("started");
+    let mut daemon = site.start(&["run"], "daemon.log");
+    daemon.wait_for("its last run is still busy; left out");
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(), Some(0), "{}", daemon.log());
+    // What is noted is when the job was first seen, which is no whole second; every due time is one.
+    assert_eq!(ledger.psql("SELECT served_at <> date_trunc('second', served_at) FROM schedules"), "t");
+    assert_eq!(ledger.psql("SELECT count(*) FROM runs"), "1");
+    once.signal("KILL");
+    once.wait();
+    let mut daemon = site.start(&["run"], "again.log");
+    daemon.wait_for("a schedule was missed; catching up");
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(), Some(0), "{}", daemon.log());
+}

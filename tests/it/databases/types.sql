@@ -32,6 +32,8 @@ BEGIN
     FOR sample IN SELECT text FROM texts LOOP
       -- What depends on the day is never the same twice, and is no value.
       CONTINUE WHEN sample = 'now';
+      -- As an OID it is nothing's on this server, and may be something's where it is restored; then it has a name.
+      CONTINUE WHEN type.name LIKE 'reg%' AND sample = '32767';
       BEGIN
         EXECUTE format('INSERT INTO types.%I (v) VALUES (%L::%s)', type.name, sample, type.sql);
       EXCEPTION WHEN others THEN NULL;
