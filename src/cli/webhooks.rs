@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
@@ -59,16 +59,24 @@ pub(super) struct TestArgs {
     json: bool,
 }
 
-/// `sexton webhooks retry`.
+/// One delivery, or all that were given up.
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true, group = ArgGroup::new("which").args(["id", "dead"]).required(true))]
-pub(super) struct RetryArgs {
+#[group(required = true, multiple = false)]
+struct Which {
     /// The delivery, as `webhooks list` shows it
     #[arg(value_name = "DELIVERY", value_parser = delivery)]
     id: Option<Uuid>,
     /// Every delivery that was given up
     #[arg(long)]
     dead: bool,
+}
+
+/// `sexton webhooks retry`.
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub(super) struct RetryArgs {
+    #[command(flatten)]
+    which: Which,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -76,14 +84,10 @@ pub(super) struct RetryArgs {
 
 /// `sexton webhooks dismiss`.
 #[derive(Debug, Args)]
-#[command(arg_required_else_help = true, group = ArgGroup::new("which").args(["id", "dead"]).required(true))]
+#[command(arg_required_else_help = true)]
 pub(super) struct DismissArgs {
-    /// The delivery, as `webhooks list` shows it
-    #[arg(value_name = "DELIVERY", value_parser = delivery)]
-    id: Option<Uuid>,
-    /// Every delivery that was given up
-    #[arg(long)]
-    dead: bool,
+    #[command(flatten)]
+    which: Which,
     /// Only those to this webhook, which need not be configured any more
     #[arg(long, value_name = "NAME", requires = "dead", conflicts_with = "id")]
     webhook: Option<String>,
@@ -206,7 +210,7 @@ async fn test(site: &Site, args: &TestArgs) -> Result<Exit, Shown> {
 async fn retry(site: &Site, args: &RetryArgs) -> Result<Exit, Shown> {
     let runner = site.runner().await.map_err(Shown::of)?;
     let known = site.config.webhooks.names();
-    let due = match args.id {
+    let due = match args.which.id {
         Some(id) => vec![retry_one(runner.ledger(), id, &known).await?],
         None => runner.ledger().retry_dead_deliveries(&known).await.map_err(Shown::of)?,
     };
@@ -268,7 +272,7 @@ async fn retry_one(ledger: &Ledger, id: Uuid, known: &[&str]) -> Result<Uuid, Sh
 
 async fn dismiss(site: &Site, args: &DismissArgs) -> Result<Exit, Shown> {
     let ledger = site.ledger().await.map_err(Shown::of)?;
-    let dismissed = match args.id {
+    let dismissed = match args.which.id {
         Some(id) => dismiss_one(&ledger, id).await?,
         None => ledger.dismiss_dead_deliveries(args.webhook.as_deref()).await.map_err(Shown::of)?,
     };

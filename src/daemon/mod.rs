@@ -137,7 +137,7 @@ impl Daemon {
         });
         let (due_in, mut due_out) = mpsc::channel(64);
         // What is missed is looked for once the clock runs, so that no due time falls between the two.
-        let mut scheduler = schedule::start(&self.policy, due_in.clone()).await?;
+        let mut scheduler = schedule::start(&self.policy, &due_in).await?;
         match schedule::missed(&self.policy, self.runner.ledger(), since, Timestamp::now()).await {
             Ok(missed) => {
                 for due in missed {
@@ -147,7 +147,6 @@ impl Daemon {
             }
             Err(error) => warn!(error = %chain(&error), "looking for missed schedules"),
         }
-        drop(due_in);
         let mut runs: JoinSet<()> = JoinSet::new();
         let mut busy: HashMap<Id, JobName> = HashMap::new();
         let mut taken = Taken::default();

@@ -183,12 +183,7 @@ async fn an_upload_that_is_dropped_while_it_begins_is_aborted() {
 }
 
 async fn assert_none_unfinished(bucket: &Bucket) {
-    for _ in 0..2400 {
-        if bucket.unfinished().await == 0 {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    bucket.settles_at(0).await;
     // One that is only now beginning would be there by then.
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     assert_eq!(bucket.unfinished().await, 0);

@@ -36,9 +36,9 @@
 //! A process may be halted at any instant and go on much later. A backup whose claim was forgotten meanwhile sees that
 //! right after its manifest and takes the manifest back, or leaves it unreadable where the store does not let it. A sweep
 //! ends an hour after it has written its list, by either of its clocks, and removes nothing once its list is gone; others
-//! forget the list after three hours by the store's clock. What remains: a sweep that is halted for three hours between its last look at the clock and the removal
-//! itself, of a chunk that a backup has stored anew in that time. (S3 refuses a request that was signed more than 15
-//! minutes before.)
+//! forget the list after three hours by the store's clock. What remains: a sweep that is halted for three hours between
+//! its last look at the clock and the removal itself, of a chunk that a backup has stored anew in that time. (S3 refuses a
+//! request that was signed more than 15 minutes before.)
 
 mod apply;
 pub mod gfs;

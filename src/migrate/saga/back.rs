@@ -46,8 +46,7 @@ async fn happened<'a>(hands: &Hands<'a>) -> Result<Vec<(&'a MigrationStep, StepE
 }
 
 /// Whether every step that may have happened can be undone. Asked before any is, and before a run at work is called back,
-/// so that a refusal changes nothing.
-/// The step that somebody has undone by hand is not asked.
+/// so that a refusal changes nothing. The step that somebody has undone by hand is not asked.
 pub(super) async fn lets_back(hands: &mut Hands<'_>, by_hand: Option<&str>) -> Result<(), MigrateError> {
     let mut happened = happened(hands).await?;
     happened.retain(|(step, _)| by_hand != Some(step.key.as_str()));

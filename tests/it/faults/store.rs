@@ -294,8 +294,7 @@ async fn a_manifest_whose_claim_was_lost_does_not_stay_readable() {
     let (_folder, mut setting, kept) = backed_up("lost_claim").await;
     setting.source.psql(CHURN);
     let honest = Arc::clone(&setting.store);
-    let lost = Liar::about(&honest, Lie::Lost, "/claim.txt", (0, 1), &mut Seed::new("a claim lost"));
-    let lost: Arc<dyn Store> = lost;
+    let lost: Arc<dyn Store> = Liar::about(&honest, Lie::Lost, "/claim.txt", (0, 1), &mut Seed::new("a claim lost"));
     let stuck = Liar::about(&lost, Lie::Storm, "/manifest.json", (3, 4), &mut Seed::new("a manifest stuck"));
     setting.store = stuck.clone();
     let error = setting.backup().await.unwrap_err();

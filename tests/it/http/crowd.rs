@@ -5,7 +5,6 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-
 use tokio::net::TcpSocket;
 
 use super::{Api, READ};
@@ -13,8 +12,6 @@ use crate::support::site::eventually;
 
 /// Connections of the crowd.
 const CROWD: u64 = 10_000;
-/// Sockets that the daemon has for itself at most: its sessions, its listener, what it looks at.
-const OWN: usize = 50;
 /// With fewer it is none.
 const LEAST: u64 = 4_096;
 /// Files that the test and the daemon have beside them.
@@ -28,12 +25,17 @@ fn megabytes(pid: u32) -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() / 1024
 }
 
-/// Sockets that a process has.
-fn sockets(pid: u32) -> usize {
-    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(Result::ok);
-    files
-        .filter(|file| std::fs::read_link(file.path()).is_ok_and(|to| to.to_string_lossy().starts_with("socket:")))
-        .count()
+/// The peers' ports of the connections that whoever listens at this port has and has not closed.
+fn connections(to: u16) -> Vec<u16> {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = |address: &str| u16::from_str_radix(address.rsplit(':').next().unwrap(), 16).unwrap();
+    let open = table.lines().skip(1).filter_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // Established, or closed by the other end alone.
+        let is_open = matches!(fields[3], "01" | "08");
+        (is_open && port(fields[1]) == to).then(|| port(fields[2]))
+    });
+    open.collect()
 }
 
 #[test]
@@ -49,7 +51,7 @@ fn a_crowd_keeps_nobody_out() {
     let api = Api::new("crowd");
     let (pid, address) = (api.daemon.id(), api.base.strip_prefix("http://").unwrap().to_owned());
     api.get("/api/v1/runs").expect(200);
-    let memory = megabytes(pid);
+    let (port, memory) = (address.rsplit(':').next().unwrap().parse().unwrap(), megabytes(pid));
 
     let began = Instant::now();
     let connect = |number: u64| {
@@ -66,8 +68,8 @@ fn a_crowd_keeps_nobody_out() {
     let streams: Vec<TcpStream> = (0..crowd).map(connect).collect();
     assert!(began.elapsed() < Duration::from_secs(9), "too slow to have them all at once: {:?}", began.elapsed());
     let crowd = usize::try_from(crowd).unwrap();
-    let all = eventually(Duration::from_secs(5), || sockets(pid) >= crowd);
-    let (there, full) = (sockets(pid), megabytes(pid));
+    let all = eventually(Duration::from_secs(5), || connections(port).len() >= crowd);
+    let (there, full) = (connections(port).len(), megabytes(pid));
     assert!(all, "{there} of {crowd}");
     let asked = Instant::now();
     api.get("/api/v1/status").expect(200);
@@ -81,20 +83,11 @@ fn a_crowd_keeps_nobody_out() {
     );
 
     // They are not kept: who says nothing more is gone within twice the ten seconds, and the rest with the test's end.
-    let gone = eventually(Duration::from_secs(40), || sockets(pid) <= OWN);
-    assert!(gone, "{} of {crowd} are still there", sockets(pid));
+    let gone = eventually(Duration::from_secs(40), || connections(port).len() <= 5);
+    assert!(gone, "{} of {crowd} are still there", connections(port).len());
     drop(streams);
     api.ask(READ, "/api/v1/status", &[]).expect(200);
     api.is_sound();
-}
-
-/// Whether the end at the first port has a connection to the one at the second.
-fn is_established(from: u16, to: u16) -> bool {
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    table.lines().skip(1).any(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        fields[1].ends_with(&format!(":{from:04X}")) && fields[2].ends_with(&format!(":{to:04X}")) && fields[3] == "01"
-    })
 }
 
 /// Who asks for more than the system keeps for them, and reads nothing of it, counts as idle.
@@ -111,8 +104,8 @@ async fn who_never_reads_is_left() {
     stream.set_nonblocking(false).unwrap();
     stream.write_all(request.repeat(asked).as_bytes()).unwrap();
     let (here, there) = (stream.local_addr().unwrap().port(), stream.peer_addr().unwrap().port());
-    assert!(eventually(Duration::from_secs(5), || is_established(there, here)));
-    assert!(eventually(Duration::from_secs(60), || !is_established(there, here)), "it is still waited for");
+    assert!(eventually(Duration::from_secs(5), || connections(there).contains(&here)));
+    assert!(eventually(Duration::from_secs(60), || !connections(there).contains(&here)), "it is still waited for");
     let mut read = Vec::new();
     // What had been sent by then is there, and then the end or a reset.
     let _ = stream.read_to_end(&mut read);

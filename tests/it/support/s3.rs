@@ -89,6 +89,17 @@ impl Bucket {
         panic!("the uploads of {} cannot be listed", self.name)
     }
 
+    /// Waits until no more than so many are left: an abort goes its own way.
+    pub async fn settles_at(&self, most: usize) {
+        for _ in 0..2400 {
+            if self.unfinished().await <= most {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        panic!("{} uploads in parts that nobody will complete", self.unfinished().await)
+    }
+
     /// Removes an object behind sexton's back.
     pub async fn delete(&self, key: &str) {
         self.client.delete_object().bucket(&self.name).key(key).send().await.unwrap();
