@@ -34,5 +34,6 @@ pub mod policy;
 mod process;
 pub mod progress;
 pub mod retention;
+mod text;
 pub mod units;
 pub mod visibility;

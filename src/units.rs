@@ -5,7 +5,8 @@ use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::text::text_serde;
 
 /// A length of time in whole milliseconds, written as a number and a unit: `500ms`, `90s`, `15m`, `12h`, `30d`.
 /// A day is 24 hours. Displayed in the largest unit that loses nothing.
@@ -212,21 +213,6 @@ pub fn counted<N: fmt::Display + PartialEq + From<u8>>(count: N, one: &str, many
     format!("{count} {}", if count == N::from(1) { one } else { many })
 }
 
-macro_rules! text_serde {
-    ($type:ty) => {
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-    };
-}
 text_serde!(Span);
 text_serde!(Size);
 

@@ -4,11 +4,11 @@ use std::fmt;
 use std::str::FromStr;
 
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::chunk::ChunkId;
 use super::seal::SetId;
 use super::store::{Entry, Key, KeyError, Store, StoreError};
+use crate::text::text_serde;
 
 /// The name of a chunk's object. What is encrypted lies beside what is not, and beside what is encrypted for others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,17 +60,7 @@ impl FromStr for ChunkName {
     }
 }
 
-impl Serialize for ChunkName {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for ChunkName {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
+text_serde!(ChunkName);
 
 /// Every chunk that the store has, whoever named it. What else lies there is left out.
 ///

@@ -8,9 +8,9 @@ use std::str::FromStr;
 use age::secrecy::ExposeSecret;
 use bytes::Bytes;
 use secrecy::SecretString;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::chunk::{self, ChunkError, ChunkRef, Keys};
+use crate::text::text_serde;
 
 /// For whom chunks are encrypted.
 #[derive(Clone)]
@@ -117,17 +117,7 @@ impl FromStr for SetId {
     }
 }
 
-impl Serialize for SetId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for SetId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
+text_serde!(SetId);
 
 impl Identities {
     /// Those in the texts of identity files, as age-keygen writes them.

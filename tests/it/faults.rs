@@ -13,6 +13,7 @@ mod store;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use sexton::backup::store::Store;
 use sexton::backup::{BackupError, BackupId, BackupReport, Manifest, manifest, show, verify};
 use sexton::context::Context;
 
@@ -69,6 +70,13 @@ impl Kept {
         let manifest = show(&*setting.store, id.as_str()).await.unwrap();
         assert_equal_dumps(dump, &restored(setting, &manifest).await.dump());
     }
+}
+
+/// Keeps so many of the newest, and leaves nothing that nobody needs, however young.
+async fn prune(store: &dyn Store, last: u32) -> Result<(), BackupError> {
+    let (keep, ctx) = (serde_json::from_value(serde_json::json!({ "last": last })).unwrap(), Context::plain());
+    let plan = sexton::backup::prune::plan(store, &keep, sexton::units::Span::seconds(0), &ctx).await.unwrap();
+    sexton::backup::prune::apply(&plan, store, &ctx).await.1
 }
 
 async fn restored(setting: &Setting, manifest: &Manifest) -> Scratch {

@@ -3,11 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
 use super::{Content, rows};
 use crate::backup::lanes;
 use crate::backup::rows::Format;
+use crate::text::text_serde;
 
 const ID_CONTEXT: &str = "sexton 2026 backup chunk id v1";
 const LIST_CONTEXT: &str = "sexton 2026 backup list id v1";
@@ -117,14 +116,4 @@ impl FromStr for ChunkId {
     }
 }
 
-impl Serialize for ChunkId {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for ChunkId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
+text_serde!(ChunkId);

@@ -347,19 +347,13 @@ async fn what_a_sweep_was_not_answered_about_stays_condemned() {
     let (_folder, setting, kept) = backed_up("condemned").await;
     setting.source.psql("DROP TABLE big");
     setting.backup().await.unwrap();
-    let keep: sexton::policy::keep::Keep = serde_json::from_str(r#"{"last": 1}"#).unwrap();
-    let prune = async |store: &dyn Store| {
-        let (ctx, grace) = (Context::plain(), sexton::units::Span::seconds(0));
-        let plan = sexton::backup::prune::plan(store, &keep, grace, &ctx).await.unwrap();
-        sexton::backup::prune::apply(&plan, store, &ctx).await.1
-    };
     let condemned = async || setting.store.list("prune/condemned-").await.unwrap().len();
     let liar = Liar::about(&setting.store, Lie::Unanswered, "chunks/", (0, 1), &mut Seed::new("no answer"));
-    let error = prune(&*liar).await.unwrap_err();
+    let error = prune(&*liar, 1).await.unwrap_err();
     assert!(!liar.told().is_empty() && error.to_string().contains("no answer"), "{error}");
     assert_eq!(condemned().await, 1);
     drop(kept);
     // What else is removed is not held up by that.
-    prune(&*setting.store).await.unwrap();
+    prune(&*setting.store, 1).await.unwrap();
     assert_eq!(condemned().await, 1);
 }
